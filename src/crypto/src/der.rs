@@ -1,0 +1,57 @@
+//! The few DER encodings that are written by hand: public keys, signatures, extension values.
+
+/// A tag-length-value with the concatenation of `parts` as its contents.
+pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let mut out = Vec::with_capacity(length + 6);
+    out.push(tag);
+    match length {
+        0..=0x7f => out.push(low_byte(length)),
+        0x80..=0xff => out.extend([0x81, low_byte(length)]),
+        0x100..=0xffff => out.extend([0x82, low_byte(length >> 8), low_byte(length)]),
+        _ => out.extend([
+            0x83,
+            low_byte(length >> 16),
+            low_byte(length >> 8),
+            low_byte(length),
+        ]),
+    }
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    out
+}
+
+/// An INTEGER holding the unsigned big-endian number `bytes`.
+pub fn unsigned(bytes: &[u8]) -> Vec<u8> {
+    let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
+    let digits = bytes.get(start..).unwrap_or_default();
+    match digits.first() {
+        None => tlv(0x02, &[&[0]]),
+        Some(first) if *first >= 0x80 => tlv(0x02, &[&[0], digits]),
+        Some(_) => tlv(0x02, &[digits]),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low byte is what is wanted")]
+fn low_byte(n: usize) -> u8 {
+    n as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_minimal_and_never_negative() {
+        assert_eq!(unsigned(&[0, 0, 1]), [2, 1, 1]);
+        assert_eq!(unsigned(&[0x80]), [2, 2, 0, 0x80]);
+        assert_eq!(unsigned(&[]), [2, 1, 0]);
+    }
+
+    #[test]
+    fn lengths_take_as_many_bytes_as_they_need() {
+        assert_eq!(tlv(4, &[&[0; 200]])[..3], [4, 0x81, 200]);
+        assert_eq!(tlv(4, &[&[0; 300]])[..4], [4, 0x82, 1, 44]);
+    }
+}

@@ -1,0 +1,128 @@
+//! Compact JWS (RFC 7515): made by a [`Signer`], taken apart without trusting anything, verified over the bytes that
+//! arrived.
+
+use serde_json::{Map, Value};
+
+use super::{b64u, b64u_decode, json};
+use crate::{CryptoError, PublicKey, Purpose, SignError, Signer, SigningAlg};
+
+/// Longest compact serialization accepted, in bytes.
+pub const MAX_TOKEN: usize = 8 * 1024;
+
+/// Signs `payload` under `header`, to which `alg` is added. The signer's key does the choosing of the algorithm.
+pub fn sign(
+    mut header: Map<String, Value>,
+    payload: &Map<String, Value>,
+    purpose: Purpose,
+    signer: &dyn Signer,
+) -> Result<String, SignError> {
+    header.insert("alg".into(), signer.algorithm().jose().into());
+    let json = |map: &Map<String, Value>| serde_json::to_vec(map).unwrap_or_default();
+    let input = format!("{}.{}", b64u(&json(&header)), b64u(&json(payload)));
+    let signature = signer.sign(purpose, input.as_bytes())?;
+    Ok(format!("{input}.{}", b64u(&signature)))
+}
+
+/// A token taken apart. Nothing in it is to be believed before [`Jws::verify`] has returned `Ok`.
+pub struct Jws<'a> {
+    input: &'a str,
+    header: Map<String, Value>,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl<'a> Jws<'a> {
+    /// Splits and decodes: three parts, strict base64url, a JSON object as header, no `crit`, no key material or key
+    /// location in the header.
+    pub fn parse(token: &'a str) -> Result<Self, CryptoError> {
+        const WHAT: CryptoError = CryptoError::Malformed("compact JWS");
+        if token.len() > MAX_TOKEN {
+            return Err(WHAT);
+        }
+        let (input, signature) = token.rsplit_once('.').ok_or(WHAT)?;
+        let (header, payload) = input.split_once('.').ok_or(WHAT)?;
+        let header = json::object(&b64u_decode(header)?)?;
+        if ["crit", "jku", "jwk", "x5u", "x5c", "b64", "zip"]
+            .iter()
+            .any(|name| header.contains_key(*name))
+        {
+            return Err(CryptoError::AlgNotAllowed("JOSE header member"));
+        }
+        Ok(Self {
+            input,
+            header,
+            payload: b64u_decode(payload)?,
+            signature: b64u_decode(signature)?,
+        })
+    }
+
+    /// A member of the header that is text. Unverified.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.header.get(name).and_then(Value::as_str)
+    }
+
+    /// The claims without verification: for choosing a key only.
+    pub fn unverified_claims(&self) -> Result<Map<String, Value>, CryptoError> {
+        json::object(&self.payload)
+    }
+
+    /// Checks that `alg` is the one algorithm of the key and that the signature is the key's, then parses the claims.
+    pub fn verify(&self, key: &PublicKey, alg: SigningAlg) -> Result<Map<String, Value>, CryptoError> {
+        if self.header("alg") != Some(alg.jose()) {
+            return Err(CryptoError::AlgNotAllowed(
+                "alg of the token is not that of the key",
+            ));
+        }
+        key.verify(alg.scheme(), self.input.as_bytes(), &self.signature)?;
+        json::object(&self.payload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::SoftwareKey;
+
+    #[test]
+    fn a_token_verifies_under_its_key_and_algorithm_only() {
+        let key = SoftwareKey::generate(SigningAlg::Es256).unwrap();
+        let claims = json!({"sub": "x"}).as_object().unwrap().clone();
+        let token = sign(Map::new(), &claims, Purpose::Wit, &key).unwrap();
+        let jws = Jws::parse(&token).unwrap();
+        assert_eq!(jws.verify(key.public_key(), SigningAlg::Es256).unwrap(), claims);
+        assert!(jws.verify(key.public_key(), SigningAlg::Es384).is_err());
+        let other = SoftwareKey::generate(SigningAlg::Es256).unwrap();
+        assert_eq!(
+            jws.verify(other.public_key(), SigningAlg::Es256).unwrap_err(),
+            CryptoError::SignatureInvalid
+        );
+    }
+
+    #[test]
+    fn malformed_tokens_are_refused() {
+        for token in [
+            "",
+            "a",
+            "a.b",
+            "e30.e30",
+            "e30.e30.",
+            "e30=.e30.AA",
+            "e30.e30.AB",
+            "W10.e30.AA",
+        ] {
+            let refused = Jws::parse(token).is_err()
+                || Jws::parse(token)
+                    .unwrap()
+                    .verify(
+                        SoftwareKey::generate(SigningAlg::Es256).unwrap().public_key(),
+                        SigningAlg::Es256,
+                    )
+                    .is_err();
+            assert!(refused, "{token}");
+        }
+        let header = b64u(br#"{"alg":"ES256","crit":["x"]}"#);
+        assert!(Jws::parse(&format!("{header}.e30.AA")).is_err());
+    }
+}

@@ -1,0 +1,11 @@
+//! X.509: reading, path validation against given anchors, and issuing (RFC 5280).
+
+mod certificate;
+mod csr;
+mod issue;
+mod path;
+
+pub use certificate::{Certificate, DirectoryAttribute, MAX_CERTIFICATE};
+pub use csr::{parse_request, write_request};
+pub use issue::{Extension, Profile, Template, issue, self_signed};
+pub use path::{Anchors, MAX_INTERMEDIATES, Usage, verify_path};
