@@ -1,0 +1,159 @@
+//! What a platform brings to verification. The verifier knows no platform by name: it drives this trait.
+
+use serde::{Deserialize, Serialize};
+use touchmark_crypto::{PublicKey, Secret};
+
+use crate::{Check, Claims, MeasuredEvent, PcrSelection, Refusal};
+
+/// What kind of thing a maker's anchor vouches for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MakerKind {
+    /// A chip.
+    Physical,
+    /// A virtual device that a cloud or hypervisor vouches for.
+    Hypervisor,
+}
+
+/// The maker that vouches for an endorsement key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Voucher {
+    /// The maker's name in our configuration.
+    pub maker: String,
+    /// What it vouches for.
+    pub kind: MakerKind,
+    /// Whether configuration marks the maker as simulated.
+    pub simulated: bool,
+}
+
+/// An endorsement key that a host presents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// SHA-256 of the DER SubjectPublicKeyInfo: what hosts are enrolled by.
+    pub digest: [u8; 32],
+    /// The key's Name.
+    pub name: Vec<u8>,
+    /// The public area, as presented.
+    pub public: Vec<u8>,
+    /// The endorsement certificate, if any.
+    pub certificate: Option<Vec<u8>>,
+    /// Certificates between it and the maker's root.
+    pub intermediates: Vec<Vec<u8>>,
+}
+
+/// A host's first message, read and judged as far as it can be without any record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The attestation key's public area, attributes checked.
+    pub attestation_public: Vec<u8>,
+    /// The attestation key's Name.
+    pub attestation_name: Vec<u8>,
+    /// Endorsement keys that the host can be known by, in its order of preference.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A secret that only the device with this endorsement key and this attestation key can open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// TPM2B_ID_OBJECT, with its size.
+    pub credential_blob: Vec<u8>,
+    /// TPM2B_ENCRYPTED_SECRET, with its size.
+    pub encrypted_secret: Vec<u8>,
+}
+
+/// What evidence has to match.
+#[derive(Debug, Clone)]
+pub struct Expected<'a> {
+    /// The binding value of this exchange.
+    pub bind: [u8; 32],
+    /// The attestation key's public area, from the message (its Name was compared with the challenge) or the record.
+    pub attestation_public: &'a [u8],
+    /// Registers that the quote must be over, exactly. Empty: no quote is expected.
+    pub selection: &'a PcrSelection,
+    /// Public areas of the keys offered, in the order of the message.
+    pub keys: &'a [Vec<u8>],
+    /// Whether each offered key's use has to be sealed to the quoted registers.
+    pub sealed_to_boot: bool,
+    /// The boot log, whole.
+    pub log: &'a [u8],
+}
+
+/// Counters of a device's boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootCounters {
+    /// Resets since the device was made.
+    pub reset: u32,
+    /// Restarts and resumes since the last reset.
+    pub restart: u32,
+    /// Milliseconds that the device has been powered.
+    pub clock: u64,
+    /// Whether the clock is known not to have gone back.
+    pub safe: bool,
+}
+
+/// A key that the device vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttestedKey {
+    /// The key.
+    pub public: PublicKey,
+    /// Its Name.
+    pub name: Vec<u8>,
+    /// Its public area, as offered.
+    pub area: Vec<u8>,
+}
+
+/// What an appraiser concludes. It is believed only as a whole: one failed check, and nothing in it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Appraisal {
+    /// The checks in the order they were made; after a failure later ones may be missing.
+    pub checks: Vec<Check>,
+    /// What was established.
+    pub claims: Claims,
+    /// The keys that were certified.
+    pub keys: Vec<AttestedKey>,
+    /// Events that explain the quoted registers.
+    pub events: Vec<MeasuredEvent>,
+    /// The registers that were quoted, with whether the log measured anything into them.
+    pub measured: Vec<(u8, bool)>,
+    /// Boot counters of the quote or, without one, of the first certification.
+    pub counters: Option<BootCounters>,
+    /// Whether an attestation of the expected key over this exchange's binding was found: what failed before that was
+    /// said by a stranger.
+    pub authenticated: bool,
+}
+
+impl Appraisal {
+    /// The most telling failure: the first in the order of checks.
+    pub fn failure(&self) -> Option<&Check> {
+        self.checks.iter().find(|check| check.reason().is_some())
+    }
+}
+
+/// The verifier's part for one kind of evidence.
+pub trait Appraiser: Send + Sync {
+    /// The media type of the evidence, and of the openings that go with it.
+    fn media_type(&self) -> &'static str;
+
+    /// Reads a host's first message and judges the attestation key in it, before any look-up and before any secret is
+    /// made.
+    fn open(&self, opening: &[u8]) -> Result<Opening, Refusal>;
+
+    /// Judges an endorsement key's template and certificate at `now` (seconds since the epoch). `None` means that no
+    /// maker vouches for it because no certificate was presented.
+    fn vouch(&self, candidate: &Candidate, now: u64) -> Result<Option<Voucher>, Refusal>;
+
+    /// Seals `secret` so that only the device with both keys can open it.
+    fn seal(
+        &self,
+        candidate: &Candidate,
+        attestation_name: &[u8],
+        secret: &Secret,
+    ) -> Result<Sealed, Refusal>;
+
+    /// The Name of a key by its public area.
+    fn key_name(&self, public: &[u8]) -> Result<Vec<u8>, Refusal>;
+
+    /// Appraises evidence against what this exchange expects.
+    fn appraise(&self, evidence: &[u8], expected: &Expected<'_>) -> Appraisal;
+}

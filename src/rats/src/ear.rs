@@ -1,0 +1,131 @@
+//! The attestation result: an EAR of profile ear-03 (draft-ietf-rats-ear), as an unprotected EAT claims set
+//! (RFC 9782) that the credential around it protects.
+
+use serde_json::{Map, Value, json};
+use touchmark_crypto::jose::b64u;
+
+use crate::cmw::Record;
+
+/// The profile.
+pub const PROFILE: &str = "tag:ietf.org,2026:rats/ear#03";
+/// Media type of an unprotected claims set in JSON.
+pub const MEDIA_TYPE: &str = "application/eat-ucs+json";
+
+/// What the result says of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostResult {
+    /// Whether configuration marks the maker as simulated.
+    pub simulated: bool,
+    /// Whether a pinned maker vouches for the device.
+    pub vouched: bool,
+    /// SHA-256 of the evidence that was appraised.
+    pub evidence: [u8; 32],
+}
+
+/// What the result says of the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyResult {
+    /// Custody class.
+    pub custody: String,
+    /// Whether the device is simulated.
+    pub simulated: bool,
+    /// `agent` or `file`.
+    pub usage: String,
+    /// SHA-256 of the evidence that was appraised.
+    pub evidence: [u8; 32],
+}
+
+/// An attestation result with the submodules `host` and `key`. Only affirming results exist: a host or key that did
+/// not pass has a refusal instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ear {
+    /// When it was concluded, seconds since the epoch.
+    pub issued_at: u64,
+    /// Version of the verifier.
+    pub build: String,
+    /// The host.
+    pub host: HostResult,
+    /// The key.
+    pub key: KeyResult,
+}
+
+impl Ear {
+    /// The claims.
+    pub fn to_json(&self) -> Map<String, Value> {
+        // AR4SI (draft-ietf-rats-ar4si): 2 for an instance that is recognized and for genuine hardware, 3 for
+        // executables that were approved up to the end of boot. A simulated device claims nothing of its hardware.
+        let mut vector = json!({"instance-identity": 2, "executables": 3});
+        if self.host.vouched && !self.host.simulated {
+            vector["hardware"] = 2.into();
+        }
+        let value = json!({
+            "eat_profile": PROFILE,
+            "iat": self.issued_at,
+            "ear_verifier_id": {"developer": "https://touchmark.dev", "build": self.build},
+            "submods": {
+                "host": {
+                    "ear_status": "affirming",
+                    "ear_trustworthiness_vector": vector,
+                    "touchmark_simulated": self.host.simulated,
+                    "touchmark_evidence": b64u(&self.host.evidence),
+                },
+                "key": {
+                    "ear_status": "affirming",
+                    "ear_trustworthiness_vector": {"instance-identity": 2},
+                    "touchmark_custody": self.key.custody,
+                    "touchmark_simulated": self.key.simulated,
+                    "touchmark_use": self.key.usage,
+                    "touchmark_evidence": b64u(&self.key.evidence),
+                },
+            },
+        });
+        match value {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+
+    /// The result in a CMW, as both kinds of credential carry it.
+    pub fn to_cmw(&self) -> Value {
+        let value = Value::Object(self.to_json()).to_string().into_bytes();
+        Record {
+            media_type: MEDIA_TYPE.to_owned(),
+            value,
+            indicator: None,
+        }
+        .to_json()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulated_device_claims_no_hardware() {
+        let ear = Ear {
+            issued_at: 1,
+            build: "test".into(),
+            host: HostResult {
+                simulated: true,
+                vouched: true,
+                evidence: [1; 32],
+            },
+            key: KeyResult {
+                custody: "hardware".into(),
+                simulated: true,
+                usage: "agent".into(),
+                evidence: [2; 32],
+            },
+        };
+        let json = Value::Object(ear.to_json());
+        assert_eq!(json["submods"]["key"]["touchmark_custody"], "hardware");
+        assert_eq!(json["submods"]["key"]["touchmark_simulated"], true);
+        assert!(
+            json["submods"]["host"]["ear_trustworthiness_vector"]
+                .get("hardware")
+                .is_none()
+        );
+        assert_eq!(ear.to_cmw()[0], MEDIA_TYPE);
+    }
+}

@@ -1,0 +1,135 @@
+//! Stable reason codes. Operators script against them; an unauthenticated peer never sees one.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal,)*) => {
+        /// Why something was refused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the table.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// The stable code.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The reason a code stands for.
+            pub fn from_code(code: &str) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Bytes that do not decode, of whatever structure.
+    Malformed = "malformed",
+    /// Larger than the limit on it.
+    Oversized = "oversized",
+    /// A protocol version or media type that is not understood.
+    UnsupportedVersion = "unsupported_version",
+    /// The challenge is not one of this server's, or was altered.
+    ChallengeInvalid = "challenge_invalid",
+    /// The challenge is older than its lifetime.
+    ChallengeExpired = "challenge_expired",
+    /// The challenge was used already, by another message.
+    Replayed = "replayed",
+    /// The message is not authenticated by the activation secret.
+    MacMismatch = "mac_mismatch",
+    /// No endorsement key of the message is enrolled.
+    EndorsementUnknown = "endorsement_unknown",
+    /// The endorsement certificate has no path to a pinned maker.
+    PathInvalid = "path_invalid",
+    /// The endorsement certificate is outside its validity.
+    CertExpired = "cert_expired",
+    /// The endorsement certificate lacks the extended key usage or the TCG names of one.
+    Eku = "eku",
+    /// The endorsement certificate is for another key than the one presented.
+    EndorsementMismatch = "endorsement_mismatch",
+    /// The endorsement key is not of a TCG template.
+    EndorsementTemplate = "endorsement_template",
+    /// The attestation key's attributes let it sign what the TPM did not make.
+    AttestationKeyAttributes = "attestation_key_attributes",
+    /// A key whose algorithm, curve, size or point is not accepted.
+    KeyInvalid = "key_invalid",
+    /// The attestation key is not the one the challenge or the host's record names.
+    AttestationKeyMismatch = "attestation_key_mismatch",
+    /// A hash too weak to count.
+    WeakHash = "weak_hash",
+    /// An algorithm that is not accepted.
+    AlgNotAllowed = "alg_not_allowed",
+    /// An attestation that was not made by a TPM.
+    WrongMagic = "wrong_magic",
+    /// An attestation of another type than asked for.
+    WrongType = "wrong_type",
+    /// A signature that does not verify.
+    SignatureInvalid = "signature_invalid",
+    /// The attestation carries another binding value than this exchange's.
+    NonceMismatch = "nonce_mismatch",
+    /// The quote is over other registers than asked for.
+    PcrSelectionMismatch = "pcr_selection_mismatch",
+    /// The register values that came along are not those that were quoted.
+    PcrDigestMismatch = "pcr_digest_mismatch",
+    /// Quote and Certify come from different boots.
+    CountersDiffer = "counters_differ",
+    /// The certified Name is not that of the key offered.
+    NameMismatch = "name_mismatch",
+    /// The offered key could be exported, or was not made in the TPM, or does not only sign.
+    KeyNotHardware = "key_not_hardware",
+    /// The key's use is not sealed to the boot state that was quoted.
+    KeyPolicy = "key_policy",
+    /// Possession of the offered key was not proved.
+    ProofOfPossession = "proof_of_possession",
+    /// The boot log does not explain the quoted registers.
+    LogMismatch = "log_mismatch",
+    /// The boot log lacks a digest of the quoted bank.
+    EventDigestSet = "event_digest_set",
+    /// Event data whose digest is not what the event says.
+    EventDataMismatch = "event_data_mismatch",
+    /// A quoted register that nothing was measured into.
+    PcrsUnmeasured = "pcrs_unmeasured",
+    /// No reference values are applied for this host.
+    NoReferenceValues = "no_reference_values",
+    /// A measured event is not among the reference values.
+    ReferenceMismatch = "reference_mismatch",
+    /// The host is evicted or suspect.
+    HostNotActive = "host_not_active",
+    /// The host's attestation is missing or too old.
+    HostNotAttested = "host_not_attested",
+    /// No registration names this identifier for this host.
+    NoRegistration = "no_registration",
+    /// The proven custody class is not among those the registration accepts.
+    CustodyInsufficient = "custody_insufficient",
+    /// The registration does not list this kind of credential.
+    KindNotAllowed = "kind_not_allowed",
+    /// The record exists already with other content.
+    Conflict = "conflict",
+    /// A pinned trust anchor is not the one named or used.
+    AnchorMismatch = "anchor_mismatch",
+    /// The identifier does not parse, or is not canonical.
+    IdentifierInvalid = "identifier_invalid",
+    /// More requests than the limit allows.
+    RateLimited = "rate_limited",
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_read_back() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(*reason));
+        }
+    }
+}
