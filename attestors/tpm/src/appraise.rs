@@ -1,0 +1,545 @@
+//! The appraiser: drives the checks in their order and stops at the first that fails.
+
+use std::collections::BTreeMap;
+
+use touchmark_crypto::{CryptoError, HashAlg, Secret, SigScheme, ct_eq};
+use touchmark_rats::{
+    Appraisal, Appraiser, AttestedKey, BootCounters, Candidate, Check, ClaimValue, Expected, Opening, Reason,
+    Refusal, Retry, Sealed, Voucher,
+    cbor::{self, CborError},
+    pop_message,
+    tpm::{
+        MAX_ENDORSEMENTS, MEDIA_TYPE, TpmAttestation, TpmCertification, TpmEvidence, TpmOpening, TpmPcrValue,
+    },
+};
+
+use crate::{
+    attest::{Attest, Body, MAGIC, TYPE_CERTIFY, TYPE_QUOTE},
+    attestation_key, credential,
+    endorsement::{self, Maker},
+    log::{BootLog, Explained, LogError, explain},
+    offered_key,
+    public_area::{PublicArea, hash_alg},
+    signature::TpmSignature,
+};
+
+/// Largest opening and largest evidence, in bytes.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Appraises evidence of TPM 2.0.
+#[derive(Debug, Clone)]
+pub struct TpmAppraiser {
+    makers: Vec<Maker>,
+}
+
+impl TpmAppraiser {
+    /// An appraiser that believes these makers about which chips are theirs. Without any, every endorsement
+    /// certificate is refused.
+    pub fn new(makers: Vec<Maker>) -> Self {
+        Self { makers }
+    }
+}
+
+impl Appraiser for TpmAppraiser {
+    fn media_type(&self) -> &'static str {
+        MEDIA_TYPE
+    }
+
+    fn open(&self, opening: &[u8]) -> Result<Opening, Refusal> {
+        let message: TpmOpening =
+            cbor::decode(opening, MAX_MESSAGE).map_err(|error| unreadable("tpm.opening", &error))?;
+        let area = attestation_key::judge(&message.attestation_public).map_err(never)?;
+        if message.endorsements.is_empty() || message.endorsements.len() > MAX_ENDORSEMENTS {
+            return Err(Refusal::malformed(
+                "tpm.opening",
+                format!(
+                    "{} endorsement keys where 1 to {MAX_ENDORSEMENTS} are accepted",
+                    message.endorsements.len()
+                ),
+            ));
+        }
+        let mut candidates = Vec::new();
+        for endorsement in message.endorsements {
+            let area = endorsement::template(&endorsement.public).map_err(never)?;
+            candidates.push(Candidate {
+                digest: area.key.digest(),
+                name: area.name(),
+                public: area.bytes,
+                certificate: endorsement.certificate.map(|der| der.into_vec()),
+                intermediates: endorsement
+                    .intermediates
+                    .into_iter()
+                    .map(|der| der.into_vec())
+                    .collect(),
+            });
+        }
+        Ok(Opening {
+            attestation_name: area.name(),
+            attestation_public: area.bytes,
+            candidates,
+        })
+    }
+
+    fn vouch(&self, candidate: &Candidate, now: u64) -> Result<Option<Voucher>, Refusal> {
+        endorsement::vouch(candidate, &self.makers, now).map_err(Refusal::from)
+    }
+
+    fn seal(
+        &self,
+        candidate: &Candidate,
+        attestation_name: &[u8],
+        secret: &Secret,
+    ) -> Result<Sealed, Refusal> {
+        let area = endorsement::template(&candidate.public).map_err(never)?;
+        credential::make(&area, attestation_name, secret).map_err(|error| Refusal {
+            check: "tpm.endorsement_key.seal",
+            reason: Reason::KeyInvalid,
+            expected: "an endorsement key that a secret can be sealed to".into(),
+            found: error.to_string(),
+            remedy: "enrol the host by its other endorsement key".into(),
+            retry: Retry::Never,
+        })
+    }
+
+    fn key_name(&self, public: &[u8]) -> Result<Vec<u8>, Refusal> {
+        offered(public).map(|area| area.name()).map_err(never)
+    }
+
+    fn appraise(&self, evidence: &[u8], expected: &Expected<'_>) -> Appraisal {
+        let mut appraisal = Appraisal::default();
+        if let Err(check) = appraise(&mut appraisal, evidence, expected) {
+            appraisal.checks.push(check);
+        }
+        appraisal
+    }
+}
+
+fn appraise(out: &mut Appraisal, evidence: &[u8], expected: &Expected<'_>) -> Result<(), Check> {
+    const NAME: &str = "tpm.evidence";
+    let evidence: TpmEvidence =
+        cbor::decode(evidence, MAX_MESSAGE).map_err(|error| unreadable_check(NAME, &error))?;
+    let signer = attestation_key::judge(expected.attestation_public)?;
+    out.checks.push(Check::passed(
+        "tpm.attestation_key",
+        signer.attributes.to_string(),
+    ));
+    if evidence.certifications.len() != expected.keys.len() {
+        let found = format!(
+            "{} certifications for {} keys",
+            evidence.certifications.len(),
+            expected.keys.len()
+        );
+        return Err(malformed(NAME, found));
+    }
+    let quoted = match (&evidence.quote, expected.selection.0.is_empty()) {
+        (Some(quote), false) => Some(check_quote(out, &signer, quote, &evidence.pcr_values, expected)?),
+        (None, true) => None,
+        (found, _) => {
+            let found = if found.is_some() { "a quote" } else { "no quote" };
+            return Err(malformed(
+                NAME,
+                format!("{found}, which is not what this exchange asked for"),
+            ));
+        }
+    };
+    for (public, certification) in expected.keys.iter().zip(&evidence.certifications) {
+        check_key(out, &signer, public, certification, quoted.as_ref(), expected)?;
+    }
+    if let Some(quoted) = &quoted {
+        check_log(out, quoted, expected)?;
+    }
+    Ok(())
+}
+
+/// A quote that passed, and what is needed to hold the log against it.
+struct Quoted {
+    digest: Vec<u8>,
+    hash: HashAlg,
+    counters: BootCounters,
+    values: BTreeMap<(HashAlg, u8), Vec<u8>>,
+}
+
+fn check_quote(
+    out: &mut Appraisal,
+    signer: &PublicArea,
+    quote: &TpmAttestation,
+    values: &[TpmPcrValue],
+    expected: &Expected<'_>,
+) -> Result<Quoted, Check> {
+    let (attest, hash) = check_attestation(out, &QUOTE, signer, quote, expected)?;
+    let Body::Quote {
+        selection,
+        pcr_digest,
+    } = attest.body
+    else {
+        return Err(malformed(
+            QUOTE.structure,
+            "another structure than a quote".into(),
+        ));
+    };
+    if selection.as_ref() != Some(expected.selection) {
+        return Err(Check::failed(
+            "tpm.quote.selection",
+            Reason::PcrSelectionMismatch,
+            expected.selection.to_string(),
+            selection.map_or("an unknown bank, or one twice".to_owned(), |selection| {
+                selection.to_string()
+            }),
+            "quote exactly the registers that the challenge names",
+        ));
+    }
+    out.checks.push(Check::passed(
+        "tpm.quote.selection",
+        expected.selection.to_string(),
+    ));
+    let values = check_values(values, &pcr_digest, hash, expected)?;
+    if !values.is_empty() {
+        out.checks.push(Check::passed(
+            "tpm.quote.pcr_digest",
+            "register values are those quoted",
+        ));
+    }
+    out.counters = Some(attest.counters);
+    out.claims
+        .set("tpm.reset_count", ClaimValue::Int(attest.counters.reset.into()));
+    out.claims.set(
+        "tpm.restart_count",
+        ClaimValue::Int(attest.counters.restart.into()),
+    );
+    out.claims
+        .set("tpm.clock_safe", ClaimValue::Bool(attest.counters.safe));
+    out.claims.set(
+        "tpm.firmware_version",
+        ClaimValue::Text(format!("{:#018x}", attest.firmware)),
+    );
+    Ok(Quoted {
+        digest: pcr_digest,
+        hash,
+        counters: attest.counters,
+        values,
+    })
+}
+
+/// The values that came along, believed if their digest is the quoted one. None came along: nothing to check.
+fn check_values(
+    values: &[TpmPcrValue],
+    pcr_digest: &[u8],
+    hash: HashAlg,
+    expected: &Expected<'_>,
+) -> Result<BTreeMap<(HashAlg, u8), Vec<u8>>, Check> {
+    if values.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut by_register = BTreeMap::new();
+    for value in values {
+        let bank = hash_alg(value.bank).filter(|bank| bank.len() == value.value.len());
+        let bank =
+            bank.ok_or_else(|| malformed("tpm.quote.pcr_digest", "value of an unknown bank".into()))?;
+        by_register.insert((bank, value.index), value.value.to_vec());
+    }
+    let ordered: Option<Vec<&[u8]>> = expected
+        .selection
+        .0
+        .iter()
+        .flat_map(|bank| bank.indices.iter().map(|index| (bank.bank, *index)))
+        .map(|register| by_register.get(&register).map(Vec::as_slice))
+        .collect();
+    let complete =
+        ordered.filter(|ordered| ordered.len() == by_register.len() && values.len() == ordered.len());
+    match complete {
+        Some(ordered) if ct_eq(&hash.digest(&ordered), pcr_digest) => Ok(by_register),
+        _ => Err(Check::failed(
+            "tpm.quote.pcr_digest",
+            Reason::PcrDigestMismatch,
+            "the values of exactly the quoted registers",
+            "values whose digest is not the quoted one",
+            "a register moved between reading and quoting: try again",
+        )),
+    }
+}
+
+/// What tells a quote from a certification in the checks they share.
+struct Shape {
+    kind: u16,
+    structure: &'static str,
+    signature: &'static str,
+    magic: &'static str,
+    kind_name: &'static str,
+    binding: &'static str,
+}
+
+const QUOTE: Shape = Shape {
+    kind: TYPE_QUOTE,
+    structure: "tpm.quote.structure",
+    signature: "tpm.quote.signature",
+    magic: "tpm.quote.magic",
+    kind_name: "tpm.quote.type",
+    binding: "tpm.quote.binding",
+};
+const CERTIFY: Shape = Shape {
+    kind: TYPE_CERTIFY,
+    structure: "tpm.certify.structure",
+    signature: "tpm.certify.signature",
+    magic: "tpm.certify.magic",
+    kind_name: "tpm.certify.type",
+    binding: "tpm.certify.binding",
+};
+
+/// Structure, signature, magic, type, binding: in this order for every attestation. Cheap checks that need no
+/// signature come after it all the same, because what is not signed says nothing.
+fn check_attestation(
+    out: &mut Appraisal,
+    shape: &Shape,
+    signer: &PublicArea,
+    attestation: &TpmAttestation,
+    expected: &Expected<'_>,
+) -> Result<(Attest, HashAlg), Check> {
+    let attest = Attest::parse(&attestation.attest)
+        .map_err(|_| malformed(shape.structure, "not a TPMS_ATTEST, or bytes after it".into()))?;
+    let failed = |(reason, found): (Reason, String)| {
+        Check::failed(
+            shape.signature,
+            reason,
+            "a signature by the attestation key of this host",
+            found,
+            "the evidence was altered or comes from another TPM; if it repeats, treat the host as compromised",
+        )
+    };
+    let signature = TpmSignature::parse(&attestation.signature, signer).map_err(failed)?;
+    signature.verify(signer, &attestation.attest).map_err(failed)?;
+    out.checks.push(Check::passed(
+        shape.signature,
+        "verifies under the attestation key",
+    ));
+    if attest.magic != MAGIC {
+        return Err(Check::failed(
+            shape.magic,
+            Reason::WrongMagic,
+            format!("{MAGIC:#010x}"),
+            format!("{:#010x}", attest.magic),
+            "this was not made by a TPM: treat the host as compromised",
+        ));
+    }
+    if attest.kind != shape.kind {
+        return Err(Check::failed(
+            shape.kind_name,
+            Reason::WrongType,
+            format!("{:#06x}", shape.kind),
+            format!("{:#06x}", attest.kind),
+            "send the attestation that was asked for",
+        ));
+    }
+    if !ct_eq(&attest.extra_data, &expected.bind) {
+        return Err(Check::failed(
+            shape.binding,
+            Reason::NonceMismatch,
+            "the binding value of this exchange",
+            "another value",
+            "evidence is made for one exchange and cannot be used in another; ask for a new challenge",
+        ));
+    }
+    out.checks
+        .push(Check::passed(shape.binding, "bound to this exchange"));
+    out.authenticated = true;
+    Ok((attest, signature.hash()))
+}
+
+fn check_key(
+    out: &mut Appraisal,
+    signer: &PublicArea,
+    public: &[u8],
+    certification: &TpmCertification,
+    quoted: Option<&Quoted>,
+    expected: &Expected<'_>,
+) -> Result<(), Check> {
+    let area = offered(public)?;
+    let (attest, _) = check_attestation(out, &CERTIFY, signer, &certification.certify, expected)?;
+    let Body::Certify { name } = attest.body else {
+        return Err(malformed(
+            CERTIFY.structure,
+            "another structure than a certification".into(),
+        ));
+    };
+    if !ct_eq(&name, &area.name()) {
+        return Err(Check::failed(
+            "tpm.certify.name",
+            Reason::NameMismatch,
+            format!("Name {} of the key offered", hex::encode(area.name())),
+            format!("Name {}", hex::encode(name)),
+            "certify the key that is offered",
+        ));
+    }
+    out.checks
+        .push(Check::passed("tpm.certify.name", hex::encode(&name)));
+    let attributes = offered_key::attributes(&area);
+    push(out, attributes)?;
+    if let Some(quoted) = quoted {
+        let (quote, certify) = (quoted.counters, attest.counters);
+        if (quote.reset, quote.restart) != (certify.reset, certify.restart) {
+            return Err(Check::failed(
+                "tpm.counters",
+                Reason::CountersDiffer,
+                format!("reset {} and restart {} of the quote", quote.reset, quote.restart),
+                format!(
+                    "reset {} and restart {} in the certification",
+                    certify.reset, certify.restart
+                ),
+                "the host was reset between quote and certification: attest again",
+            ));
+        }
+        out.checks.push(Check::passed(
+            "tpm.counters",
+            format!("reset {}, restart {}", quote.reset, quote.restart),
+        ));
+        if expected.sealed_to_boot {
+            push(
+                out,
+                offered_key::sealed_to_boot(&area, expected.selection, &quoted.digest),
+            )?;
+        }
+    } else {
+        out.counters.get_or_insert(attest.counters);
+    }
+    let scheme = SigScheme::Ecdsa(area.scheme_hash.unwrap_or(HashAlg::Sha256));
+    let possession = area
+        .key
+        .verify(scheme, &pop_message(&expected.bind), &certification.possession);
+    possession.map_err(|error: CryptoError| {
+        Check::failed(
+            "key.possession",
+            Reason::ProofOfPossession,
+            "a signature of the offered key over this exchange",
+            error.to_string(),
+            "sign the proof of possession with the key that is offered",
+        )
+    })?;
+    out.checks.push(Check::passed("key.possession", "proved"));
+    out.keys.push(AttestedKey {
+        name: area.name(),
+        public: area.key.clone(),
+        area: area.bytes,
+    });
+    Ok(())
+}
+
+/// Every quoted register must be explained by the log, event by event.
+fn check_log(out: &mut Appraisal, quoted: &Quoted, expected: &Expected<'_>) -> Result<(), Check> {
+    const NAME: &str = "tpm.log";
+    let log = BootLog::parse(expected.log).map_err(|error| {
+        let reason = match error {
+            LogError::Limit(_) => Reason::Oversized,
+            LogError::Event { what, .. } if what.contains("digest") => Reason::EventDigestSet,
+            _ => Reason::Malformed,
+        };
+        Check::failed(
+            "tpm.log.structure",
+            reason,
+            "a crypto-agile TCG log",
+            error.to_string(),
+            "check the agent's tpm.eventlog path; it should name the kernel's binary_bios_measurements",
+        )
+    })?;
+    let mut all = Explained {
+        events: Vec::new(),
+        measured: Vec::new(),
+    };
+    for bank in &expected.selection.0 {
+        let values: BTreeMap<u8, Vec<u8>> = quoted
+            .values
+            .iter()
+            .filter(|((hash, _), _)| *hash == bank.bank)
+            .map(|((_, index), value)| (*index, value.clone()))
+            .collect();
+        let single = expected.selection.0.len() == 1;
+        let matches = |replayed: &[Vec<u8>]| {
+            let parts: Vec<&[u8]> = replayed.iter().map(Vec::as_slice).collect();
+            single && ct_eq(&quoted.hash.digest(&parts), &quoted.digest)
+        };
+        let known = (!values.is_empty()).then_some(&values);
+        let explained = explain(&log, bank.bank, &bank.indices, known, matches).map_err(|unexplained| {
+            Check::failed(
+                NAME,
+                unexplained.reason,
+                "a log that leads to every quoted register",
+                unexplained.found,
+                "something was measured that the log does not show, or the log was edited: do not trust this boot; \
+                 reboot the host and compare",
+            )
+        })?;
+        all.events.extend(explained.events);
+        all.measured.extend(explained.measured);
+    }
+    out.checks.push(Check::passed(
+        NAME,
+        format!("{} events explain {}", all.events.len(), expected.selection),
+    ));
+    out.claims.set(
+        "tpm.log_events",
+        ClaimValue::Int(i64::try_from(log.len()).unwrap_or(i64::MAX)),
+    );
+    out.events = all.events;
+    out.measured = all.measured;
+    Ok(())
+}
+
+fn offered(public: &[u8]) -> Result<PublicArea, Check> {
+    let area = PublicArea::parse(public).map_err(|error| {
+        Check::failed(
+            "tpm.key",
+            Reason::KeyInvalid,
+            "the public area of an ECC signing key on P-256 or P-384",
+            error.to_string(),
+            "offer a key that the agent made",
+        )
+    })?;
+    if area.key.kind().field_len().is_none() {
+        return Err(Check::failed(
+            "tpm.key",
+            Reason::KeyInvalid,
+            "a P-256 or P-384 key",
+            "an RSA key",
+            "offer an elliptic-curve key",
+        ));
+    }
+    Ok(area)
+}
+
+fn push(out: &mut Appraisal, check: Check) -> Result<(), Check> {
+    if check.reason().is_some() {
+        return Err(check);
+    }
+    out.checks.push(check);
+    Ok(())
+}
+
+fn malformed(name: &'static str, found: String) -> Check {
+    Check::failed(
+        name,
+        Reason::Malformed,
+        "a well-formed message",
+        found,
+        "run compatible versions at both ends",
+    )
+}
+
+fn unreadable_check(name: &'static str, error: &CborError) -> Check {
+    match error {
+        CborError::Oversized { .. } => Check::failed(
+            name,
+            Reason::Oversized,
+            "a message within its limit",
+            error.to_string(),
+            "send less",
+        ),
+        CborError::Malformed(_) => malformed(name, error.to_string()),
+    }
+}
+
+fn unreadable(name: &'static str, error: &CborError) -> Refusal {
+    never(unreadable_check(name, error))
+}
+
+/// Refusals of what the host is or sends by construction: trying again changes nothing.
+fn never(check: Check) -> Refusal {
+    Refusal::from(check).retry(Retry::Never)
+}

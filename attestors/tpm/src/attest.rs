@@ -1,0 +1,132 @@
+//! TPMS_ATTEST (part 2, 10.12): what a TPM signs about itself and its keys.
+
+use touchmark_rats::{BootCounters, PcrBank, PcrSelection};
+
+use crate::{
+    public_area::hash_alg,
+    reader::{Reader, Truncated},
+};
+
+/// TPM_GENERATED_VALUE: a restricted key refuses to sign outside data that begins like this.
+pub(crate) const MAGIC: u32 = 0xff54_4347;
+/// TPM_ST_ATTEST_QUOTE.
+pub(crate) const TYPE_QUOTE: u16 = 0x8018;
+/// TPM_ST_ATTEST_CERTIFY.
+pub(crate) const TYPE_CERTIFY: u16 = 0x8017;
+
+/// An attestation, read but not believed.
+pub(crate) struct Attest {
+    pub(crate) magic: u32,
+    pub(crate) kind: u16,
+    pub(crate) extra_data: Vec<u8>,
+    pub(crate) counters: BootCounters,
+    pub(crate) firmware: u64,
+    pub(crate) body: Body,
+}
+
+pub(crate) enum Body {
+    Quote {
+        selection: Option<PcrSelection>,
+        pcr_digest: Vec<u8>,
+    },
+    Certify {
+        name: Vec<u8>,
+    },
+    Other,
+}
+
+impl Attest {
+    /// Reads a TPMS_ATTEST with nothing after it. The body is read only for the types that are asked for anywhere.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Truncated> {
+        let mut reader = Reader::new(bytes);
+        let magic = reader.u32()?;
+        let kind = reader.u16()?;
+        let _qualified_signer = reader.sized()?;
+        let extra_data = reader.sized()?.to_vec();
+        let clock = reader.u64()?;
+        let reset = reader.u32()?;
+        let restart = reader.u32()?;
+        let safe = reader.u8()? == 1;
+        let firmware = reader.u64()?;
+        let body = match kind {
+            TYPE_QUOTE => {
+                let selection = selection(&mut reader)?;
+                Body::Quote {
+                    selection,
+                    pcr_digest: reader.sized()?.to_vec(),
+                }
+            }
+            TYPE_CERTIFY => {
+                let name = reader.sized()?.to_vec();
+                let _qualified_name = reader.sized()?;
+                Body::Certify { name }
+            }
+            _ => {
+                reader.rest();
+                Body::Other
+            }
+        };
+        reader.end()?;
+        let counters = BootCounters {
+            reset,
+            restart,
+            clock,
+            safe,
+        };
+        Ok(Self {
+            magic,
+            kind,
+            extra_data,
+            counters,
+            firmware,
+            body,
+        })
+    }
+}
+
+/// TPML_PCR_SELECTION. `None` for one that names an unknown bank or a bank twice: it cannot equal what was asked for.
+fn selection(reader: &mut Reader<'_>) -> Result<Option<PcrSelection>, Truncated> {
+    let count = reader.u32()?;
+    if count > 16 {
+        return Err(Truncated);
+    }
+    let mut banks: Vec<PcrBank> = Vec::new();
+    let mut known = true;
+    for _ in 0..count {
+        let bank = hash_alg(reader.u16()?);
+        let size = reader.u8()?;
+        let bits = reader.take(size.into())?;
+        let indices: Vec<u8> = (0..=u8::MAX)
+            .take(bits.len() * 8)
+            .filter(|index| {
+                bits.get(usize::from(index / 8))
+                    .is_some_and(|byte| byte >> (index % 8) & 1 == 1)
+            })
+            .collect();
+        match bank {
+            Some(bank) if !banks.iter().any(|other| other.bank == bank) => {
+                banks.push(PcrBank { bank, indices })
+            }
+            _ => known = false,
+        }
+    }
+    Ok(known.then_some(PcrSelection(banks)))
+}
+
+/// TPML_PCR_SELECTION as commands carry it: three bytes of bits per bank.
+pub(crate) fn marshal_selection(selection: &PcrSelection) -> Vec<u8> {
+    let count = u32::try_from(selection.0.len()).unwrap_or(u32::MAX);
+    let mut out = count.to_be_bytes().to_vec();
+    for bank in &selection.0 {
+        out.extend(crate::public_area::tcg_alg(bank.bank).to_be_bytes());
+        let mut bits = [0_u8; 3];
+        for index in &bank.indices {
+            if let Some(byte) = bits.get_mut(usize::from(index / 8)) {
+                *byte |= 1 << (index % 8);
+            }
+        }
+        out.push(3);
+        out.extend(bits);
+    }
+    out
+}

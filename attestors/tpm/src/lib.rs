@@ -1,0 +1,21 @@
+//! Appraises TPM 2.0 evidence: pure, without a TSS library and without a TPM.
+//!
+//! The order of checks follows the TCG EK Credential Profile and the TPM 2.0 library specification: endorsement
+//! certificate, endorsement key, attestation key, activation secret; then quote, certification, boot log. Structures
+//! are read from the bytes that arrived, and signatures are checked over those bytes.
+
+mod appraise;
+mod attest;
+mod attestation_key;
+mod credential;
+mod endorsement;
+mod log;
+mod offered_key;
+mod public_area;
+mod reader;
+mod signature;
+
+pub use appraise::TpmAppraiser;
+pub use endorsement::Maker;
+pub use log::{BootLog, LogError, MAX_EVENTS, MAX_LOG};
+pub use public_area::{AreaError, Attributes, PublicArea};

@@ -1,0 +1,170 @@
+//! Replay: does the log explain the registers that were quoted?
+
+use std::collections::BTreeMap;
+
+use touchmark_crypto::HashAlg;
+use touchmark_rats::{MeasuredEvent, Reason};
+
+use super::{
+    describe::{describe, kind},
+    events::{BootLog, EV_NO_ACTION, Event},
+};
+
+/// Events whose digest is, by the profile, the hash of their data.
+const COVERED: [u32; 4] = [0x0000_0004, 0x8000_0001, 0x8000_0007, 0x8000_00e0];
+
+/// A log that explains registers.
+#[derive(Debug)]
+pub(crate) struct Explained {
+    /// The events behind the quoted values, in order; events that came after the quote are left out.
+    pub(crate) events: Vec<MeasuredEvent>,
+    /// The registers, ascending, and whether anything was measured into each.
+    pub(crate) measured: Vec<(u8, bool)>,
+}
+
+/// Why a log explains nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unexplained {
+    pub(crate) reason: Reason,
+    pub(crate) found: String,
+}
+
+/// Holds the log against the registers of one bank. `values` are the quoted values where they are known; without them
+/// `matches` is asked about the digest over all replayed values in ascending order.
+pub(crate) fn explain(
+    log: &BootLog<'_>,
+    bank: HashAlg,
+    indices: &[u8],
+    values: Option<&BTreeMap<u8, Vec<u8>>>,
+    matches: impl FnOnce(&[Vec<u8>]) -> bool,
+) -> Result<Explained, Unexplained> {
+    if !log.has_bank(bank) {
+        return Err(Unexplained {
+            reason: Reason::EventDigestSet,
+            found: format!("a log without {} digests", bank.name()),
+        });
+    }
+    let mut events = Vec::new();
+    let mut replayed = Vec::new();
+    let mut measured = Vec::new();
+    for index in indices {
+        let register = Register {
+            log,
+            bank,
+            index: *index,
+        };
+        let (value, register_events) = match values.and_then(|values| values.get(index)) {
+            Some(quoted) => (quoted.clone(), register.up_to(quoted)?),
+            None => register.whole(),
+        };
+        measured.push((*index, !register_events.is_empty()));
+        replayed.push(value);
+        events.extend(register_events);
+    }
+    if values.is_none() && !matches(&replayed) {
+        return Err(Unexplained {
+            reason: Reason::LogMismatch,
+            found: "register values that the log does not lead to; the host sent no values, so which is not known"
+                .to_owned(),
+        });
+    }
+    for event in &events {
+        check_data(event, bank)?;
+    }
+    let mut events: Vec<MeasuredEvent> = events
+        .into_iter()
+        .map(|event| MeasuredEvent {
+            number: event.number,
+            pcr: event.pcr,
+            digest: event.digests.get(&bank).copied().unwrap_or_default().to_vec(),
+            description: describe(event),
+        })
+        .collect();
+    events.sort_by_key(|event| event.number);
+    Ok(Explained { events, measured })
+}
+
+struct Register<'a, 'b> {
+    log: &'a BootLog<'b>,
+    bank: HashAlg,
+    index: u8,
+}
+
+impl<'a, 'b> Register<'a, 'b> {
+    /// The value before the first extension: zero, the startup locality in register 0, ones in 17 to 22.
+    fn start(&self) -> Vec<u8> {
+        let mut value = vec![if (17..=22).contains(&self.index) { 0xff } else { 0 }; self.bank.len()];
+        if let (0, Some(last)) = (self.index, value.last_mut()) {
+            *last = self.log.startup_locality();
+        }
+        value
+    }
+
+    fn events(&self) -> impl Iterator<Item = &'a Event<'b>> {
+        self.log
+            .events
+            .iter()
+            .filter(|event| event.pcr == self.index && event.kind != EV_NO_ACTION)
+    }
+
+    fn extend(&self, value: &[u8], event: &Event<'_>) -> Vec<u8> {
+        self.bank
+            .digest(&[value, event.digests.get(&self.bank).copied().unwrap_or_default()])
+    }
+
+    /// The value after all events.
+    fn whole(&self) -> (Vec<u8>, Vec<&'a Event<'b>>) {
+        let events: Vec<_> = self.events().collect();
+        let value = events
+            .iter()
+            .fold(self.start(), |value, event| self.extend(&value, event));
+        (value, events)
+    }
+
+    /// The events that lead to `quoted`: the log is read after the quote, so that there may be more.
+    fn up_to(&self, quoted: &[u8]) -> Result<Vec<&'a Event<'b>>, Unexplained> {
+        let mut value = self.start();
+        let mut passed = Vec::new();
+        if value == quoted {
+            return Ok(passed);
+        }
+        for event in self.events() {
+            value = self.extend(&value, event);
+            passed.push(event);
+            if value == quoted {
+                return Ok(passed);
+            }
+        }
+        let last = passed
+            .last()
+            .map_or("no event".to_owned(), |event| describe(event));
+        Err(Unexplained {
+            reason: Reason::LogMismatch,
+            found: format!(
+                "PCR {}: quoted {}, the log's {} events lead to {} (last: {last})",
+                self.index,
+                hex::encode(quoted),
+                passed.len(),
+                hex::encode(value),
+            ),
+        })
+    }
+}
+
+/// Where the digest is the hash of the data, the data must be what was hashed: otherwise the log says one thing and
+/// measured another.
+fn check_data(event: &Event<'_>, bank: HashAlg) -> Result<(), Unexplained> {
+    let digest = event.digests.get(&bank).copied().unwrap_or_default();
+    if COVERED.contains(&event.kind) && bank.digest(&[event.data]) != digest {
+        return Err(Unexplained {
+            reason: Reason::EventDataMismatch,
+            found: format!(
+                "event {}: PCR {}, {}: data whose digest is not the one that was extended",
+                event.number,
+                event.pcr,
+                kind(event.kind)
+            ),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! TPMT_SIGNATURE (part 2, 11.3.4): read, then verified over the bytes that arrived, under the attestation key only.
+
+use touchmark_crypto::{CryptoError, HashAlg, SigScheme, ecdsa_fixed_from_parts};
+use touchmark_rats::Reason;
+
+use crate::{
+    public_area::{PublicArea, hash_alg},
+    reader::Reader,
+};
+
+/// A TPM signature in the form that verification takes.
+pub(crate) struct TpmSignature {
+    pub(crate) scheme: SigScheme,
+    bytes: Vec<u8>,
+}
+
+impl TpmSignature {
+    /// Reads a TPMT_SIGNATURE for a key; nothing may be left over.
+    pub(crate) fn parse(bytes: &[u8], key: &PublicArea) -> Result<Self, (Reason, String)> {
+        let malformed = |_| (Reason::Malformed, "not a TPMT_SIGNATURE".to_owned());
+        let mut reader = Reader::new(bytes);
+        let alg = reader.u16().map_err(malformed)?;
+        let hash = reader.u16().map_err(malformed)?;
+        let hash = hash_alg(hash).ok_or((Reason::AlgNotAllowed, format!("hash algorithm {hash:#06x}")))?;
+        if hash.is_weak() {
+            return Err((Reason::WeakHash, hash.name().to_owned()));
+        }
+        let signature = match alg {
+            0x0018 => {
+                let (r, s) = (
+                    reader.sized().map_err(malformed)?,
+                    reader.sized().map_err(malformed)?,
+                );
+                let field = key.key.kind().field_len().ok_or((
+                    Reason::AlgNotAllowed,
+                    "an ECDSA signature by an RSA key".to_owned(),
+                ))?;
+                let bytes = ecdsa_fixed_from_parts(r, s, field)
+                    .map_err(|_| (Reason::Malformed, "number longer than the field".to_owned()))?;
+                Self {
+                    scheme: SigScheme::Ecdsa(hash),
+                    bytes,
+                }
+            }
+            0x0014 => Self {
+                scheme: SigScheme::RsaPkcs1(hash),
+                bytes: reader.sized().map_err(malformed)?.to_vec(),
+            },
+            0x0016 => Self {
+                scheme: SigScheme::RsaPss(hash),
+                bytes: reader.sized().map_err(malformed)?.to_vec(),
+            },
+            other => return Err((Reason::AlgNotAllowed, format!("signature algorithm {other:#06x}"))),
+        };
+        reader.end().map_err(malformed)?;
+        Ok(signature)
+    }
+
+    /// Checks the signature over `message` under `key`, and that it is of the key's own scheme.
+    pub(crate) fn verify(&self, key: &PublicArea, message: &[u8]) -> Result<(), (Reason, String)> {
+        if key.scheme_hash.is_some_and(|hash| hash != self.scheme.hash()) {
+            return Err((
+                Reason::AlgNotAllowed,
+                "hash is not that of the key's scheme".to_owned(),
+            ));
+        }
+        key.key
+            .verify(self.scheme, message, &self.bytes)
+            .map_err(|error| match error {
+                CryptoError::AlgNotAllowed(what) => (Reason::AlgNotAllowed, what.to_owned()),
+                _ => (
+                    Reason::SignatureInvalid,
+                    "a signature that does not verify".to_owned(),
+                ),
+            })
+    }
+
+    /// The hash of the scheme: a quote's PCR digest is made with it, whatever the bank.
+    pub(crate) fn hash(&self) -> HashAlg {
+        self.scheme.hash()
+    }
+}

@@ -1,0 +1,13 @@
+//! Verification as a state machine: challenge, message, appraisal, verdict.
+//!
+//! The caller drives it and does all input and output; nothing here reads a clock, draws a random number that it was not
+//! given the source of, or knows a platform by name. An [`Attested`] can be made only here, and only from evidence in
+//! which every check passed.
+
+mod challenge;
+mod reference;
+mod verdict;
+
+pub use challenge::{Challenge, ChallengeError, Challenger, Issued, Subject};
+pub use reference::{MAX_VALUES, ReferenceError, ReferenceSet, ReferenceValue};
+pub use verdict::{Attested, Message, Refused, appraise};

@@ -1,0 +1,190 @@
+//! From a second message to a verdict.
+
+use touchmark_crypto::sha256;
+use touchmark_rats::{
+    Appraisal, Appraiser, AttestedKey, Binding, BootCounters, Check, Claims, Expected, MeasuredEvent,
+    Purpose, Refusal, Retry, Voucher, rest_digest,
+};
+
+use crate::{
+    Challenge, Challenger,
+    reference::{self, ReferenceSet},
+};
+
+/// A second message, taken apart. Where the challenge had a secret, its MAC was checked by whoever read it.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// The cookie section.
+    pub cookie: &'a [u8],
+    /// The offer section: everything else that is neither evidence nor log.
+    pub offer: &'a [u8],
+    /// The evidence.
+    pub evidence: &'a [u8],
+    /// The boot log; empty where none was asked for.
+    pub log: &'a [u8],
+    /// Public area of the attestation key, from the offer or the record.
+    pub attestation_public: &'a [u8],
+    /// Public areas of the keys offered.
+    pub keys: &'a [Vec<u8>],
+}
+
+/// What verification concluded about a host or a workload's keys. Only [`appraise`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attested {
+    host: String,
+    purpose: Purpose,
+    keys: Vec<AttestedKey>,
+    claims: Claims,
+    checks: Vec<Check>,
+    counters: Option<BootCounters>,
+    voucher: Option<Voucher>,
+    evidence: [u8; 32],
+    at: u64,
+}
+
+impl Attested {
+    /// The host's record.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// What the exchange was for.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// The keys that the device vouches for.
+    pub fn keys(&self) -> &[AttestedKey] {
+        &self.keys
+    }
+
+    /// What was established.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// The checks, all passed.
+    pub fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
+    /// Boot counters of the attestation.
+    pub fn counters(&self) -> Option<BootCounters> {
+        self.counters
+    }
+
+    /// The maker that vouches for the device; `None` where no maker does.
+    pub fn voucher(&self) -> Option<&Voucher> {
+        self.voucher.as_ref()
+    }
+
+    /// SHA-256 of the evidence.
+    pub fn evidence(&self) -> [u8; 32] {
+        self.evidence
+    }
+
+    /// When it was concluded, seconds since the epoch.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+}
+
+/// Evidence that was not believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The most telling failure.
+    pub refusal: Refusal,
+    /// Whether the evidence came from the expected device: only then is the refusal stored and the challenge consumed.
+    pub authenticated: bool,
+    /// Events that explained the quoted registers, where the log did: what reference values are captured from.
+    pub events: Vec<MeasuredEvent>,
+    /// The registers that were quoted, and whether anything was measured into each.
+    pub measured: Vec<(u8, bool)>,
+}
+
+/// Appraises a second message against its challenge. `references` are the sets that apply to the host; they count where
+/// registers were quoted.
+pub fn appraise(
+    challenger: &Challenger,
+    challenge: &Challenge,
+    appraiser: &dyn Appraiser,
+    message: &Message<'_>,
+    references: &[&ReferenceSet],
+    now: u64,
+) -> Result<(Attested, Vec<MeasuredEvent>, Vec<(u8, bool)>), Refused> {
+    let unread = |refusal| Refused {
+        refusal,
+        authenticated: false,
+        events: Vec::new(),
+        measured: Vec::new(),
+    };
+    let Some(host) = challenge.subject.host.clone() else {
+        return Err(unread(Refusal::malformed(
+            "challenge",
+            "a challenge whose answer is refused unread",
+        )));
+    };
+    let mut names = Vec::new();
+    for key in message.keys {
+        names.push(appraiser.key_name(key).map_err(unread)?);
+    }
+    let bind = Binding {
+        purpose: challenge.purpose,
+        trust_domain: challenger.trust_domain(),
+        anchor: challenger.anchor(),
+        challenge_id: challenge.id,
+        nonce: challenge.nonce,
+        key_names: &names,
+        selection: &challenge.selection,
+        log_offsets: &challenge.offsets,
+        rest: rest_digest(&[message.cookie, message.offer]),
+    }
+    .value();
+    let expected = Expected {
+        bind,
+        attestation_public: message.attestation_public,
+        selection: &challenge.selection,
+        keys: message.keys,
+        sealed_to_boot: matches!(challenge.purpose, Purpose::Enrol | Purpose::Reattest),
+        log: message.log,
+    };
+    let mut appraisal: Appraisal = appraiser.appraise(message.evidence, &expected);
+    if appraisal.failure().is_none() && !challenge.selection.0.is_empty() {
+        appraisal.checks.push(reference::check(
+            references,
+            &appraisal.events,
+            &appraisal.measured,
+        ));
+    }
+    match appraisal.failure() {
+        Some(check) => {
+            // A boot that no longer fits changes only when somebody acts; evidence that went wrong under way may be
+            // sent anew.
+            let retry = if appraisal.authenticated {
+                Retry::Later
+            } else {
+                Retry::Fresh
+            };
+            Err(Refused {
+                refusal: Refusal::from(check.clone()).retry(retry),
+                authenticated: appraisal.authenticated,
+                events: appraisal.events,
+                measured: appraisal.measured,
+            })
+        }
+        None => {
+            let attested = Attested {
+                host,
+                purpose: challenge.purpose,
+                keys: appraisal.keys,
+                claims: appraisal.claims,
+                checks: appraisal.checks,
+                counters: appraisal.counters,
+                voucher: challenge.subject.voucher.clone(),
+                evidence: sha256(&[message.evidence]),
+                at: now,
+            };
+            Ok((attested, appraisal.events, appraisal.measured))
+        }
+    }
+}
