@@ -1,0 +1,119 @@
+//! The two threads: one reads requests, one owns the device.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process::ExitCode,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use touchmark_api::device::{FaultKind, Op, Reply, Request, Response, read_frame, write_frame};
+
+use crate::{
+    fault::{Outcome, fault},
+    queue::{Queue, Waiting},
+    tpm::Tpm,
+};
+
+/// How long a closing process waits for the device thread, so that it can flush what it loaded.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Serves the socket on standard input until it closes.
+pub(crate) fn run() -> ExitCode {
+    let socket = match socket() {
+        Ok(socket) => socket,
+        Err(error) => {
+            eprintln!(
+                "touchmark-device: standard input is not a socket ({error}); it is started by the daemons"
+            );
+            return ExitCode::from(2);
+        }
+    };
+    let Ok(output) = socket.try_clone() else {
+        return ExitCode::FAILURE;
+    };
+    let queue = Arc::new(Queue::default());
+    let (ended, farewell) = mpsc::channel();
+    let owner = Owner {
+        queue: Arc::clone(&queue),
+        output,
+        tpm: None,
+    };
+    let started = thread::Builder::new().name("tpm".into()).spawn(move || {
+        owner.run();
+        // The other end waits for this and for nothing else.
+        let _ = ended.send(());
+    });
+    if started.is_err() {
+        return ExitCode::FAILURE;
+    }
+    read(socket, &queue);
+    queue.close();
+    // The device thread drops its connection, which flushes everything; one that hangs in a library does not hold
+    // the process.
+    let _ = farewell.recv_timeout(FAREWELL);
+    ExitCode::SUCCESS
+}
+
+fn socket() -> io::Result<UnixStream> {
+    let descriptor: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
+    let socket = UnixStream::from(descriptor);
+    socket.peer_addr()?;
+    Ok(socket)
+}
+
+fn read(mut socket: UnixStream, queue: &Queue) {
+    while let Ok(Some(request)) = read_frame::<Request>(&mut socket) {
+        if let Err(id) = queue.push(request) {
+            let result = Err(fault(
+                FaultKind::Unavailable,
+                "too many requests wait for this device",
+            ));
+            if write_frame(&mut socket, &Response { id, result }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+struct Owner {
+    queue: Arc<Queue>,
+    output: UnixStream,
+    tpm: Option<Tpm>,
+}
+
+impl Owner {
+    fn run(mut self) {
+        while let Some(Waiting { id, op, deadline }) = self.queue.next() {
+            let result = if Instant::now() >= deadline {
+                Err(fault(
+                    FaultKind::Late,
+                    "the device was busy longer than the caller waits",
+                ))
+            } else {
+                self.answer(op)
+            };
+            if write_frame(&mut self.output, &Response { id, result }).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&mut self, op: Op) -> Outcome<Reply> {
+        match op {
+            Op::Open(settings) => {
+                self.tpm = Some(Tpm::new(settings)?);
+                Ok(Reply::Done)
+            }
+            op => match &mut self.tpm {
+                Some(tpm) => tpm.answer(op),
+                None => Err(fault(FaultKind::Refused, "no device was opened")),
+            },
+        }
+    }
+}

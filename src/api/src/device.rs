@@ -1,0 +1,272 @@
+//! The protocol between a daemon and its `touchmark-device`: frames of CBOR over a socket pair.
+//!
+//! A frame is a length (four bytes, big-endian, at most [`MAX_FRAME`]) and a [`Request`] or [`Response`]. The first
+//! request is [`Op::Open`]; requests carry a number that their response repeats. Responses may come in any order.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
+use touchmark_rats::{cbor, tpm::TpmAttestation, tpm::TpmEndorsement, tpm::TpmPcrValue};
+
+/// Largest frame: a boot log and some room.
+pub const MAX_FRAME: usize = 5 * 1024 * 1024;
+
+/// A request and the time its caller is prepared to wait.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Repeated by the response.
+    pub id: u64,
+    /// Milliseconds after which the caller no longer waits; a request still queued then is dropped.
+    pub patience_ms: u32,
+    /// What to do.
+    pub op: Op,
+}
+
+/// The answer to the request of this number.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Response {
+    /// The request's number.
+    pub id: u64,
+    /// The outcome.
+    pub result: Result<Reply, Fault>,
+}
+
+/// What a device can be asked to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Op {
+    /// Connects to the device. Nothing else is answered before.
+    Open(Settings),
+    /// The endorsement keys with their certificates.
+    Endorsements,
+    /// The attestation key of a trust domain (an origin such as `spiffe://example.org`).
+    AttestationKey(String),
+    /// TPM2_ActivateCredential.
+    Activate(Activation),
+    /// Makes a signing key, sealed to registers where any are given (bank identifier, numbers).
+    CreateKey {
+        /// Registers whose present values the key's use is sealed to; empty for none.
+        seal: Vec<(u16, Vec<u8>)>,
+    },
+    /// Loads a key to see that this device can.
+    CheckKey(ByteBuf),
+    /// TPM2_Certify of a key by the attestation key of a trust domain.
+    Certify {
+        /// The trust domain.
+        trust_domain: String,
+        /// The key: TSS2 structure, DER.
+        key: ByteBuf,
+        /// Qualifying data.
+        qualifying: ByteBuf,
+    },
+    /// TPM2_Quote by the attestation key of a trust domain.
+    Quote {
+        /// The trust domain.
+        trust_domain: String,
+        /// The registers.
+        selection: Vec<(u16, Vec<u8>)>,
+        /// Qualifying data.
+        qualifying: ByteBuf,
+    },
+    /// The values of registers.
+    ReadRegisters(Vec<(u16, Vec<u8>)>),
+    /// Signs a message with a key; the device hashes.
+    Sign {
+        /// The key: TSS2 structure, DER.
+        key: ByteBuf,
+        /// The message.
+        message: ByteBuf,
+    },
+    /// The boot log, whole.
+    BootLog,
+}
+
+/// How to reach a device. Sent over the socket, never on a command line: authorizations are secrets.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Settings {
+    /// TCTI, for example `device:/dev/tpmrm0`, `tabrmd:...` or `swtpm:host=127.0.0.1,port=2321`.
+    pub tcti: String,
+    /// Path of the boot log; absent where there is none to read.
+    pub boot_log: Option<String>,
+    /// Authorization of the owner hierarchy.
+    pub owner_auth: ByteBuf,
+    /// Authorization of the endorsement hierarchy.
+    pub endorsement_auth: ByteBuf,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("tcti", &self.tcti)
+            .field("boot_log", &self.boot_log)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A credential to activate.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Activation {
+    /// The trust domain whose attestation key it was made for.
+    pub trust_domain: String,
+    /// Name of the endorsement key it was made for.
+    pub endorsement_name: ByteBuf,
+    /// TPM2B_ID_OBJECT.
+    pub credential_blob: ByteBuf,
+    /// TPM2B_ENCRYPTED_SECRET.
+    pub encrypted_secret: ByteBuf,
+}
+
+/// What a device answers.
+#[derive(Serialize, Deserialize)]
+pub enum Reply {
+    /// Nothing but success.
+    Done,
+    /// Endorsement keys.
+    Endorsements(Vec<TpmEndorsement>),
+    /// TPMT_PUBLIC.
+    Public(ByteBuf),
+    /// An activated secret.
+    Secret(ByteBuf),
+    /// A key.
+    Key(KeyDescription),
+    /// An attestation and the Name of the key that signed it.
+    Attestation(TpmAttestation),
+    /// Register values.
+    Registers(Vec<TpmPcrValue>),
+    /// A signature, `r ‖ s`.
+    Signature(ByteBuf),
+    /// A boot log.
+    Log(ByteBuf),
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Done => "Done",
+            Self::Endorsements(_) => "Endorsements",
+            Self::Public(_) => "Public",
+            Self::Secret(_) => "Secret(redacted)",
+            Self::Key(_) => "Key",
+            Self::Attestation(_) => "Attestation",
+            Self::Registers(_) => "Registers",
+            Self::Signature(_) => "Signature",
+            Self::Log(_) => "Log",
+        })
+    }
+}
+
+/// A key as its device describes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeyDescription {
+    /// The key: TSS2 structure, DER.
+    pub key: ByteBuf,
+    /// TPMT_PUBLIC.
+    pub public: ByteBuf,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: ByteBuf,
+    /// Whether the key could leave the device, or was not made in it.
+    pub exportable: bool,
+    /// The register values that a key which was just made is sealed to; empty otherwise.
+    pub sealed_to: Vec<TpmPcrValue>,
+}
+
+/// Why a device did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// What kind of failure.
+    pub kind: FaultKind,
+    /// For people. No key material, no authorization.
+    pub message: String,
+}
+
+/// Kinds of failure, by what a caller can do about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FaultKind {
+    /// The device cannot be reached or stopped answering: try later.
+    Unavailable,
+    /// The caller's patience ran out before the device got to it: try later.
+    Late,
+    /// The device locked itself after failed authorizations: an operator has to act.
+    LockedOut,
+    /// An authorization that configuration should have given is missing or wrong.
+    Authorization,
+    /// The boot state is not the one the key is sealed to.
+    Sealed,
+    /// The request cannot be carried out on this device, now or later.
+    Refused,
+    /// The device's answer is not to be believed.
+    Untrusted,
+}
+
+impl FaultKind {
+    /// Whether the same request may succeed later without anybody acting.
+    pub fn is_retryable(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Late)
+    }
+}
+
+/// Writes one frame.
+pub fn write_frame<T: Serialize>(out: &mut impl Write, message: &T) -> io::Result<()> {
+    let body = cbor::encode(message);
+    let length = u32::try_from(body.len())
+        .ok()
+        .filter(|length| *length as usize <= MAX_FRAME);
+    let length = length.ok_or_else(|| io::Error::other("frame over the limit"))?;
+    let mut frame = length.to_be_bytes().to_vec();
+    frame.extend(body);
+    out.write_all(&frame)?;
+    out.flush()
+}
+
+/// Reads one frame; `None` where the other end has closed between frames.
+pub fn read_frame<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>> {
+    let mut length = [0; 4];
+    match input.read_exact(&mut length) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > MAX_FRAME {
+        return Err(io::Error::other("frame over the limit"));
+    }
+    let mut body = vec![0; length];
+    input.read_exact(&mut body)?;
+    cbor::decode(&body, MAX_FRAME).map(Some).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_read_back_and_end_cleanly() {
+        let mut bytes = Vec::new();
+        let request = Request {
+            id: 7,
+            patience_ms: 5,
+            op: Op::Endorsements,
+        };
+        write_frame(&mut bytes, &request).unwrap();
+        let mut input = bytes.as_slice();
+        assert_eq!(read_frame::<Request>(&mut input).unwrap().unwrap().id, 7);
+        assert!(read_frame::<Request>(&mut input).unwrap().is_none());
+        assert!(read_frame::<Request>(&mut &bytes[..5]).is_err());
+        assert!(read_frame::<Request>(&mut [0xff_u8; 8].as_slice()).is_err());
+    }
+
+    #[test]
+    fn settings_and_secrets_do_not_print() {
+        let settings = Settings {
+            tcti: "t".into(),
+            boot_log: None,
+            owner_auth: ByteBuf::from(*b"hunter2"),
+            endorsement_auth: ByteBuf::new(),
+        };
+        assert!(!format!("{settings:?}").contains("104"));
+        assert_eq!(
+            format!("{:?}", Reply::Secret(ByteBuf::from(vec![1]))),
+            "Secret(redacted)"
+        );
+    }
+}

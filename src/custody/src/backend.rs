@@ -1,0 +1,91 @@
+//! The interface to whatever holds keys.
+
+use std::sync::Arc;
+
+use touchmark_crypto::{Purpose, SignError, Signer};
+
+use crate::tss2::Tss2Key;
+
+/// In which boot state a key answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seal {
+    /// In any.
+    None,
+    /// Only while these registers (bank identifier, numbers) hold what they hold now.
+    Registers(Vec<(u16, Vec<u8>)>),
+}
+
+/// Why a key could not be made or opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CustodyError {
+    /// The device is away or busy: the same call may succeed later.
+    #[error("the device did not answer: {0}")]
+    Retryable(String),
+    /// The file does not hold a key that this device can use.
+    #[error("the key cannot be used here: {0}")]
+    Unusable(String),
+    /// The device refused for good.
+    #[error("the device refused: {0}")]
+    Refused(String),
+}
+
+/// A key that a device holds, opened for a few purposes.
+#[derive(Clone)]
+pub struct HeldKey {
+    signer: Arc<dyn Signer>,
+    exportable: bool,
+    purposes: &'static [Purpose],
+}
+
+impl HeldKey {
+    /// Wraps a device's signer. `exportable` is the device's own word on whether the key could ever leave it.
+    pub fn new(signer: Arc<dyn Signer>, exportable: bool, purposes: &'static [Purpose]) -> Self {
+        Self {
+            signer,
+            exportable,
+            purposes,
+        }
+    }
+
+    /// Whether the key could leave the device, or was not made in it.
+    pub fn exportable(&self) -> bool {
+        self.exportable
+    }
+}
+
+impl std::fmt::Debug for HeldKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "HeldKey({:?}, exportable: {})",
+            self.signer.public_key(),
+            self.exportable
+        )
+    }
+}
+
+impl Signer for HeldKey {
+    fn public_key(&self) -> &touchmark_crypto::PublicKey {
+        self.signer.public_key()
+    }
+
+    fn algorithm(&self) -> touchmark_crypto::SigningAlg {
+        self.signer.algorithm()
+    }
+
+    fn sign(&self, purpose: Purpose, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        if !self.purposes.contains(&purpose) {
+            return Err(SignError::Purpose(purpose));
+        }
+        self.signer.sign(purpose, message)
+    }
+}
+
+/// Makes keys that never leave their device, and opens them again.
+pub trait KeyBackend: Send + Sync {
+    /// Makes a P-256 signing key and returns the file it rests in.
+    fn create(&self, seal: &Seal) -> Result<Tss2Key, CustodyError>;
+
+    /// Opens a key for `purposes`, after checking that this device can load it.
+    fn open(&self, key: &Tss2Key, purposes: &'static [Purpose]) -> Result<HeldKey, CustodyError>;
+}

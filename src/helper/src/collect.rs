@@ -1,0 +1,91 @@
+//! Collecting a TPM's evidence for one exchange.
+
+use serde_bytes::ByteBuf;
+use touchmark_api::device::KeyDescription;
+use touchmark_crypto::sha256;
+use touchmark_rats::{
+    Binding, PcrSelection, Purpose, pop_message, rest_digest,
+    tpm::{TpmCertification, TpmEvidence, TpmOpening},
+};
+
+use crate::{Device, DeviceError};
+
+/// What an exchange is about, as the host knows it.
+#[derive(Debug, Clone)]
+pub struct Exchange<'a> {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The trust domain, an origin.
+    pub trust_domain: &'a str,
+    /// SHA-256 of the SubjectPublicKeyInfo of the root that this connection's chain ended in: what the host saw, never
+    /// what it was told.
+    pub anchor: [u8; 32],
+    /// The challenge's id.
+    pub challenge_id: [u8; 16],
+    /// The challenge's nonce.
+    pub nonce: [u8; 32],
+    /// The challenge's cookie.
+    pub cookie: &'a [u8],
+    /// The registers to quote; empty for none.
+    pub selection: &'a PcrSelection,
+    /// One offset per log.
+    pub log_offsets: &'a [u64],
+}
+
+/// The first message: attestation key, endorsement keys, certificates.
+pub fn opening(device: &Device, trust_domain: &str) -> Result<TpmOpening, DeviceError> {
+    Ok(TpmOpening {
+        endorsements: device.endorsements()?,
+        attestation_public: ByteBuf::from(device.attestation_key(trust_domain)?),
+    })
+}
+
+/// Evidence for `keys`, which are those of `offer`, in its order. The quote comes first; the boot log is to be read
+/// after this, so that it is never shorter than what was quoted.
+pub fn evidence(
+    device: &Device,
+    exchange: &Exchange<'_>,
+    offer: &[u8],
+    keys: &[&KeyDescription],
+) -> Result<TpmEvidence, DeviceError> {
+    let names: Vec<Vec<u8>> = keys.iter().map(|key| name(&key.public)).collect();
+    let bind = Binding {
+        purpose: exchange.purpose,
+        trust_domain: exchange.trust_domain,
+        anchor: exchange.anchor,
+        challenge_id: exchange.challenge_id,
+        nonce: exchange.nonce,
+        key_names: &names,
+        selection: exchange.selection,
+        log_offsets: exchange.log_offsets,
+        rest: rest_digest(&[exchange.cookie, offer]),
+    }
+    .value();
+    let quote = if exchange.selection.0.is_empty() {
+        None
+    } else {
+        Some(device.quote(exchange.trust_domain, exchange.selection, &bind)?)
+    };
+    let mut certifications = Vec::new();
+    for key in keys {
+        certifications.push(TpmCertification {
+            certify: device.certify(exchange.trust_domain, &key.key, &bind)?,
+            possession: ByteBuf::from(device.sign(&key.key, &pop_message(&bind))?),
+        });
+    }
+    let pcr_values = match (&quote, keys.first()) {
+        // Read when the key was sealed to them: they tell the operator which register a refusal is about.
+        (Some(_), Some(key)) => key.sealed_to.clone(),
+        _ => Vec::new(),
+    };
+    Ok(TpmEvidence {
+        quote,
+        certifications,
+        pcr_values,
+    })
+}
+
+/// The Name of a key whose name algorithm is SHA-256, as all of ours.
+fn name(public: &[u8]) -> Vec<u8> {
+    [&[0x00, 0x0b][..], &sha256(&[public])].concat()
+}

@@ -1,0 +1,230 @@
+//! A device, whichever process serves it at the moment.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc::RecvTimeoutError,
+    },
+    time::Duration,
+};
+
+use serde_bytes::ByteBuf;
+use touchmark_api::device::{Activation, KeyDescription, Op, Reply, Request, Settings};
+use touchmark_crypto::Secret;
+use touchmark_custody::tss2::Tss2Key;
+use touchmark_rats::{
+    PcrSelection,
+    tpm::{TpmAttestation, TpmEndorsement, TpmPcrValue},
+};
+
+use crate::{
+    DeviceError,
+    process::{Process, lock},
+};
+
+/// How long a call waits by default. Creating an RSA endorsement key takes a real chip tens of seconds, once.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How much longer than its caller's patience a helper may stay silent before it is ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A device behind its helper process. Cloning shares it.
+#[derive(Clone)]
+pub struct Device {
+    shared: Arc<Shared>,
+    patience: Duration,
+}
+
+struct Shared {
+    path: PathBuf,
+    settings: Settings,
+    process: Mutex<Option<Arc<Process>>>,
+    next: AtomicU64,
+}
+
+impl Device {
+    /// A device served by the binary at `path`. Nothing is started before the first call.
+    pub fn new(path: &Path, settings: Settings) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                path: path.to_owned(),
+                settings,
+                process: Mutex::new(None),
+                next: AtomicU64::new(1),
+            }),
+            patience: PATIENCE,
+        }
+    }
+
+    /// The same device for callers who wait no longer than this.
+    pub fn patient(&self, patience: Duration) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            patience,
+        }
+    }
+
+    /// Where `touchmark-device` is looked for: beside the running binary.
+    pub fn beside_this_binary() -> std::io::Result<PathBuf> {
+        Ok(std::env::current_exe()?.with_file_name("touchmark-device"))
+    }
+
+    /// The endorsement keys with their certificates, in the device's order of preference.
+    pub fn endorsements(&self) -> Result<Vec<TpmEndorsement>, DeviceError> {
+        match self.call(Op::Endorsements)? {
+            Reply::Endorsements(endorsements) => Ok(endorsements),
+            _ => Err(DeviceError::Mismatch),
+        }
+    }
+
+    /// TPMT_PUBLIC of the attestation key for a trust domain.
+    pub fn attestation_key(&self, trust_domain: &str) -> Result<Vec<u8>, DeviceError> {
+        match self.call(Op::AttestationKey(trust_domain.to_owned()))? {
+            Reply::Public(public) => Ok(public.into_vec()),
+            _ => Err(DeviceError::Mismatch),
+        }
+    }
+
+    /// Opens a sealed secret.
+    pub fn activate(&self, activation: Activation) -> Result<Secret, DeviceError> {
+        match self.call(Op::Activate(activation))? {
+            Reply::Secret(secret) => Ok(Secret::new(secret.into_vec())),
+            _ => Err(DeviceError::Mismatch),
+        }
+    }
+
+    /// Makes a signing key, its use sealed to the present values of `seal` where there is one.
+    pub fn create_key(&self, seal: Option<&PcrSelection>) -> Result<KeyDescription, DeviceError> {
+        self.key(Op::CreateKey {
+            seal: seal.map(PcrSelection::to_wire).unwrap_or_default(),
+        })
+    }
+
+    /// Loads a key to see that this device can.
+    pub fn check_key(&self, key: &Tss2Key) -> Result<KeyDescription, DeviceError> {
+        self.key(Op::CheckKey(der(key)))
+    }
+
+    /// TPM2_Certify of `key` by the attestation key of the trust domain.
+    pub fn certify(
+        &self,
+        trust_domain: &str,
+        key: &[u8],
+        qualifying: &[u8],
+    ) -> Result<TpmAttestation, DeviceError> {
+        self.attestation(Op::Certify {
+            trust_domain: trust_domain.to_owned(),
+            key: ByteBuf::from(key),
+            qualifying: ByteBuf::from(qualifying),
+        })
+    }
+
+    /// TPM2_Quote by the attestation key of the trust domain.
+    pub fn quote(
+        &self,
+        trust_domain: &str,
+        selection: &PcrSelection,
+        qualifying: &[u8],
+    ) -> Result<TpmAttestation, DeviceError> {
+        self.attestation(Op::Quote {
+            trust_domain: trust_domain.to_owned(),
+            selection: selection.to_wire(),
+            qualifying: ByteBuf::from(qualifying),
+        })
+    }
+
+    /// The present values of registers.
+    pub fn registers(&self, selection: &PcrSelection) -> Result<Vec<TpmPcrValue>, DeviceError> {
+        match self.call(Op::ReadRegisters(selection.to_wire()))? {
+            Reply::Registers(values) => Ok(values),
+            _ => Err(DeviceError::Mismatch),
+        }
+    }
+
+    /// Signs a message with a key (TSS2 structure, DER); `r ‖ s`.
+    pub fn sign(&self, key: &[u8], message: &[u8]) -> Result<Vec<u8>, DeviceError> {
+        match self.call(Op::Sign {
+            key: ByteBuf::from(key),
+            message: ByteBuf::from(message),
+        })? {
+            Reply::Signature(signature) => Ok(signature.into_vec()),
+            _ => Err(DeviceError::Mismatch),
+        }
+    }
+
+    /// The boot log, whole; empty where the device has none.
+    pub fn boot_log(&self) -> Result<Vec<u8>, DeviceError> {
+        match self.call(Op::BootLog)? {
+            Reply::Log(log) => Ok(log.into_vec()),
+            _ => Err(DeviceError::Mismatch),
+        }
+    }
+
+    fn key(&self, op: Op) -> Result<KeyDescription, DeviceError> {
+        match self.call(op)? {
+            Reply::Key(key) => Ok(key),
+            _ => Err(DeviceError::Mismatch),
+        }
+    }
+
+    fn attestation(&self, op: Op) -> Result<TpmAttestation, DeviceError> {
+        match self.call(op)? {
+            Reply::Attestation(attestation) => Ok(attestation),
+            _ => Err(DeviceError::Mismatch),
+        }
+    }
+
+    fn call(&self, op: Op) -> Result<Reply, DeviceError> {
+        let process = self.process()?;
+        self.exchange(&process, op)
+    }
+
+    /// The running helper, or a new one that has been told which device it serves.
+    fn process(&self) -> Result<Arc<Process>, DeviceError> {
+        let mut slot = lock(&self.shared.process);
+        if let Some(process) = slot.as_ref().filter(|process| !process.is_dead()) {
+            return Ok(Arc::clone(process));
+        }
+        if slot.take().is_some() {
+            tracing::warn!("touchmark-device ended; starting it again");
+        }
+        let process = Process::start(&self.shared.path).map_err(|error| DeviceError::Start {
+            path: self.shared.path.display().to_string(),
+            cause: error.to_string(),
+        })?;
+        let process = Arc::new(process);
+        self.exchange(&process, Op::Open(self.shared.settings.clone()))?;
+        *slot = Some(Arc::clone(&process));
+        Ok(process)
+    }
+
+    fn exchange(&self, process: &Process, op: Op) -> Result<Reply, DeviceError> {
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let patience_ms = u32::try_from(self.patience.as_millis()).unwrap_or(u32::MAX);
+        let answer = process
+            .send(&Request { id, patience_ms, op })
+            .map_err(|_| DeviceError::HelperDied)?
+            .recv_timeout(self.patience + GRACE);
+        match answer {
+            Ok(result) => Ok(result?),
+            Err(RecvTimeoutError::Disconnected) => Err(DeviceError::HelperDied),
+            Err(RecvTimeoutError::Timeout) => {
+                // It answers late requests itself: a silent one hangs in the hardware or in a vendor's library.
+                process.forget(id);
+                process.kill();
+                Err(DeviceError::Timeout(patience_ms))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Device({})", self.shared.settings.tcti)
+    }
+}
+
+fn der(key: &Tss2Key) -> ByteBuf {
+    ByteBuf::from(key.to_der().unwrap_or_default())
+}

@@ -1,0 +1,15 @@
+//! Starts `touchmark-device` and speaks to it over a socket pair.
+//!
+//! The helper is the only process that touches hardware; when it dies it is started again, and whoever was waiting gets
+//! a retryable error. Calls block, with a deadline, and belong on device workers.
+
+mod backend;
+mod collect;
+mod device;
+mod error;
+mod process;
+
+pub use backend::{TpmKeys, created_key};
+pub use collect::{Exchange, evidence, opening};
+pub use device::{Device, PATIENCE};
+pub use error::DeviceError;
