@@ -1,0 +1,66 @@
+//! `sim.json`: what a run has, for programs that want more than the environment says.
+//!
+//! Kinds of devices that were not asked for are absent. Paths are absolute, certificates PEM.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// The whole document.
+#[derive(Debug, Clone, Serialize)]
+pub struct Description {
+    /// DBUS_SESSION_BUS_ADDRESS of the bus that the resource managers are on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bus: Option<String>,
+    /// The TPMs, by number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tpms: Vec<TpmDescription>,
+}
+
+/// A TPM.
+#[derive(Debug, Clone, Serialize)]
+pub struct TpmDescription {
+    /// Its number, from 1.
+    pub n: usize,
+    /// How the TSS reaches its resource manager; needs the bus in the environment.
+    pub tcti: String,
+    /// swtpm's own data port on 127.0.0.1; its control channel is on the next port.
+    pub port: u16,
+    /// The TCG2 event log of its host's boot.
+    pub eventlog: PathBuf,
+    /// Its EK certificates.
+    pub ek_certs: Vec<PathBuf>,
+    /// Certificates between the EK certificates and a root.
+    pub maker_intermediates: Vec<PathBuf>,
+    /// The root that relying parties pin.
+    pub maker_root: PathBuf,
+    /// swtpm's process.
+    pub pid: u32,
+}
+
+impl Description {
+    /// Writes `sim.json` into `folder`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        std::fs::write(folder.join("sim.json"), text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_asked_for_is_absent() {
+        let nothing = Description {
+            bus: None,
+            tpms: Vec::new(),
+        };
+        assert_eq!(serde_json::to_string(&nothing).unwrap(), "{}");
+    }
+}

@@ -1,0 +1,268 @@
+//! All devices of a run.
+//!
+//! A simulation is started on the main thread, which has to live as long as it does: the children die with the
+//! thread that started them. Dropping it ends them, newest first, and removes the folder.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::broker::Broker;
+use crate::bus::Bus;
+use crate::child::{Daemon, FOLDER_VARIABLE, Launcher};
+use crate::count::Counter;
+use crate::describe::{Description, TpmDescription};
+use crate::error::SimError;
+use crate::fault::{Fault, Faults};
+use crate::folder::RunFolder;
+use crate::maker::Maker;
+use crate::programs::Programs;
+use crate::proxy::Proxy;
+use crate::swtpm::{Starting, Swtpm};
+use crate::tpm::{self, Files};
+
+/// What a simulation shall have.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The faults of each TPM; as many TPMs as elements.
+    pub tpms: Vec<Faults>,
+    /// Where the test maker is kept; a fresh one if absent.
+    pub maker: Option<PathBuf>,
+    /// Where commands are counted.
+    pub counter: Option<Counter>,
+    /// Whether to tell on standard error what was set up.
+    pub verbose: bool,
+}
+
+/// A TPM and what belongs to it.
+#[derive(Debug)]
+pub struct Tpm {
+    /// Its number, from 1.
+    pub n: usize,
+    /// Its resource manager. Fields are dropped in order, and this one speaks to the next.
+    pub broker: Broker,
+    /// The emulator.
+    pub swtpm: Swtpm,
+    /// Its files.
+    pub files: Files,
+}
+
+/// The running devices of a run.
+#[derive(Debug)]
+pub struct Simulation {
+    tpms: Vec<Tpm>,
+    bus: Option<Bus>,
+    maker_root: PathBuf,
+    started: Arc<AtomicBool>,
+    launcher: Launcher,
+    /// Last, since the daemons write into it.
+    folder: RunFolder,
+}
+
+impl Simulation {
+    /// Makes everything that `plan` asks for. Main thread only.
+    ///
+    /// # Errors
+    /// When a device cannot be had. What was made by then is gone again.
+    pub fn start(plan: &Plan) -> Result<Self, SimError> {
+        let folder = RunFolder::create()?;
+        let launcher = Launcher::new(folder.path());
+        let maker_root = folder.path().join("maker-root.pem");
+        let started = Arc::new(AtomicBool::new(false));
+        let mut simulation = Self {
+            tpms: Vec::new(),
+            bus: None,
+            maker_root,
+            started,
+            launcher,
+            folder,
+        };
+        if !plan.tpms.is_empty() {
+            simulation.make_tpms(plan)?;
+        }
+        let path = simulation.folder.path();
+        simulation
+            .describe()
+            .write(path)
+            .map_err(SimError::system("cannot write sim.json"))?;
+        Ok(simulation)
+    }
+
+    fn make_tpms(&mut self, plan: &Plan) -> Result<(), SimError> {
+        let begin = Instant::now();
+        let programs = Programs::find()?;
+        let mut starting = Vec::new();
+        for index in 0..plan.tpms.len() {
+            let n = index + 1;
+            let folder = tpm_folder(self.folder.path(), n)?;
+            let name = format!("swtpm of TPM {n}");
+            starting.push((
+                Starting::spawn(&self.launcher, &programs.swtpm, &name, &folder)?,
+                folder,
+            ));
+        }
+        let maker = match &plan.maker {
+            Some(folder) => Maker::kept_in(folder)?,
+            None => Maker::fresh()?,
+        };
+        std::fs::write(&self.maker_root, &maker.root().pem)
+            .map_err(SimError::system("cannot write the maker's root"))?;
+        let unknown_maker = match plan.tpms.iter().any(|faults| faults.has(Fault::EkUnknownMaker)) {
+            true => Some(Maker::fresh()?),
+            false => None,
+        };
+        let mut running = Vec::new();
+        for (starting, folder) in starting {
+            running.push((starting.ready()?, folder));
+        }
+
+        let made = std::thread::scope(|scope| {
+            let threads: Vec<_> = running
+                .iter()
+                .zip(&plan.tpms)
+                .map(|((swtpm, folder), faults)| {
+                    let other = unknown_maker
+                        .as_ref()
+                        .filter(|_| faults.has(Fault::EkUnknownMaker));
+                    let maker = other.unwrap_or(&maker);
+                    scope.spawn(move || tpm::make(swtpm, maker, faults, folder))
+                })
+                .collect();
+            // Meanwhile, on this thread, since it starts a process.
+            self.bus = Some(Bus::start(
+                &self.launcher,
+                &programs.dbus_daemon,
+                self.folder.path(),
+            )?);
+            let joined = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())));
+            joined.collect::<Result<Vec<Files>, SimError>>()
+        })?;
+        let Some(bus) = &self.bus else { return Ok(()) };
+
+        for (((swtpm, folder), files), (index, faults)) in
+            running.into_iter().zip(made).zip(plan.tpms.iter().enumerate())
+        {
+            let n = index + 1;
+            let proxy = Proxy {
+                n,
+                upstream: swtpm.port,
+                faults: faults.clone(),
+                counter: plan.counter.clone(),
+                started: Arc::clone(&self.started),
+            };
+            let port = proxy.serve()?;
+            let broker = Broker::start(&self.launcher, &programs.abrmd, bus, n, port, &folder)?;
+            self.tpms.push(Tpm {
+                n,
+                broker,
+                swtpm,
+                files,
+            });
+        }
+        for tpm in &mut self.tpms {
+            tpm.broker.ready(&self.launcher, &programs.dbus_send, bus)?;
+            if plan.verbose {
+                let (n, tcti, port) = (tpm.n, tpm.broker.tcti(), tpm.swtpm.port);
+                let seconds = begin.elapsed().as_secs_f32();
+                eprintln!("touchmark-sim: TPM {n}: {tcti}, swtpm on port {port}, ready after {seconds:.2} s");
+            }
+        }
+        Ok(())
+    }
+
+    /// The TPMs, by number.
+    #[must_use]
+    pub fn tpms(&self) -> &[Tpm] {
+        &self.tpms
+    }
+
+    /// What there is, for `sim.json`.
+    #[must_use]
+    pub fn describe(&self) -> Description {
+        let tpms = self.tpms.iter().map(|tpm| TpmDescription {
+            n: tpm.n,
+            tcti: tpm.broker.tcti(),
+            port: tpm.swtpm.port,
+            eventlog: tpm.files.event_log.clone(),
+            ek_certs: tpm.files.ek_certificates.clone(),
+            maker_intermediates: tpm.files.intermediates.clone(),
+            maker_root: self.maker_root.clone(),
+            pid: tpm.swtpm.daemon.pid(),
+        });
+        Description {
+            bus: self.bus.as_ref().map(|bus| bus.address().to_owned()),
+            tpms: tpms.collect(),
+        }
+    }
+
+    /// The variables by which a program finds device 1, and `sim.json`.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables = vec![(FOLDER_VARIABLE, self.folder.path().into())];
+        if let (Some(bus), Some(first)) = (&self.bus, self.tpms.first()) {
+            variables.push(("DBUS_SESSION_BUS_ADDRESS", bus.address().into()));
+            for name in [
+                "TPM2TOOLS_TCTI",
+                "TPM2OPENSSL_TCTI",
+                "TPM2_PKCS11_TCTI",
+                "TSS2_TCTI",
+            ] {
+                variables.push((name, first.broker.tcti().into()));
+            }
+        }
+        variables
+    }
+
+    /// Starts children that die with this process.
+    #[must_use]
+    pub fn launcher(&self) -> &Launcher {
+        &self.launcher
+    }
+
+    /// The run's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// From now on commands are counted, and faults in the TPMs' behaviour are in effect.
+    pub fn begin(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// A line for each daemon that ended before its time.
+    pub fn complaints(&mut self) -> Vec<String> {
+        let bus = self.bus.iter_mut().map(|bus| &mut bus.daemon);
+        let tpms = self
+            .tpms
+            .iter_mut()
+            .flat_map(|tpm| [&mut tpm.broker.daemon, &mut tpm.swtpm.daemon]);
+        bus.chain(tpms).filter_map(Daemon::complaint).collect()
+    }
+}
+
+fn panicked() -> SimError {
+    SimError::NotReady {
+        name: "a TPM".to_owned(),
+        detail: "the thread that made it panicked".to_owned(),
+    }
+}
+
+/// A TPM's folder: its files are for everybody, its state is not.
+fn tpm_folder(run: &Path, n: usize) -> Result<PathBuf, SimError> {
+    let folder = run.join(format!("tpm{n}"));
+    let making = || SimError::system("cannot make a TPM's folder");
+    std::fs::create_dir(&folder).map_err(making())?;
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).map_err(making())?;
+    DirBuilder::new()
+        .mode(0o700)
+        .create(folder.join("state"))
+        .map_err(making())?;
+    Ok(folder)
+}

@@ -1,0 +1,134 @@
+//! One simulated TPM: manufactured, put into a host, and booted.
+
+use std::path::{Path, PathBuf};
+
+use crate::boot::{Boot, Kernel};
+use crate::command::{self, Channel};
+use crate::ek::{self, EkKind};
+use crate::error::SimError;
+use crate::fault::{Fault, Faults};
+use crate::maker::Maker;
+use crate::swtpm::Swtpm;
+use crate::{nv, pcr};
+
+/// The files that come with a TPM.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// The event log of its host's boot.
+    pub event_log: PathBuf,
+    /// Its EK certificates, PEM.
+    pub ek_certificates: Vec<PathBuf>,
+    /// The maker's intermediate certificates, PEM.
+    pub intermediates: Vec<PathBuf>,
+}
+
+/// Makes a TPM from a fresh swtpm: endorsement keys, certificates by `maker`, a boot with `faults`. Files go to
+/// `folder`. May run on any thread.
+///
+/// # Errors
+/// When the TPM refuses something, or a file cannot be written.
+pub fn make(swtpm: &Swtpm, maker: &Maker, faults: &Faults, folder: &Path) -> Result<Files, SimError> {
+    let ek_certificates = manufacture(swtpm, maker, folder)?;
+    let intermediate = folder.join("maker-intermediate.pem");
+    write(&intermediate, maker.intermediate().pem.as_bytes())?;
+
+    let (booted, logged) = boots(faults);
+    boot(swtpm, booted, faults)?;
+    let event_log = folder.join("binary_bios_measurements");
+    logged
+        .write_log(&event_log)
+        .map_err(SimError::system("cannot write the event log"))?;
+    Ok(Files {
+        event_log,
+        ek_certificates,
+        intermediates: vec![intermediate],
+    })
+}
+
+/// What leaves the factory. The banks take effect with the host's first reset.
+fn manufacture(swtpm: &Swtpm, maker: &Maker, folder: &Path) -> Result<Vec<PathBuf>, SimError> {
+    let mut tpm = swtpm.connect()?;
+    tpm.execute(&command::startup())?;
+    let mut files = Vec::new();
+    for kind in EkKind::ALL {
+        let certificate = maker.certify(kind, &ek::create(&mut tpm, kind)?)?;
+        nv::store(&mut tpm, kind.certificate_index(), &certificate.der)?;
+        let file = folder.join(format!("{}.pem", kind.file_stem()));
+        write(&file, certificate.pem.as_bytes())?;
+        files.push(file);
+    }
+    nv::store(&mut tpm, nv::EK_CERTIFICATE_CHAIN, &maker.intermediate().der)?;
+    pcr::allocate(&mut tpm)?;
+    tpm.execute(&command::shutdown())?;
+    Ok(files)
+}
+
+/// How the host booted, and how its log says it did.
+fn boots(faults: &Faults) -> (Boot, Boot) {
+    let secure_boot = !faults.has(Fault::SecureBootOff);
+    let with = |kernel| Boot { secure_boot, kernel };
+    if faults.has(Fault::LogEdited) {
+        (with(Kernel::Other), with(Kernel::Usual))
+    } else if faults.has(Fault::Kernel) {
+        (with(Kernel::Other), with(Kernel::Other))
+    } else {
+        (with(Kernel::Usual), with(Kernel::Usual))
+    }
+}
+
+fn boot(swtpm: &Swtpm, boot: Boot, faults: &Faults) -> Result<(), SimError> {
+    let mut tpm = power_on(swtpm)?;
+    boot.measure(&mut tpm)?;
+    if faults.has(Fault::PcrUnexplained) {
+        let unexplained = pcr::Digests::of(b"touchmark-sim stand-in: an image that no log shows");
+        pcr::extend(&mut tpm, 4, &unexplained)?;
+    }
+    if faults.has(Fault::TpmReset) {
+        tpm.execute(&command::shutdown())?;
+        drop(tpm);
+        power_on(swtpm)?;
+    }
+    Ok(())
+}
+
+/// A TPM Reset: every PCR starts anew, and resetCount is one more.
+fn power_on(swtpm: &Swtpm) -> Result<Channel, SimError> {
+    swtpm.reset()?;
+    let mut tpm = swtpm.connect()?;
+    tpm.execute(&command::startup())?;
+    Ok(tpm)
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), SimError> {
+    std::fs::write(path, content).map_err(SimError::system(format!("cannot write {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edited_log_shows_the_good_boot_of_a_host_that_booted_something_else() {
+        let (booted, logged) = boots(&[Fault::LogEdited].into_iter().collect());
+        assert_eq!(logged, Boot::GOOD);
+        assert_eq!(
+            booted,
+            Boot {
+                kernel: Kernel::Other,
+                ..Boot::GOOD
+            }
+        );
+    }
+
+    #[test]
+    fn an_honest_log_shows_what_was_booted() {
+        for faults in [
+            vec![],
+            vec![Fault::Kernel],
+            vec![Fault::SecureBootOff, Fault::Kernel],
+        ] {
+            let (booted, logged) = boots(&faults.into_iter().collect());
+            assert_eq!(booted, logged);
+        }
+    }
+}
