@@ -1,0 +1,10 @@
+//! What the tests stand on: simulated hosts, forged evidence, running services.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support fails loudly"
+)]
+
+pub mod sim;

@@ -1,0 +1,123 @@
+//! Simulated hosts for the life of a test: `touchmark-sim run` around a process that waits.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+use serde_json::Value;
+use touchmark_api::device::Settings;
+use touchmark_helper::Device;
+
+/// A binary of this workspace; `make test` builds them all first.
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("path of the test binary");
+    let path = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("target folder")
+        .join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build` first, or `make test`",
+        path.display()
+    );
+    path
+}
+
+/// Simulated devices; dropping it ends them.
+pub struct Sim {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// `sim.json`.
+    pub description: Value,
+    /// The environment that programs on these hosts need.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Sim {
+    /// Starts `touchmark-sim run` with these arguments.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(binary("touchmark-sim"))
+            .arg("run")
+            .args(arguments)
+            .args(["--", "sh", "-c", "env; echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("touchmark-sim starts");
+        let stdin = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut environment = Vec::new();
+        for line in output.lines() {
+            let line = line.expect("text");
+            if line == "ready" {
+                break;
+            }
+            if let Some((name, value)) = line.split_once('=')
+                && [
+                    "TOUCHMARK_SIM",
+                    "DBUS_SESSION_BUS_ADDRESS",
+                    "TPM2TOOLS_TCTI",
+                    "TPM2OPENSSL_TCTI",
+                    "TSS2_TCTI",
+                ]
+                .contains(&name)
+            {
+                environment.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        let folder = environment
+            .iter()
+            .find(|(name, _)| name == "TOUCHMARK_SIM")
+            .expect("TOUCHMARK_SIM is set");
+        let text = std::fs::read_to_string(Path::new(&folder.1).join("sim.json")).expect("sim.json");
+        let description = serde_json::from_str(&text).expect("sim.json is JSON");
+        Self {
+            child,
+            stdin,
+            description,
+            environment,
+        }
+    }
+
+    /// The description of TPM `n`, counted from 1.
+    pub fn tpm(&self, n: usize) -> &Value {
+        &self.description["tpms"][n - 1]
+    }
+
+    /// Text of a member of TPM `n`.
+    pub fn text(&self, n: usize, member: &str) -> String {
+        self.tpm(n)[member].as_str().expect("text").to_owned()
+    }
+
+    /// The simulator's own port of TPM `n`: without resource manager, counting or faults.
+    pub fn port(&self, n: usize) -> u16 {
+        u16::try_from(self.tpm(n)["port"].as_u64().expect("port")).expect("port")
+    }
+
+    /// The DER certificates of a PEM file that TPM `n` names.
+    pub fn certificates(&self, path: &Value) -> Vec<Vec<u8>> {
+        let text = std::fs::read_to_string(path.as_str().expect("path")).expect("PEM");
+        touchmark_crypto::pem::decode_all("CERTIFICATE", &text).expect("PEM")
+    }
+
+    /// A device over TPM `n`, straight to the simulator's port.
+    pub fn device(&self, n: usize) -> Device {
+        let settings = Settings {
+            tcti: format!("swtpm:host=127.0.0.1,port={}", self.port(n)),
+            boot_log: Some(self.text(n, "eventlog")),
+            owner_auth: Default::default(),
+            endorsement_auth: Default::default(),
+        };
+        Device::new(&binary("touchmark-device"), settings)
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.wait();
+    }
+}
