@@ -1,0 +1,115 @@
+//! The operator's protocol: one request and one answer per connection to a local socket, JSON.
+//!
+//! The client writes a [`Request`] and closes its sending side; the server writes an [`Answer`]. The socket is for root
+//! and the server's own user.
+
+use serde::{Deserialize, Serialize};
+
+/// Largest request and answer, in bytes.
+pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// Where the socket is.
+pub const DEFAULT_SOCKET: &str = "/run/touchmark/admin.sock";
+
+/// What an operator can ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Enrols hosts, all or none.
+    HostEnrol {
+        /// The hosts.
+        hosts: Vec<Enrolment>,
+    },
+    /// Lists hosts.
+    HostList {
+        /// Hosts that knocked without being enrolled, instead of those that are.
+        pending: bool,
+    },
+    /// One host with its keys.
+    HostShow {
+        /// Id or name.
+        host: String,
+    },
+    /// A stored refusal, or a host's latest.
+    Why {
+        /// Refusal id, host id or host name.
+        id: String,
+    },
+    /// The reference values that a host's last evidence matches.
+    ReferenceCapture {
+        /// Id or name.
+        host: String,
+        /// Label of the set; the host's name where absent.
+        label: Option<String>,
+    },
+    /// Applies a set of reference values, TOML.
+    ReferenceApply {
+        /// The file's text.
+        file: String,
+    },
+    /// Lists sets of reference values.
+    ReferenceList,
+    /// Applies a file of registrations, TOML.
+    RegistrationApply {
+        /// The file's text.
+        file: String,
+        /// Only say what would change.
+        dry_run: bool,
+        /// Delete entries of the label that the file does not have.
+        prune: bool,
+    },
+    /// Lists registrations.
+    RegistrationList,
+    /// Deletes one registration.
+    RegistrationDelete {
+        /// Its label.
+        label: String,
+        /// Its name.
+        name: String,
+    },
+    /// The audit trail, latest first.
+    Events {
+        /// Most entries to return.
+        limit: u32,
+    },
+    /// The certification authority: chain, keys, expiry.
+    CaShow,
+}
+
+/// A host to enrol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolment {
+    /// The host's name: unique, for people and registrations.
+    pub name: String,
+    /// Labels for registrations and reference values.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Endorsement certificates, PEM or DER in base64.
+    #[serde(default)]
+    pub ek_certificates: Vec<String>,
+    /// Digests of endorsement keys: SHA-256 of the DER SubjectPublicKeyInfo, lower-case hexadecimal.
+    #[serde(default)]
+    pub ek_digests: Vec<String>,
+}
+
+/// A file of hosts to enrol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolmentFile {
+    /// The hosts.
+    #[serde(rename = "host")]
+    pub hosts: Vec<Enrolment>,
+}
+
+/// The answer: a document, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Done; the document depends on the request.
+    Done(serde_json::Value),
+    /// Refused: the input or the state does not allow it. Nothing was changed.
+    Refused(String),
+    /// The input cannot be used. Nothing was changed.
+    Unusable(String),
+    /// The service failed. Nothing was changed.
+    Failed(String),
+}

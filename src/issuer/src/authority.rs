@@ -1,0 +1,189 @@
+//! The trust domain's issuing keys and what they sign.
+
+use touchmark_crypto::{CryptoError, Entropy, PublicKey, SignError, Signer, jose::Jwk, x509::Certificate};
+use touchmark_custody::{HeldKey, KeyUse};
+use touchmark_identity::{IdentifierError, TrustDomain, WorkloadId};
+use touchmark_rats::ear::{Ear, HostResult, KeyResult};
+use touchmark_verifier::Attested;
+use touchmark_wimse::{wic, wit};
+
+use crate::{Grant, Kind, class_of};
+
+/// How far back certificates begin, so that a peer whose clock is a little behind accepts them at once, in seconds.
+const BACKDATE: u64 = 60;
+
+/// Why a credential could not be issued. None of these is the requester's doing.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// Encoding or signing failed.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// The signing key's device failed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The host's record has no canonical id.
+    #[error(transparent)]
+    Identifier(#[from] IdentifierError),
+    /// The attestation names no key.
+    #[error("no key was attested")]
+    NoKey,
+    /// The issuing certificate ends too soon.
+    #[error("the intermediate certificate expires before a credential would be of use; renew it (touchmark ca request)")]
+    IntermediateExpires,
+}
+
+/// A credential and what the audit trail records of it.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// A certificate, DER.
+    X509 {
+        /// The certificate.
+        der: Vec<u8>,
+        /// End of validity, seconds since the epoch.
+        not_after: u64,
+    },
+    /// A token.
+    Wit {
+        /// The token.
+        token: String,
+        /// End of validity, seconds since the epoch.
+        not_after: u64,
+    },
+}
+
+impl Credential {
+    /// End of validity, seconds since the epoch.
+    pub fn not_after(&self) -> u64 {
+        match self {
+            Self::X509 { not_after, .. } | Self::Wit { not_after, .. } => *not_after,
+        }
+    }
+}
+
+/// A host's certificate.
+#[derive(Debug, Clone)]
+pub struct HostCertificate {
+    /// The certificate, DER.
+    pub der: Vec<u8>,
+    /// The identifier in it.
+    pub identifier: WorkloadId,
+    /// End of validity, seconds since the epoch.
+    pub not_after: u64,
+}
+
+/// What signs for a trust domain. The keys are held in devices.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// The intermediate's certificate.
+    pub intermediate: Certificate,
+    /// The intermediate's key.
+    pub x509_key: HeldKey,
+    /// The key that signs tokens.
+    pub wit_key: HeldKey,
+    /// Version of the verifier, for attestation results.
+    pub build: String,
+}
+
+impl Authority {
+    /// Certifies a host's key after its attestation.
+    pub fn host_certificate(
+        &self,
+        attested: &Attested,
+        lifetime: u64,
+        entropy: &impl Entropy,
+    ) -> Result<HostCertificate, IssueError> {
+        let key = attested.keys().first().ok_or(IssueError::NoKey)?;
+        let identifier = WorkloadId::host(&self.trust_domain, attested.host())?;
+        let not_after = self.end(attested.at(), lifetime)?;
+        let cmw = self.ear(attested, attested.evidence(), KeyUse::Agent).to_cmw();
+        let template = wic::Wic {
+            identifier: &identifier,
+            dns_names: &[],
+            cmw: &cmw,
+            not_before: attested.at().saturating_sub(BACKDATE),
+            not_after,
+            serial: entropy.array()?,
+        };
+        let der = wic::mint(&template, &key.public, &self.intermediate, &self.x509_key)?;
+        Ok(HostCertificate { der, identifier, not_after })
+    }
+
+    /// Issues what was granted. `host_evidence` is the digest of the evidence behind the host's own certificate,
+    /// `key_evidence` that of the key's certification.
+    pub fn issue(
+        &self,
+        grant: &Grant,
+        attested: &Attested,
+        host_evidence: [u8; 32],
+        entropy: &impl Entropy,
+    ) -> Result<Credential, IssueError> {
+        let now = attested.at();
+        let not_after = self.end(now, grant.lifetime)?;
+        let mut ear = self.ear(attested, host_evidence, grant.usage);
+        ear.host.vouched = grant.vouched;
+        ear.host.simulated = grant.simulated;
+        ear.key.simulated = grant.simulated;
+        ear.key.custody = grant.class.as_str().to_owned();
+        let cmw = ear.to_cmw();
+        match grant.kind {
+            Kind::X509 => {
+                let template = wic::Wic {
+                    identifier: &grant.identifier,
+                    dns_names: &grant.dns_names,
+                    cmw: &cmw,
+                    not_before: now.saturating_sub(BACKDATE),
+                    not_after,
+                    serial: entropy.array()?,
+                };
+                let der = wic::mint(&template, &grant.key.public, &self.intermediate, &self.x509_key)?;
+                Ok(Credential::X509 { der, not_after })
+            }
+            Kind::Wit => {
+                let jwk = Jwk::new(grant.key.public.clone())?;
+                let template = wit::Wit {
+                    identifier: &grant.identifier,
+                    key: &jwk,
+                    cmw: &cmw,
+                    issued_at: now,
+                    expires_at: not_after,
+                    id: entropy.array()?,
+                };
+                Ok(Credential::Wit { token: wit::mint(&template, &self.wit_kid()?, &self.wit_key)?, not_after })
+            }
+        }
+    }
+
+    /// The `kid` of the key that signs tokens: its thumbprint.
+    pub fn wit_kid(&self) -> Result<String, CryptoError> {
+        Ok(Jwk::new(self.wit_key.public_key().clone())?.thumbprint())
+    }
+
+    /// The key that verifies tokens.
+    pub fn wit_public(&self) -> &PublicKey {
+        self.wit_key.public_key()
+    }
+
+    fn ear(&self, attested: &Attested, host_evidence: [u8; 32], usage: KeyUse) -> Ear {
+        let simulated = attested.voucher().is_some_and(|voucher| voucher.simulated);
+        Ear {
+            issued_at: attested.at(),
+            build: self.build.clone(),
+            host: HostResult { simulated, vouched: attested.voucher().is_some(), evidence: host_evidence },
+            key: KeyResult {
+                custody: class_of(attested.voucher()).as_str().to_owned(),
+                simulated,
+                usage: usage.as_str().to_owned(),
+                evidence: attested.evidence(),
+            },
+        }
+    }
+
+    /// A credential ends with its issuer's certificate at the latest.
+    fn end(&self, now: u64, lifetime: u64) -> Result<u64, IssueError> {
+        let issuer = u64::try_from(self.intermediate.not_after).unwrap_or(0);
+        let end = (now + lifetime).min(issuer);
+        if end < now + 30 { Err(IssueError::IntermediateExpires) } else { Ok(end) }
+    }
+}

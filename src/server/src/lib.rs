@@ -1,0 +1,1 @@
+//! The credential service: wires verification, issuance and storage behind its listeners.

@@ -1,0 +1,15 @@
+//! TLS 1.3 for Touchmark's channels: peers judged by identifier, held keys as signers, and the process's clock.
+//!
+//! Between our own parts only TLS 1.3 is spoken, X25519MLKEM768 is preferred, sessions are never resumed and early data
+//! never accepted: whoever connects is judged anew.
+
+pub mod clock;
+mod config;
+mod held;
+mod pinned;
+mod verifier;
+
+pub use config::{ConfigError, host_client, server};
+pub use held::identity;
+pub use pinned::{Pins, Seen};
+pub use verifier::{PeerError, Role, peer};
