@@ -1,1 +1,26 @@
-//! The credential service: wires verification, issuance and storage behind its listeners.
+//! The credential service: judges hosts, issues to them and their workloads, and answers its operators.
+//!
+//! Three listeners and a socket: `listen.attest` for hosts without a certificate, `listen.hosts` for mutual TLS,
+//! `listen.bundle` for anybody who wants the trust bundle, and a local socket for operators. All of them share one
+//! [`Service`]; what has to last is in the store before an answer leaves.
+
+mod admin;
+mod attest;
+pub mod ca;
+mod config;
+mod error;
+pub mod files;
+mod host;
+mod keys;
+mod limits;
+mod listen;
+mod message;
+mod operator;
+mod refuse;
+mod run;
+mod service;
+
+pub use config::{Config, MakerConfig};
+pub use error::ServerError;
+pub use run::run;
+pub use service::Service;

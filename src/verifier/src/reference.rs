@@ -173,6 +173,12 @@ impl ReferenceSet {
         toml::to_string(&file).unwrap_or_default()
     }
 
+    /// The same set under another label.
+    pub fn relabelled(&self, label: &str) -> Result<Self, ReferenceError> {
+        let empty = self.empty.iter().copied().collect();
+        Self::new(label.to_owned(), self.host_labels.clone(), self.values.clone(), empty)
+    }
+
     /// The label.
     pub fn label(&self) -> &str {
         &self.label

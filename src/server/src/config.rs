@@ -1,0 +1,213 @@
+//! `server.toml`: parsed whole before anything is opened.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use serde_bytes::ByteBuf;
+use touchmark_api::device::Settings;
+use touchmark_attestor_tpm::Maker;
+use touchmark_crypto::{pem, x509::Anchors};
+use touchmark_helper::Device;
+use touchmark_identity::TrustDomain;
+use touchmark_issuer::parse_duration;
+use touchmark_rats::{MakerKind, PcrSelection};
+
+use crate::{ServerError, files};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    trust_domain: String,
+    #[serde(default = "state")]
+    state: PathBuf,
+    #[serde(default = "one_hour")]
+    host_lifetime: String,
+    listen: Listen,
+    #[serde(default)]
+    admin: Admin,
+    device: DeviceFile,
+    #[serde(default)]
+    tpm: Tpm,
+    #[serde(default)]
+    limits: Limits,
+}
+
+fn state() -> PathBuf {
+    PathBuf::from("/var/lib/touchmark/server")
+}
+
+fn one_hour() -> String {
+    "1h".to_owned()
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listen {
+    attest: SocketAddr,
+    hosts: SocketAddr,
+    bundle: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Admin {
+    socket: PathBuf,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { socket: PathBuf::from(touchmark_api::admin::DEFAULT_SOCKET) }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceFile {
+    tcti: String,
+    path: Option<PathBuf>,
+    owner_auth_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tpm {
+    #[serde(default)]
+    pcrs: Option<Vec<u8>>,
+    #[serde(default, rename = "maker")]
+    makers: Vec<MakerConfig>,
+}
+
+/// A maker of TPMs in configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakerConfig {
+    /// Name in claims.
+    pub name: String,
+    /// PEM file with its roots.
+    pub roots: PathBuf,
+    /// What it vouches for.
+    pub kind: MakerKind,
+    /// Whether it is a simulation.
+    #[serde(default)]
+    pub simulated: bool,
+}
+
+/// Request rates at `listen.attest`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Requests per second from one address, after a burst of ten times as many.
+    pub per_source: u32,
+    /// Requests per second overall, after a burst of twice as many.
+    pub overall: u32,
+    /// Open connections per listener.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { per_source: 10, overall: 1_000, connections: 4_096 }
+    }
+}
+
+/// The configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// State folder.
+    pub state: PathBuf,
+    /// Life of host certificates, seconds.
+    pub host_lifetime: u64,
+    /// Address for hosts without a certificate.
+    pub attest: SocketAddr,
+    /// Address for mutual TLS.
+    pub hosts: SocketAddr,
+    /// Address that serves only the bundle.
+    pub bundle: Option<SocketAddr>,
+    /// Operators' socket.
+    pub admin_socket: PathBuf,
+    /// The device that holds the service's keys.
+    pub device: Device,
+    /// Registers that hosts quote.
+    pub selection: PcrSelection,
+    /// Makers whose chips are believed.
+    pub makers: Vec<Maker>,
+    /// Request rates.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Reads and checks a file, which others must not be able to write. Relative paths are relative to it.
+    pub fn load(path: &Path) -> Result<Self, ServerError> {
+        let wrong = |what: String| ServerError::Config { path: path.to_owned(), what };
+        let text = files::read_config(path)?;
+        let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let here = path.parent().unwrap_or(Path::new("."));
+        let trust_domain = TrustDomain::parse_origin(&file.trust_domain)
+            .map_err(|error| wrong(format!("trust_domain: {error}; {}", error.remedy())))?;
+        let host_lifetime = parse_duration(&file.host_lifetime)
+            .filter(|seconds| (300..=86_400).contains(seconds))
+            .ok_or_else(|| wrong("host_lifetime: between 5m and 24h, for example \"1h\"".into()))?;
+        let pcrs = file.tpm.pcrs.unwrap_or_else(|| (0..=9).collect());
+        if pcrs.is_empty() || pcrs.iter().any(|pcr| *pcr > 23) {
+            return Err(wrong("tpm.pcrs: one or more register numbers from 0 to 23".into()));
+        }
+        if pcrs.iter().any(|pcr| [16, 23].contains(pcr)) {
+            return Err(wrong("tpm.pcrs: 16 and 23 can be reset by anybody on the host and prove nothing".into()));
+        }
+        let mut makers: Vec<Maker> = Vec::new();
+        for maker in &file.tpm.makers {
+            if makers.iter().any(|other| other.name == maker.name) {
+                return Err(wrong(format!("tpm.maker: {:?} appears twice", maker.name)));
+            }
+            makers.push(read_maker(&here.join(&maker.roots), maker)?);
+        }
+        let owner_auth = match &file.device.owner_auth_file {
+            None => Vec::new(),
+            Some(path) => trim_line(files::read_private(&here.join(path))?),
+        };
+        let helper = match file.device.path {
+            Some(path) => here.join(path),
+            None => Device::beside_this_binary().map_err(|error| wrong(format!("device.path: {error}")))?,
+        };
+        let settings = Settings {
+            tcti: file.device.tcti,
+            boot_log: None,
+            owner_auth: ByteBuf::from(owner_auth),
+            endorsement_auth: ByteBuf::new(),
+        };
+        Ok(Self {
+            trust_domain,
+            state: here.join(file.state),
+            host_lifetime,
+            attest: file.listen.attest,
+            hosts: file.listen.hosts,
+            bundle: file.listen.bundle,
+            admin_socket: here.join(file.admin.socket),
+            device: Device::new(&helper, settings),
+            selection: PcrSelection::sha256(pcrs),
+            makers,
+            limits: file.limits,
+        })
+    }
+}
+
+fn read_maker(path: &Path, maker: &MakerConfig) -> Result<Maker, ServerError> {
+    let wrong = |what: String| ServerError::File { path: path.to_owned(), what };
+    let text = files::read_config(path)?;
+    let ders = pem::decode_all(pem::CERTIFICATE, &text).map_err(|_| wrong("no certificate in PEM form".into()))?;
+    let anchors = Anchors::new(ders).map_err(|error| wrong(error.to_string()))?;
+    Ok(Maker { name: maker.name.clone(), anchors, kind: maker.kind, simulated: maker.simulated })
+}
+
+/// An authorization file may end with a line break that is not part of it.
+fn trim_line(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    bytes
+}

@@ -1,0 +1,122 @@
+//! Accept loops: TLS 1.3 handshakes within a deadline, a bound on open connections, HTTP above.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Extension, Router};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use touchmark_crypto::x509::Certificate;
+use touchmark_identity::WorkloadId;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time::timeout,
+};
+
+use crate::{ServerError, host::Peer};
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may sit between requests, and a header may take.
+const HEADER: Duration = Duration::from_secs(15);
+/// How long a connection may last at all; hosts reconnect.
+const CONNECTION: Duration = Duration::from_secs(300);
+
+/// Binds an address.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| ServerError::Listen { address: address.to_string(), cause: error.to_string() })
+}
+
+/// A listener with its TLS configuration and routes.
+#[derive(Clone)]
+pub(crate) struct Front {
+    pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) routes: Router,
+    /// Whether peers are hosts, known by their certificates.
+    pub(crate) mutual: bool,
+    pub(crate) connections: Arc<Semaphore>,
+}
+
+/// Serves until told to stop. A connection over the bound waits in the backlog; one that stalls is dropped.
+pub(crate) async fn serve(listener: TcpListener, front: Front, mut stop: watch::Receiver<bool>) {
+    loop {
+        let Ok(permit) = Arc::clone(&front.connections).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, source)) => {
+                let front = front.clone();
+                let stop = stop.clone();
+                tokio::spawn(async move {
+                    // Whatever goes wrong with one connection concerns nobody else.
+                    let _ = timeout(CONNECTION, connection(stream, source, front, stop)).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, source: SocketAddr, front: Front, mut stop: watch::Receiver<bool>) {
+    let _ = stream.set_nodelay(true);
+    let acceptor = tokio_rustls::TlsAcceptor::from(front.tls);
+    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%source, %error, "handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let mut routes = front.routes.layer(Extension(source));
+    if front.mutual {
+        match peer(stream.get_ref().1.peer_certificates()) {
+            Some(peer) => routes = routes.layer(Extension(peer)),
+            None => {
+                tracing::info!(%source, "a client whose certificate is not a host's");
+                return;
+            }
+        }
+    }
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(64).keep_alive_timeout(HEADER);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    tokio::pin!(connection);
+    let stopped = async {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let ended = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = stopped => None,
+    };
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%source, %error, "connection ended"),
+        None => {
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(Duration::from_secs(5), connection).await;
+        }
+    }
+}
+
+/// The host that a client certificate names; the handshake has verified the certificate.
+fn peer(certificates: Option<&[rustls::pki_types::CertificateDer<'static>]>) -> Option<Peer> {
+    let certificate = Certificate::parse(certificates?.first()?).ok()?;
+    let identifier = WorkloadId::parse(certificate.uri_sans.first()?).ok()?;
+    let host = identifier.host_uuid()?.to_owned();
+    Some(Peer { host, not_after: u64::try_from(certificate.not_after).ok()? })
+}

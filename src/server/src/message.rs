@@ -1,0 +1,86 @@
+//! Reading a second message as it arrives: cookie first, MAC over everything, digest for its consumption.
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use touchmark_api::frame::{FrameError, Splitter};
+use touchmark_crypto::{Sha256Hasher, mac::MacSha256};
+use touchmark_rats::{cmw, tpm};
+use touchmark_verifier::{Challenge, ChallengeError, Challenger};
+
+/// Why a message was not even authenticated.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unread {
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Challenge(#[from] ChallengeError),
+    #[error("connection: {0}")]
+    Body(axum::Error),
+    #[error("MAC does not verify")]
+    Mac,
+    #[error("evidence is not a CMW of the expected media type")]
+    Evidence,
+    #[error("a challenge whose answer is refused unread")]
+    Marked,
+}
+
+/// A message whose cookie opened and whose MAC, where there is one, verified.
+pub(crate) struct Received {
+    pub(crate) challenge: Challenge,
+    /// SHA-256 of the whole message.
+    pub(crate) digest: [u8; 32],
+    pub(crate) cookie: Vec<u8>,
+    pub(crate) offer: Vec<u8>,
+    /// The evidence section as it arrived: a CMW.
+    pub(crate) wrapped: Vec<u8>,
+    /// What is in it.
+    pub(crate) evidence: Vec<u8>,
+    pub(crate) log: Vec<u8>,
+}
+
+/// Reads a message. A cookie that does not open ends it before the rest is read.
+pub(crate) async fn read(mut body: Body, challenger: &Challenger, now: u64) -> Result<Received, Unread> {
+    let mut splitter = Splitter::default();
+    let mut digest = Sha256Hasher::new();
+    let mut sections: Vec<Vec<u8>> = Vec::new();
+    let mut opened: Option<(Challenge, Option<MacSha256>)> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(Unread::Body)?;
+        let Some(chunk) = frame.data_ref() else {
+            continue;
+        };
+        digest.update(chunk);
+        splitter.feed(chunk)?;
+        while let Some(section) = splitter.next_section()? {
+            if sections.is_empty() {
+                let challenge = challenger.open(&section, now)?;
+                if challenge.subject.host.is_none() {
+                    return Err(Unread::Marked);
+                }
+                let mac = challenge.mac();
+                opened = Some((challenge, mac));
+            }
+            if let (Some((_, Some(mac))), 0..4) = (&mut opened, sections.len()) {
+                mac.update(&u32::try_from(section.len()).unwrap_or(u32::MAX).to_be_bytes());
+                mac.update(&section);
+            }
+            sections.push(section);
+        }
+    }
+    splitter.end()?;
+    let (Some((challenge, mac)), Ok([cookie, offer, wrapped, log, tag])) =
+        (opened, <[Vec<u8>; 5]>::try_from(sections))
+    else {
+        return Err(Unread::Frame(FrameError::Truncated(0)));
+    };
+    // Where the attestation key is known there is no secret, and the signature over bind takes the MAC's place.
+    if mac.map_or(!tag.is_empty(), |mac| !mac.verify(&tag)) {
+        return Err(Unread::Mac);
+    }
+    let record = cmw::Record::from_cbor(&wrapped, wrapped.len()).map_err(|_| Unread::Evidence)?;
+    if record.media_type != tpm::MEDIA_TYPE || record.indicator != Some(cmw::IND_EVIDENCE) {
+        return Err(Unread::Evidence);
+    }
+    let evidence = record.value;
+    Ok(Received { challenge, digest: digest.finish(), cookie, offer, wrapped, evidence, log })
+}

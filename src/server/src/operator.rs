@@ -1,0 +1,311 @@
+//! What operators ask, answered.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use touchmark_api::admin::{Answer, Enrolment, Request};
+use touchmark_crypto::{PublicKey, pem, x509::Certificate};
+use touchmark_issuer::RegistrationFile;
+use touchmark_store::{Change, Host, NewHost, StoreError, StoredRefusal, StoredRegistration};
+use touchmark_tls::clock;
+use touchmark_verifier::ReferenceSet;
+
+use crate::{ServerError, Service};
+
+/// Why a request is not answered with a document.
+enum Failure {
+    Refused(String),
+    Unusable(String),
+    Failed(String),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(_) | StoreError::NotFound { .. } => Self::Refused(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+type Outcome = Result<Value, Failure>;
+
+/// Carries out one request.
+pub(crate) async fn answer(service: &Arc<Service>, request: Request) -> Answer {
+    let now = clock::now();
+    let outcome = match request {
+        Request::HostEnrol { hosts } => enrol(service, &hosts, now).await,
+        Request::HostList { pending: false } => host_list(service).await,
+        Request::HostList { pending: true } => pending(service).await,
+        Request::HostShow { host } => host_show(service, &host).await,
+        Request::Why { id } => why(service, &id).await,
+        Request::ReferenceCapture { host, label } => capture(service, &host, label.as_deref()).await,
+        Request::ReferenceApply { file } => apply_reference(service, &file, now).await,
+        Request::ReferenceList => Ok(reference_list(service)),
+        Request::RegistrationApply { file, dry_run, prune } => {
+            apply_registrations(service, &file, dry_run, prune, now).await
+        }
+        Request::RegistrationList => registration_list(service).await,
+        Request::RegistrationDelete { label, name } => delete_registration(service, &label, &name, now).await,
+        Request::Events { limit } => events(service, limit).await,
+        Request::CaShow => Ok(ca_show(service)),
+    };
+    match outcome {
+        Ok(document) => Answer::Done(document),
+        Err(Failure::Refused(why)) => Answer::Refused(why),
+        Err(Failure::Unusable(why)) => Answer::Unusable(why),
+        Err(Failure::Failed(why)) => Answer::Failed(why),
+    }
+}
+
+async fn enrol(service: &Service, hosts: &[Enrolment], now: u64) -> Outcome {
+    if hosts.is_empty() || hosts.len() > 10_000 {
+        return Err(Failure::Unusable("between 1 and 10000 hosts at once".into()));
+    }
+    let mut new = Vec::new();
+    for host in hosts {
+        new.push(new_host(host).map_err(|why| Failure::Unusable(format!("host {:?}: {why}", host.name)))?);
+    }
+    let enrolled = service.store.enrol(&new, now).await?;
+    Ok(enrolled.iter().map(|host| json!({"id": host.id, "name": host.name, "state": host.state})).collect())
+}
+
+fn new_host(host: &Enrolment) -> Result<NewHost, String> {
+    let word = |text: &str| {
+        !text.is_empty() && text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    if !word(&host.name) || !host.labels.iter().all(|label| word(label)) {
+        return Err("name and labels are 1 to 64 letters, digits, '.', '_' or '-'".into());
+    }
+    let mut endorsements: Vec<([u8; 32], bool)> = Vec::new();
+    for text in &host.ek_certificates {
+        let ders = pem::decode_all(pem::CERTIFICATE, text)
+            .map_err(|_| "ek_certificates holds no certificate in PEM form".to_owned())?;
+        // A chain may come along: the first certificate is the endorsement key's.
+        let der = ders.first().map(Vec::as_slice).unwrap_or_default();
+        let certificate = Certificate::parse(der).map_err(|error| error.to_string())?;
+        let key = PublicKey::from_endorsement_spki(&certificate.spki).map_err(|error| error.to_string())?;
+        endorsements.push((key.digest(), true));
+    }
+    for text in &host.ek_digests {
+        let digest: Option<[u8; 32]> = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        let digest = digest.filter(|_| !text.bytes().any(|byte| byte.is_ascii_uppercase()));
+        endorsements.push((digest.ok_or("ek_digests: 64 lower-case hexadecimal digits")?, false));
+    }
+    if endorsements.is_empty() {
+        return Err("no endorsement key: give its certificate or its digest".into());
+    }
+    Ok(NewHost { name: host.name.clone(), labels: host.labels.clone(), endorsements })
+}
+
+async fn host_list(service: &Service) -> Outcome {
+    Ok(service.store.hosts().await?.iter().map(host_entry).collect())
+}
+
+fn host_entry(host: &Host) -> Value {
+    json!({
+        "id": host.id,
+        "name": host.name,
+        "state": host.state,
+        "last_attested": host.last_attested.map(time),
+        "reason": host.reason.clone().or_else(|| host.note.as_deref().and_then(note_reason)),
+        "refusal": host.refusal,
+    })
+}
+
+/// Notes begin with check and reason.
+fn note_reason(note: &str) -> Option<String> {
+    note.split(": ").nth(1).map(str::to_owned)
+}
+
+async fn pending(service: &Service) -> Outcome {
+    let pending = service.store.pending().await?;
+    let entry = |entry: &touchmark_store::Pending| {
+        json!({
+            "ek_digest": hex::encode(&entry.digest),
+            "state": "pending",
+            "first_seen": time(entry.first_at),
+            "last_seen": time(entry.last_at),
+            "attempts": entry.attempts,
+            "note": entry.note,
+        })
+    };
+    Ok(pending.iter().map(entry).collect())
+}
+
+async fn host_show(service: &Service, id: &str) -> Outcome {
+    let host = service.store.host(id).await?;
+    let endorsements = service.store.endorsements_of(&host.id).await?;
+    let key = service.store.attestation_key_of(&host.id).await?;
+    let voucher = key.as_ref().and_then(|key| key.voucher.as_deref()).and_then(|text| serde_json::from_str(text).ok());
+    let mut document = host_entry(&host);
+    document["labels"] = json!(host.labels);
+    document["note"] = json!(host.note);
+    document["ek_digests"] = endorsements.iter().map(hex::encode).collect();
+    document["attestation_key"] = json!(key.as_ref().map(|key| hex::encode(&key.name)));
+    document["maker"] = voucher.unwrap_or(Value::Null);
+    Ok(document)
+}
+
+async fn why(service: &Service, id: &str) -> Outcome {
+    match service.store.refusal(id).await {
+        Ok(refusal) => return Ok(refusal_document(&refusal)),
+        Err(StoreError::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let host = match service.store.host(id).await {
+        Ok(host) => host,
+        Err(StoreError::NotFound { .. }) => {
+            return Err(Failure::Refused(format!(
+                "no refusal and no host {id:?}. Refusals of peers that did not show who they are are not stored: see \
+                 the log, and touchmark host list --pending"
+            )));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(note) = &host.note {
+        let mut parts = note.splitn(3, ": ");
+        let (check, reason, rest) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
+        let mut rest = rest.splitn(3, "; ");
+        let part = |text: Option<&str>, prefix: &str| {
+            text.map(|text| text.strip_prefix(prefix).unwrap_or(text).to_owned()).unwrap_or_default()
+        };
+        return Ok(json!({
+            "id": host.id, "at": Value::Null, "subject": format!("host {}", host.name),
+            "check": check, "reason": reason,
+            "expected": part(rest.next(), "expected "), "found": part(rest.next(), "found "),
+            "remedy": part(rest.next(), ""),
+        }));
+    }
+    match &host.refusal {
+        Some(refusal) => Ok(refusal_document(&service.store.refusal(refusal).await?)),
+        None => Err(Failure::Refused(format!("host {} is {}: nothing was refused", host.name, host.state))),
+    }
+}
+
+fn refusal_document(refusal: &StoredRefusal) -> Value {
+    json!({
+        "id": refusal.id,
+        "at": time(refusal.at),
+        "subject": refusal.subject,
+        "check": refusal.check,
+        "reason": refusal.reason,
+        "expected": refusal.expected,
+        "found": refusal.found,
+        "remedy": refusal.remedy,
+    })
+}
+
+async fn capture(service: &Service, id: &str, label: Option<&str>) -> Outcome {
+    let host = service.store.host(id).await?;
+    let captured = service.store.captured(&host.id).await?.ok_or_else(|| {
+        Failure::Refused(format!(
+            "host {}: no evidence whose log explains its registers has arrived; see touchmark why {}",
+            host.name, host.name
+        ))
+    })?;
+    let text = match label {
+        None => captured,
+        Some(label) => {
+            let set = ReferenceSet::from_toml(&captured).map_err(|error| Failure::Failed(error.to_string()))?;
+            set.relabelled(label).map_err(|error| Failure::Unusable(error.to_string()))?.to_toml()
+        }
+    };
+    Ok(json!({"host": host.name, "reference": text}))
+}
+
+async fn apply_reference(service: &Service, file: &str, now: u64) -> Outcome {
+    let set = ReferenceSet::from_toml(file).map_err(|error| Failure::Unusable(error.to_string()))?;
+    let changed = service.store.apply_reference(set.label(), &set.to_toml(), now).await?;
+    service.reload_references().await?;
+    Ok(json!({"label": set.label(), "values": set.len(), "changed": changed}))
+}
+
+fn reference_list(service: &Service) -> Value {
+    service.references().iter().map(|set| json!({"label": set.label(), "values": set.len()})).collect()
+}
+
+async fn apply_registrations(service: &Service, file: &str, dry_run: bool, prune: bool, now: u64) -> Outcome {
+    let file = RegistrationFile::from_toml(file, &service.config.trust_domain)
+        .map_err(|error| Failure::Unusable(error.to_string()))?;
+    let mut wanted = Vec::new();
+    for registration in &file.registrations {
+        wanted.push(StoredRegistration {
+            label: file.label.clone(),
+            name: registration.name.clone(),
+            identifier: registration.identifier.clone(),
+            body: serde_json::to_string(registration).map_err(|error| Failure::Failed(error.to_string()))?,
+        });
+    }
+    let changes = service.store.apply_registrations(&file.label, &wanted, prune, dry_run, now).await?;
+    if !dry_run {
+        service.reload_registrations().await?;
+    }
+    let change = |change: &Change| {
+        let (what, name) = match change {
+            Change::Added(name) => ("added", name),
+            Change::Changed(name) => ("changed", name),
+            Change::Unchanged(name) => ("unchanged", name),
+            Change::Deleted(name) => ("deleted", name),
+            Change::Kept(name) => ("kept", name),
+        };
+        json!({"change": what, "name": name})
+    };
+    let changes: Vec<Value> = changes.iter().map(change).collect();
+    Ok(json!({"label": file.label, "dry_run": dry_run, "changes": changes}))
+}
+
+async fn registration_list(service: &Service) -> Outcome {
+    let mut list = Vec::new();
+    for entry in service.store.registrations().await? {
+        let mut document: Value =
+            serde_json::from_str(&entry.body).map_err(|error| Failure::Failed(error.to_string()))?;
+        document["label"] = entry.label.into();
+        list.push(document);
+    }
+    Ok(Value::Array(list))
+}
+
+async fn delete_registration(service: &Service, label: &str, name: &str, now: u64) -> Outcome {
+    service.store.delete_registration(label, name, now).await?;
+    service.reload_registrations().await?;
+    Ok(json!({"label": label, "name": name, "deleted": true}))
+}
+
+async fn events(service: &Service, limit: u32) -> Outcome {
+    let events = service.store.events(limit.clamp(1, 10_000)).await?;
+    let entry = |event: &touchmark_store::Event| {
+        json!({
+            "id": event.id, "at": time(event.at), "kind": event.kind, "subject": event.subject, "detail": event.detail,
+        })
+    };
+    Ok(events.iter().map(entry).collect())
+}
+
+fn ca_show(service: &Service) -> Value {
+    let certificate = |certificate: &Certificate| {
+        json!({
+            "subject": certificate.subject,
+            "not_after": time(u64::try_from(certificate.not_after).unwrap_or(0)),
+            "spki_sha256": hex::encode(certificate.spki_digest()),
+        })
+    };
+    json!({
+        "trust_domain": service.config.trust_domain.to_string(),
+        "root": certificate(&service.root),
+        "intermediate": certificate(&service.authority.intermediate),
+        "wit_kid": service.authority.wit_kid().ok(),
+        "bundle_sequence": service.bundle.sequence,
+    })
+}
+
+/// RFC 3339, UTC.
+fn time(seconds: u64) -> String {
+    clock::rfc3339(seconds)
+}

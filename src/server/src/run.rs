@@ -1,0 +1,75 @@
+//! The daemon: everything is checked and bound before anything is served.
+
+use std::{future::Future, sync::Arc};
+
+use axum::{Router, http::header, routing::get};
+use tokio::sync::{Semaphore, watch};
+use touchmark_api::host::BUNDLE_PATH;
+use touchmark_crypto::x509::Anchors;
+use touchmark_tls::{clock, identity, server};
+
+use crate::{
+    Config, ServerError, Service, admin, attest, host,
+    listen::{self, Front},
+};
+
+/// Runs the service until `stop` completes.
+pub async fn run(config: Config, ready: impl FnOnce(), stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+    let now = clock::now();
+    let (service, tls_key) = Service::open(config, now).await?;
+    let service = Arc::new(service);
+    let chain = {
+        let service = Arc::clone(&service);
+        let issued = tokio::task::spawn_blocking(move || service.tls_chain(now)).await;
+        issued.map_err(|error| ServerError::Other(error.to_string()))??
+    };
+    let certified = identity(&chain, tls_key);
+    let config = &service.config;
+    let anchors = Anchors::new([service.root.der.clone()])?;
+    let strangers = Arc::new(server(Arc::clone(&certified), None)?);
+    let mutual = Arc::new(server(certified, Some((config.trust_domain.clone(), anchors)))?);
+    let front = |tls: &Arc<_>, routes: Router, mutual: bool| Front {
+        tls: Arc::clone(tls),
+        routes,
+        mutual,
+        connections: Arc::new(Semaphore::new(config.limits.connections)),
+    };
+    let mut fronts = vec![
+        (listen::bind(config.attest).await?, front(&strangers, attest::routes(Arc::clone(&service)), false)),
+        (listen::bind(config.hosts).await?, front(&mutual, host::routes(Arc::clone(&service)), true)),
+    ];
+    if let Some(address) = config.bundle {
+        fronts.push((listen::bind(address).await?, front(&strangers, bundle_routes(&service), false)));
+    }
+    let socket = admin::bind(&config.admin_socket)?;
+    let (stopping, stopped) = watch::channel(false);
+    let mut tasks: Vec<tokio::task::JoinHandle<()>> = Vec::new();
+    for (listener, front) in fronts {
+        tasks.push(tokio::spawn(listen::serve(listener, front, stopped.clone())));
+    }
+    tasks.push(tokio::spawn(admin::serve(socket, Arc::clone(&service), stopped)));
+    tracing::info!(
+        trust_domain = %config.trust_domain,
+        attest = %config.attest,
+        hosts = %config.hosts,
+        root = %hex::encode(service.root.spki_digest()),
+        "serving"
+    );
+    ready();
+    stop.await;
+    // The receivers live in the tasks.
+    let _ = stopping.send(true);
+    for task in tasks {
+        let _ = task.await;
+    }
+    let _ = std::fs::remove_file(&service.config.admin_socket);
+    service.store.close().await;
+    Ok(())
+}
+
+/// The trust bundle (SPIFFE Trust Domain and Bundle, section 4), and nothing else.
+fn bundle_routes(service: &Service) -> Router {
+    let jwks = service.bundle.jwks.clone();
+    let answer = move || async move { ([(header::CONTENT_TYPE, "application/json")], jwks) };
+    Router::new().route(BUNDLE_PATH, get(answer))
+}

@@ -1,0 +1,213 @@
+//! What all listeners share.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde_bytes::{ByteArray, ByteBuf};
+use touchmark_api::{attest, host};
+use touchmark_attestor_tpm::TpmAppraiser;
+use touchmark_crypto::{Entropy, Signer, SystemEntropy, sha256, x509::Certificate};
+use touchmark_custody::HeldKey;
+use touchmark_helper::TpmKeys;
+use touchmark_identity::WorkloadId;
+use touchmark_issuer::{Authority, Registration};
+use touchmark_rats::PcrSelection;
+use touchmark_store::{Host, Store, StoredRegistration};
+use touchmark_verifier::{Challenger, Issued, ReferenceSet};
+use touchmark_wimse::bundle;
+
+use crate::{
+    Config, ServerError,
+    ca::{self, Places},
+    files,
+    keys,
+    limits::Rates,
+};
+
+/// Seconds in which a challenge has to be answered.
+const CHALLENGE_LIFETIME: u64 = 150;
+
+/// The service's state. What is not here is in the store.
+pub struct Service {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) challenger: Challenger,
+    pub(crate) appraiser: TpmAppraiser,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) root: Certificate,
+    pub(crate) rates: Rates,
+    pub(crate) bundle: host::Bundle,
+    pub(crate) references: RwLock<Arc<Vec<ReferenceSet>>>,
+    pub(crate) registrations: RwLock<Arc<Vec<Registered>>>,
+}
+
+/// A registration and how requests refer to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Registered {
+    pub(crate) reference: String,
+    pub(crate) registration: Registration,
+}
+
+impl Service {
+    /// Opens keys and store. Refuses when a key could be exported or certificates do not fit.
+    pub(crate) async fn open(config: Config, now: u64) -> Result<(Self, HeldKey), ServerError> {
+        files::private_folder(&config.state)?;
+        let (root, intermediate) = ca::installed(&config)?;
+        let opened = {
+            let (config, root, intermediate) = (config.clone(), root.clone(), intermediate.clone());
+            let open = move || -> Result<_, ServerError> {
+                let folder = Places::of(&config.state).keys;
+                let backend = TpmKeys(config.device.clone());
+                let x509_key = keys::INTERMEDIATE.open(&folder, &backend)?;
+                ca::check(&config.trust_domain, &root, &intermediate, &x509_key, now)?;
+                let wit_key = keys::WIT.open_or_create(&folder, &backend)?;
+                Ok((x509_key, wit_key, keys::TLS.open_or_create(&folder, &backend)?))
+            };
+            tokio::task::spawn_blocking(open).await.map_err(|error| ServerError::Other(error.to_string()))?
+        };
+        let (x509_key, wit_key, tls_key) = opened?;
+        let authority = Authority {
+            trust_domain: config.trust_domain.clone(),
+            intermediate,
+            x509_key,
+            wit_key,
+            build: concat!("touchmark ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        let store = Store::open(&config.state.join("server.db")).await?;
+        let origin = config.trust_domain.to_string();
+        let service = Self {
+            challenger: Challenger::new(&SystemEntropy, &origin, root.spki_digest(), CHALLENGE_LIFETIME)?,
+            appraiser: TpmAppraiser::new(config.makers.clone()),
+            rates: Rates::new(config.limits.per_source, config.limits.overall, std::time::Instant::now()),
+            bundle: trust_bundle(&config, &root, &authority)?,
+            authority: Arc::new(authority),
+            references: RwLock::default(),
+            registrations: RwLock::default(),
+            root,
+            store,
+            config,
+        };
+        service.reload_references().await?;
+        service.reload_registrations().await?;
+        Ok((service, tls_key))
+    }
+
+    /// The sets of reference values that apply to a host.
+    pub(crate) fn references(&self) -> Arc<Vec<ReferenceSet>> {
+        Arc::clone(&self.references.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The registrations for a host.
+    pub(crate) fn registrations_for(&self, host: &Host) -> Vec<Registered> {
+        let all = Arc::clone(&self.registrations.read().unwrap_or_else(PoisonError::into_inner));
+        all.iter().filter(|entry| entry.registration.is_for_host(&host.name, &host.labels)).cloned().collect()
+    }
+
+    /// Reads the reference values again after they were applied.
+    pub(crate) async fn reload_references(&self) -> Result<(), ServerError> {
+        let mut sets = Vec::new();
+        for (label, body) in self.store.references().await? {
+            let set = ReferenceSet::from_toml(&body)
+                .map_err(|error| ServerError::Other(format!("stored reference values {label:?}: {error}")))?;
+            sets.push(set);
+        }
+        *self.references.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sets);
+        Ok(())
+    }
+
+    /// Reads the registrations again after they were applied.
+    pub(crate) async fn reload_registrations(&self) -> Result<(), ServerError> {
+        let mut all = Vec::new();
+        for StoredRegistration { label, name, body, .. } in self.store.registrations().await? {
+            let reference = format!("{label}/{name}");
+            let registration = serde_json::from_str(&body)
+                .map_err(|error| ServerError::Other(format!("stored registration {reference:?}: {error}")))?;
+            all.push(Registered { reference, registration });
+        }
+        *self.registrations.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+        Ok(())
+    }
+
+    /// The chain above a leaf: the intermediate.
+    pub(crate) fn chain(&self, leaf: Vec<u8>) -> Vec<ByteBuf> {
+        vec![ByteBuf::from(leaf), ByteBuf::from(self.authority.intermediate.der.clone())]
+    }
+
+    /// The chain that TLS serves: with the root at its end, since hosts know only its digest.
+    pub(crate) fn tls_chain(&self, now: u64) -> Result<Vec<Vec<u8>>, ServerError> {
+        let identifier = WorkloadId::server(&self.config.trust_domain);
+        let template = touchmark_crypto::x509::Template {
+            profile: touchmark_crypto::x509::Profile::Leaf,
+            common_name: String::new(),
+            uri: Some(identifier.as_str().to_owned()),
+            dns_names: Vec::new(),
+            not_before: now.saturating_sub(60),
+            not_after: u64::try_from(self.authority.intermediate.not_after).unwrap_or(0),
+            serial: SystemEntropy.array()?,
+            extensions: Vec::new(),
+        };
+        let folder = Places::of(&self.config.state).keys;
+        let key = keys::TLS.open(&folder, &TpmKeys(self.config.device.clone()))?;
+        let leaf = touchmark_crypto::x509::issue(
+            &template,
+            key.public_key(),
+            &self.authority.intermediate,
+            &self.authority.x509_key,
+        )?;
+        Ok(vec![leaf, self.authority.intermediate.der.clone(), self.root.der.clone()])
+    }
+
+    /// A challenge as it is sent.
+    pub(crate) fn challenge(&self, issued: &Issued, selection: &PcrSelection, now: u64) -> attest::Challenge {
+        attest::Challenge {
+            trust_domain: self.challenger.trust_domain().to_owned(),
+            anchor: ByteArray::new(self.challenger.anchor()),
+            id: ByteArray::new(issued.id),
+            nonce: ByteArray::new(issued.nonce),
+            cookie: ByteBuf::from(issued.cookie.clone()),
+            activation: None,
+            selection: selection.to_wire(),
+            log_offsets: vec![0],
+            expires_in: issued.expiry.saturating_sub(now),
+        }
+    }
+}
+
+/// A registration as an agent gets it.
+pub(crate) fn to_wire(entry: &Registered) -> host::Registration {
+    let registration = &entry.registration;
+    host::Registration {
+        reference: entry.reference.clone(),
+        identifier: registration.identifier.clone(),
+        uid: registration.workload.uid,
+        gid: registration.workload.gid,
+        exe: registration.workload.exe.clone(),
+        exe_sha256: registration.workload.exe_sha256.clone(),
+        kinds: registration.kinds.clone(),
+        usage: registration.usage.clone(),
+    }
+}
+
+/// The trust bundle; its sequence grows whenever its keys are others than at the last start.
+fn trust_bundle(config: &Config, root: &Certificate, authority: &Authority) -> Result<host::Bundle, ServerError> {
+    let path = config.state.join("bundle.sequence");
+    let digest = hex::encode(sha256(&[&root.der, authority.wit_public().spki()]));
+    let before = if path.exists() { files::read_config(&path)? } else { String::new() };
+    let (sequence, known) = before.trim().split_once(' ').unwrap_or(("0", ""));
+    let sequence: u64 = sequence.parse().map_err(|_| ServerError::File {
+        path: path.clone(),
+        what: "is not a sequence number and a digest; restore it from a backup".into(),
+    })?;
+    let sequence = if known == digest { sequence } else { sequence + 1 };
+    files::write_public(&path, format!("{sequence} {digest}\n").as_bytes())?;
+    let jwks = bundle::to_jwks(
+        std::slice::from_ref(root),
+        std::slice::from_ref(authority.wit_public()),
+        sequence,
+    )?;
+    Ok(host::Bundle {
+        trust_domain: config.trust_domain.to_string(),
+        x509: vec![ByteBuf::from(root.der.clone())],
+        jwks: jwks.to_string(),
+        sequence,
+    })
+}

@@ -1,0 +1,115 @@
+-- Hosts: who may attest, and how it stands with them. Times are seconds since the epoch.
+CREATE TABLE hosts (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    labels TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('enrolled', 'attested', 'refused', 'suspect', 'silent', 'evicted')),
+    enrolled_at INTEGER NOT NULL,
+    last_attested INTEGER,
+    reason TEXT,
+    refusal TEXT,
+    -- One overwritten note about attempts that could not be authenticated: the commonest first-day failure.
+    note TEXT,
+    note_at INTEGER
+) STRICT;
+
+CREATE TABLE endorsements (
+    digest BLOB PRIMARY KEY,
+    host TEXT NOT NULL REFERENCES hosts (id),
+    by_certificate INTEGER NOT NULL
+) STRICT;
+CREATE INDEX endorsements_by_host ON endorsements (host);
+
+-- Attestation keys that a host of ours has activated. The record names the endorsement key behind it.
+CREATE TABLE attestation_keys (
+    name BLOB PRIMARY KEY,
+    host TEXT NOT NULL REFERENCES hosts (id),
+    endorsement BLOB NOT NULL,
+    public BLOB NOT NULL,
+    voucher TEXT,
+    reset_count INTEGER NOT NULL,
+    evidence BLOB NOT NULL,
+    activated_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX attestation_keys_by_host ON attestation_keys (host);
+
+-- The last authenticated evidence of each host, also when it was refused.
+CREATE TABLE evidence (
+    host TEXT PRIMARY KEY REFERENCES hosts (id),
+    at INTEGER NOT NULL,
+    evidence BLOB NOT NULL,
+    log BLOB NOT NULL,
+    reference TEXT
+) STRICT;
+
+-- Challenges that were answered: consumption is a row written with what it led to.
+CREATE TABLE consumed (
+    challenge BLOB PRIMARY KEY,
+    message BLOB NOT NULL,
+    host TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    answer BLOB NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX consumed_by_expiry ON consumed (expires_at);
+
+CREATE TABLE refusals (
+    id TEXT PRIMARY KEY,
+    at INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    check_name TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    expected TEXT NOT NULL,
+    found TEXT NOT NULL,
+    remedy TEXT NOT NULL
+) STRICT;
+CREATE INDEX refusals_by_host ON refusals (host, at);
+
+-- Endorsement keys that knocked without being enrolled. Bounded.
+CREATE TABLE pending (
+    digest BLOB PRIMARY KEY,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    note TEXT NOT NULL
+) STRICT;
+CREATE INDEX pending_by_time ON pending (last_at);
+
+CREATE TABLE registrations (
+    label TEXT NOT NULL,
+    name TEXT NOT NULL,
+    identifier TEXT NOT NULL,
+    body TEXT NOT NULL,
+    applied_at INTEGER NOT NULL,
+    PRIMARY KEY (label, name)
+) STRICT;
+
+CREATE TABLE reference_sets (
+    label TEXT PRIMARY KEY,
+    body TEXT NOT NULL,
+    applied_at INTEGER NOT NULL
+) STRICT;
+
+-- What was issued: for the audit trail, and so that an identifier is not given to somebody else while old credentials live.
+CREATE TABLE issuances (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    registration TEXT NOT NULL,
+    identifier TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    custody TEXT NOT NULL,
+    key_digest BLOB NOT NULL,
+    credential_digest BLOB NOT NULL,
+    not_after INTEGER NOT NULL
+) STRICT;
+CREATE INDEX issuances_by_identifier ON issuances (identifier, not_after);
+
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;

@@ -1,0 +1,321 @@
+//! Consuming a challenge: one row, written in the transaction that writes what it led to.
+
+use sqlx::{Row, Sqlite, Transaction};
+
+use crate::{
+    AttestationKey, Store, StoreError, StoredRefusal,
+    events::{record, write_refusal},
+    open::signed,
+};
+
+/// An answer that was given to a challenge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Digest of the message that was answered.
+    pub message: Vec<u8>,
+    /// HTTP status.
+    pub status: u16,
+    /// Body.
+    pub answer: Vec<u8>,
+}
+
+/// The consumption of a challenge by a message.
+#[derive(Debug, Clone)]
+pub struct Consumption {
+    /// The challenge's id.
+    pub challenge: [u8; 16],
+    /// Digest of the message.
+    pub message: [u8; 32],
+    /// The host.
+    pub host: String,
+    /// HTTP status of the answer.
+    pub status: u16,
+    /// The answer.
+    pub answer: Vec<u8>,
+    /// When the challenge expires.
+    pub expires_at: u64,
+}
+
+/// How a consumption went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Consumed {
+    /// This message was the first: what it leads to is on disk.
+    First,
+    /// The challenge was consumed before; this is the answer that was given.
+    Before(Stored),
+}
+
+/// A credential that is issued.
+#[derive(Debug, Clone)]
+pub struct Issuance {
+    /// Registration, as label/name; `host` for a host's own.
+    pub registration: String,
+    /// Identifier.
+    pub identifier: String,
+    /// Kind.
+    pub kind: String,
+    /// Custody class.
+    pub custody: String,
+    /// Digest of the key.
+    pub key_digest: [u8; 32],
+    /// Digest of the credential.
+    pub credential_digest: [u8; 32],
+    /// End of validity.
+    pub not_after: u64,
+}
+
+/// A host's admission.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    /// Its attestation key, as it stands after this.
+    pub key: AttestationKey,
+    /// The evidence.
+    pub evidence: Vec<u8>,
+    /// The boot log.
+    pub log: Vec<u8>,
+    /// Reference values captured from it, TOML.
+    pub reference: Option<String>,
+    /// The host's certificate.
+    pub issuance: Issuance,
+}
+
+/// A host's refusal after its evidence was authenticated.
+#[derive(Debug, Clone)]
+pub struct RefusedAttempt {
+    /// The refusal.
+    pub refusal: StoredRefusal,
+    /// The evidence.
+    pub evidence: Vec<u8>,
+    /// The boot log.
+    pub log: Vec<u8>,
+    /// Reference values captured from it, TOML, where the log explained the quote.
+    pub reference: Option<String>,
+}
+
+impl Store {
+    /// The answer that a challenge was given, if it was consumed.
+    pub async fn answer(&self, challenge: &[u8; 16]) -> Result<Option<Stored>, StoreError> {
+        let row = sqlx::query("SELECT message, status, answer FROM consumed WHERE challenge = ?")
+            .bind(challenge.as_slice())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(stored).transpose()
+    }
+
+    /// Admits a host: consumption, host state, attestation key, evidence and issuance in one transaction.
+    pub async fn admit(
+        &self,
+        consumption: &Consumption,
+        admitted: &Admitted,
+        now: u64,
+    ) -> Result<Consumed, StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        lock_active(&mut tx, &consumption.host).await?;
+        if let Some(before) = consume(&mut tx, consumption, now).await? {
+            return Ok(Consumed::Before(before));
+        }
+        sqlx::query(
+            "UPDATE hosts SET state = 'attested', last_attested = ?, reason = NULL, refusal = NULL, note = NULL,
+             note_at = NULL WHERE id = ?",
+        )
+        .bind(signed(now))
+        .bind(&consumption.host)
+        .execute(&mut *tx)
+        .await?;
+        let key = &admitted.key;
+        sqlx::query(
+            "INSERT INTO attestation_keys (name, host, endorsement, public, voucher, reset_count, evidence, activated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (name) DO UPDATE SET voucher = ?5, reset_count = ?6, evidence = ?7, activated_at = ?8
+             WHERE host = ?2",
+        )
+        .bind(&key.name)
+        .bind(&key.host)
+        .bind(&key.endorsement)
+        .bind(&key.public)
+        .bind(&key.voucher)
+        .bind(i64::from(key.reset_count))
+        .bind(&key.evidence)
+        .bind(signed(now))
+        .execute(&mut *tx)
+        .await?;
+        keep_evidence(&mut tx, &consumption.host, &admitted.evidence, &admitted.log, &admitted.reference, now).await?;
+        write_issuance(&mut tx, &consumption.host, &admitted.issuance, now).await?;
+        record(&mut tx, now, "host.attested", &consumption.host, &admitted.issuance.identifier).await?;
+        tx.commit().await?;
+        Ok(Consumed::First)
+    }
+
+    /// Refuses a host whose evidence was authentic: consumption, refusal, host state and evidence in one transaction.
+    pub async fn refuse(
+        &self,
+        consumption: &Consumption,
+        attempt: &RefusedAttempt,
+        now: u64,
+    ) -> Result<Consumed, StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(before) = consume(&mut tx, consumption, now).await? {
+            return Ok(Consumed::Before(before));
+        }
+        let refusal = &attempt.refusal;
+        write_refusal(&mut tx, refusal).await?;
+        sqlx::query(
+            "UPDATE hosts SET state = CASE WHEN state IN ('evicted', 'suspect') THEN state ELSE 'refused' END,
+             reason = ?, refusal = ?, note = NULL, note_at = NULL WHERE id = ?",
+        )
+        .bind(&refusal.reason)
+        .bind(&refusal.id)
+        .bind(&consumption.host)
+        .execute(&mut *tx)
+        .await?;
+        keep_evidence(&mut tx, &consumption.host, &attempt.evidence, &attempt.log, &attempt.reference, now).await?;
+        record(&mut tx, now, "host.refused", &consumption.host, &format!("{} {}", refusal.id, refusal.reason)).await?;
+        tx.commit().await?;
+        Ok(Consumed::First)
+    }
+
+    /// Issues a workload's credential: consumption and issuance in one transaction. The host has to be attested at this
+    /// moment.
+    pub async fn issue(
+        &self,
+        consumption: &Consumption,
+        issuance: &Issuance,
+        now: u64,
+    ) -> Result<Consumed, StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        lock_active(&mut tx, &consumption.host).await?;
+        if let Some(before) = consume(&mut tx, consumption, now).await? {
+            return Ok(Consumed::Before(before));
+        }
+        write_issuance(&mut tx, &consumption.host, issuance, now).await?;
+        let detail = format!("{} {} {}", issuance.kind, issuance.identifier, issuance.custody);
+        record(&mut tx, now, "credential.issued", &consumption.host, &detail).await?;
+        tx.commit().await?;
+        Ok(Consumed::First)
+    }
+
+    /// Refuses an authenticated request of a host that is not about its own attestation.
+    pub async fn refuse_request(
+        &self,
+        consumption: Option<&Consumption>,
+        refusal: &StoredRefusal,
+        now: u64,
+    ) -> Result<Consumed, StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(consumption) = consumption
+            && let Some(before) = consume(&mut tx, consumption, now).await?
+        {
+            return Ok(Consumed::Before(before));
+        }
+        write_refusal(&mut tx, refusal).await?;
+        record(&mut tx, now, "request.refused", &refusal.host, &format!("{} {}", refusal.id, refusal.reason)).await?;
+        tx.commit().await?;
+        Ok(Consumed::First)
+    }
+
+    /// Reference values captured from a host's last authenticated evidence, TOML.
+    pub async fn captured(&self, host: &str) -> Result<Option<String>, StoreError> {
+        let captured: Option<Option<String>> = sqlx::query_scalar("SELECT reference FROM evidence WHERE host = ?")
+            .bind(host)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(captured.flatten())
+    }
+}
+
+/// Refuses unless the host may be given something; takes the write lock on its row.
+async fn lock_active(tx: &mut Transaction<'_, Sqlite>, host: &str) -> Result<(), StoreError> {
+    let locked = sqlx::query("UPDATE hosts SET state = state WHERE id = ? AND state NOT IN ('evicted', 'suspect')")
+        .bind(host)
+        .execute(&mut **tx)
+        .await?;
+    if locked.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict(format!("host {host} is not active")))
+    }
+}
+
+/// Writes the consumption; returns the stored answer if the challenge was consumed before.
+async fn consume(
+    tx: &mut Transaction<'_, Sqlite>,
+    consumption: &Consumption,
+    now: u64,
+) -> Result<Option<Stored>, StoreError> {
+    sqlx::query("DELETE FROM consumed WHERE expires_at < ?").bind(signed(now)).execute(&mut **tx).await?;
+    let inserted = sqlx::query(
+        "INSERT INTO consumed (challenge, message, host, status, answer, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT (challenge) DO NOTHING",
+    )
+    .bind(consumption.challenge.as_slice())
+    .bind(consumption.message.as_slice())
+    .bind(&consumption.host)
+    .bind(i64::from(consumption.status))
+    .bind(&consumption.answer)
+    .bind(signed(consumption.expires_at))
+    .execute(&mut **tx)
+    .await?;
+    if inserted.rows_affected() == 1 {
+        return Ok(None);
+    }
+    let row = sqlx::query("SELECT message, status, answer FROM consumed WHERE challenge = ?")
+        .bind(consumption.challenge.as_slice())
+        .fetch_one(&mut **tx)
+        .await?;
+    stored(&row).map(Some)
+}
+
+fn stored(row: &sqlx::sqlite::SqliteRow) -> Result<Stored, StoreError> {
+    Ok(Stored {
+        message: row.try_get("message")?,
+        status: u16::try_from(row.try_get::<i64, _>("status")?).unwrap_or(500),
+        answer: row.try_get("answer")?,
+    })
+}
+
+async fn keep_evidence(
+    tx: &mut Transaction<'_, Sqlite>,
+    host: &str,
+    evidence: &[u8],
+    log: &[u8],
+    reference: &Option<String>,
+    now: u64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO evidence (host, at, evidence, log, reference) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (host) DO UPDATE SET at = ?2, evidence = ?3, log = ?4, reference = ?5",
+    )
+    .bind(host)
+    .bind(signed(now))
+    .bind(evidence)
+    .bind(log)
+    .bind(reference)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn write_issuance(
+    tx: &mut Transaction<'_, Sqlite>,
+    host: &str,
+    issuance: &Issuance,
+    now: u64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO issuances
+         (at, host, registration, identifier, kind, custody, key_digest, credential_digest, not_after)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(signed(now))
+    .bind(host)
+    .bind(&issuance.registration)
+    .bind(&issuance.identifier)
+    .bind(&issuance.kind)
+    .bind(&issuance.custody)
+    .bind(issuance.key_digest.as_slice())
+    .bind(issuance.credential_digest.as_slice())
+    .bind(signed(issuance.not_after))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
