@@ -27,6 +27,8 @@ pub struct Cli {
 pub enum Subcommand {
     /// Runs CMD with simulated devices in its environment; its exit code is returned
     Run(RunArguments),
+    /// Runs a whole small system: devices, service, one enrolled agent per TPM, a registration for you
+    Dev(DevArguments),
     /// Executes a program that dies with the process PARENT
     #[command(hide = true)]
     Child(ChildArguments),
@@ -80,6 +82,34 @@ pub struct RunArguments {
 
     /// The command to run, and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `touchmark-sim dev`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = after_help(),
+    override_usage = "touchmark-sim dev [--tpm N] [--fault NAME[@K]]... [--maker DIR] [--count FILE] [-v] [-- CMD [ARGS]...]"
+)]
+pub struct DevArguments {
+    /// Which devices; one TPM where none are asked for. The service has a TPM of its own.
+    #[command(flatten)]
+    pub devices: DeviceArguments,
+
+    /// Append a line to FILE for each TPM command from the moment agents start: `<n> <command> <response code>`
+    #[arg(long)]
+    pub count: Option<PathBuf>,
+
+    /// Folder with touchmark and touchmark-device; beside this program, else on PATH, by default
+    #[arg(long, value_name = "DIR")]
+    pub binaries: Option<PathBuf>,
+
+    /// Say on standard error what was set up, a line for each device
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// The command to run; without one the system runs until Ctrl-C
+    #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 

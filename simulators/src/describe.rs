@@ -16,6 +16,40 @@ pub struct Description {
     /// The TPMs, by number.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tpms: Vec<TpmDescription>,
+    /// The credential service of a `dev` system, with its own devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceDescription>,
+    /// The hosts of a `dev` system.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostDescription>,
+}
+
+/// The credential service of a `dev` system.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServiceDescription {
+    /// Its own TPMs.
+    pub tpms: Vec<TpmDescription>,
+    /// Its configuration.
+    pub config: PathBuf,
+    /// Its operators' socket.
+    pub admin_socket: PathBuf,
+    /// Where hosts attest.
+    pub attest: String,
+    /// Where hosts ask over mutual TLS.
+    pub hosts: String,
+    /// Where the trust bundle is served.
+    pub bundle: String,
+}
+
+/// A host of a `dev` system.
+#[derive(Debug, Clone, Serialize)]
+pub struct HostDescription {
+    /// Number of its TPM.
+    pub n: usize,
+    /// Its name at the service.
+    pub name: String,
+    /// Its agent's socket.
+    pub agent_socket: PathBuf,
 }
 
 /// A TPM.
@@ -60,6 +94,8 @@ mod tests {
         let nothing = Description {
             bus: None,
             tpms: Vec::new(),
+            service: None,
+            hosts: Vec::new(),
         };
         assert_eq!(serde_json::to_string(&nothing).unwrap(), "{}");
     }

@@ -44,6 +44,9 @@ pub enum SimError {
         /// The Debian package that has it.
         package: &'static str,
     },
+    /// The product's own programs are not to be found.
+    #[error("touchmark and touchmark-device were found neither beside touchmark-sim nor on PATH")]
+    NoTouchmark,
     /// The path of the bus socket is longer than the kernel allows (108 bytes with its end).
     #[error("the path {path} is too long for a socket", path = .path.display())]
     SocketPath {
@@ -134,6 +137,9 @@ impl SimError {
             }
             Self::MissingProgram { package, .. } => {
                 format!("install the Debian package {package}: apt-get install {package}")
+            }
+            Self::NoTouchmark => {
+                "build them (cargo build), or name their folder with --binaries DIR".to_owned()
             }
             Self::SocketPath { .. } => "set TMPDIR to a folder with a shorter path".to_owned(),
             Self::NotReady { .. } | Self::ResponseCode { .. } | Self::Malformed { .. } => {

@@ -8,6 +8,7 @@
 //! From the outside in:
 //!
 //! * [`cli`] and [`run`]: the command line, and one run from set-up to clean-up.
+//! * [`dev`]: a whole small system around the devices: service, agents, a registration.
 //! * [`simulation`]: all devices of a run; [`tpm`]: one TPM, made and booted.
 //! * [`fault`]: what can be made wrong on purpose.
 //! * [`boot`], [`ek`], [`nv`], [`pcr`], [`maker`]: what is put into a TPM, and who vouches for it.
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod command;
 pub mod count;
 pub mod describe;
+pub mod dev;
 pub mod ek;
 pub mod error;
 pub mod fault;

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use touchmark_simulators::cli::{Cli, Subcommand};
-use touchmark_simulators::{child, janitor, run};
+use touchmark_simulators::{child, dev, janitor, run};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Subcommand::Run(arguments) => run::main(arguments),
+        Subcommand::Dev(arguments) => dev::main(arguments),
         Subcommand::Child(arguments) => child::main(&arguments),
         Subcommand::Janitor(arguments) => janitor::main(&arguments),
     }

@@ -35,6 +35,7 @@ pub fn plan(devices: DeviceArguments, counter: Option<Counter>, verbose: bool) -
     let tpms = fault::place(&devices.faults, devices.tpms.unwrap_or(0).into())?;
     Ok(Plan {
         tpms,
+        service: false,
         maker: devices.maker,
         counter,
         verbose,

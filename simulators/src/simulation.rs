@@ -15,7 +15,7 @@ use crate::broker::Broker;
 use crate::bus::Bus;
 use crate::child::{Daemon, FOLDER_VARIABLE, Launcher};
 use crate::count::Counter;
-use crate::describe::{Description, TpmDescription};
+use crate::describe::{Description, HostDescription, ServiceDescription, TpmDescription};
 use crate::error::SimError;
 use crate::fault::{Fault, Faults};
 use crate::folder::RunFolder;
@@ -30,6 +30,8 @@ use crate::tpm::{self, Files};
 pub struct Plan {
     /// The faults of each TPM; as many TPMs as elements.
     pub tpms: Vec<Faults>,
+    /// Whether there is one TPM more, for the credential service.
+    pub service: bool,
     /// Where the test maker is kept; a fresh one if absent.
     pub maker: Option<PathBuf>,
     /// Where commands are counted.
@@ -55,6 +57,8 @@ pub struct Tpm {
 #[derive(Debug)]
 pub struct Simulation {
     tpms: Vec<Tpm>,
+    /// How many of them are hosts'; the rest are the service's.
+    hosts: usize,
     bus: Option<Bus>,
     maker_root: PathBuf,
     started: Arc<AtomicBool>,
@@ -75,14 +79,17 @@ impl Simulation {
         let started = Arc::new(AtomicBool::new(false));
         let mut simulation = Self {
             tpms: Vec::new(),
+            hosts: plan.tpms.len(),
             bus: None,
             maker_root,
             started,
             launcher,
             folder,
         };
-        if !plan.tpms.is_empty() {
-            simulation.make_tpms(plan)?;
+        let mut faults = plan.tpms.clone();
+        faults.extend(plan.service.then(Faults::default));
+        if !faults.is_empty() {
+            simulation.make_tpms(plan, &faults)?;
         }
         let path = simulation.folder.path();
         simulation
@@ -92,11 +99,11 @@ impl Simulation {
         Ok(simulation)
     }
 
-    fn make_tpms(&mut self, plan: &Plan) -> Result<(), SimError> {
+    fn make_tpms(&mut self, plan: &Plan, all_faults: &[Faults]) -> Result<(), SimError> {
         let begin = Instant::now();
         let programs = Programs::find()?;
         let mut starting = Vec::new();
-        for index in 0..plan.tpms.len() {
+        for index in 0..all_faults.len() {
             let n = index + 1;
             let folder = tpm_folder(self.folder.path(), n)?;
             let name = format!("swtpm of TPM {n}");
@@ -111,7 +118,7 @@ impl Simulation {
         };
         std::fs::write(&self.maker_root, &maker.root().pem)
             .map_err(SimError::system("cannot write the maker's root"))?;
-        let unknown_maker = match plan.tpms.iter().any(|faults| faults.has(Fault::EkUnknownMaker)) {
+        let unknown_maker = match all_faults.iter().any(|faults| faults.has(Fault::EkUnknownMaker)) {
             true => Some(Maker::fresh()?),
             false => None,
         };
@@ -123,7 +130,7 @@ impl Simulation {
         let made = std::thread::scope(|scope| {
             let threads: Vec<_> = running
                 .iter()
-                .zip(&plan.tpms)
+                .zip(all_faults)
                 .map(|((swtpm, folder), faults)| {
                     let other = unknown_maker
                         .as_ref()
@@ -146,7 +153,7 @@ impl Simulation {
         let Some(bus) = &self.bus else { return Ok(()) };
 
         for (((swtpm, folder), files), (index, faults)) in
-            running.into_iter().zip(made).zip(plan.tpms.iter().enumerate())
+            running.into_iter().zip(made).zip(all_faults.iter().enumerate())
         {
             let n = index + 1;
             let proxy = Proxy {
@@ -176,16 +183,64 @@ impl Simulation {
         Ok(())
     }
 
-    /// The TPMs, by number.
+    /// The hosts' TPMs, by number.
     #[must_use]
-    pub fn tpms(&self) -> &[Tpm] {
-        &self.tpms
+    pub fn host_tpms(&self) -> &[Tpm] {
+        self.tpms.get(..self.hosts).unwrap_or_default()
+    }
+
+    /// The service's own TPMs.
+    #[must_use]
+    pub fn service_tpms(&self) -> Vec<TpmDescription> {
+        self.tpms
+            .iter()
+            .skip(self.hosts)
+            .map(|tpm| self.describe_tpm(tpm))
+            .collect()
+    }
+
+    /// The root that relying parties pin.
+    #[must_use]
+    pub fn maker_root(&self) -> &Path {
+        &self.maker_root
+    }
+
+    /// Writes `sim.json` again, with the system that runs on the devices.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn describe_system(
+        &self,
+        service: &ServiceDescription,
+        hosts: &[HostDescription],
+    ) -> Result<(), SimError> {
+        let description = Description {
+            service: Some(service.clone()),
+            hosts: hosts.to_vec(),
+            ..self.describe()
+        };
+        description
+            .write(self.folder.path())
+            .map_err(SimError::system("cannot write sim.json"))
     }
 
     /// What there is, for `sim.json`.
     #[must_use]
     pub fn describe(&self) -> Description {
-        let tpms = self.tpms.iter().map(|tpm| TpmDescription {
+        Description {
+            bus: self.bus.as_ref().map(|bus| bus.address().to_owned()),
+            tpms: self
+                .host_tpms()
+                .iter()
+                .map(|tpm| self.describe_tpm(tpm))
+                .collect(),
+            service: None,
+            hosts: Vec::new(),
+        }
+    }
+
+    fn describe_tpm(&self, tpm: &Tpm) -> TpmDescription {
+        TpmDescription {
             n: tpm.n,
             tcti: tpm.broker.tcti(),
             port: tpm.swtpm.port,
@@ -194,10 +249,6 @@ impl Simulation {
             maker_intermediates: tpm.files.intermediates.clone(),
             maker_root: self.maker_root.clone(),
             pid: tpm.swtpm.daemon.pid(),
-        });
-        Description {
-            bus: self.bus.as_ref().map(|bus| bus.address().to_owned()),
-            tpms: tpms.collect(),
         }
     }
 

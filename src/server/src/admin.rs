@@ -26,7 +26,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Binds the socket, 0600. A stale socket of ours is replaced; anything else in its place is an error.
 pub(crate) fn bind(path: &Path) -> Result<UnixListener, ServerError> {
-    let refuse = |cause: String| ServerError::Listen { address: path.display().to_string(), cause };
+    let refuse = |cause: String| ServerError::Listen {
+        address: path.display().to_string(),
+        cause,
+    };
     let folder = path.parent().unwrap_or(Path::new("/"));
     if !folder.exists() {
         fs::create_dir_all(folder).map_err(|error| refuse(error.to_string()))?;
@@ -34,11 +37,15 @@ pub(crate) fn bind(path: &Path) -> Result<UnixListener, ServerError> {
     let metadata = fs::metadata(folder).map_err(|error| refuse(error.to_string()))?;
     let ours = nix::unistd::geteuid().as_raw();
     if ![0, ours].contains(&metadata.uid()) || metadata.mode() & 0o022 != 0 {
-        return Err(refuse("others can write its folder; chown it to yourself and chmod go-w".into()));
+        return Err(refuse(
+            "others can write its folder; chown it to yourself and chmod go-w".into(),
+        ));
     }
     if let Ok(metadata) = fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() || metadata.uid() != ours {
-            return Err(refuse("something that is not a socket of this user is there; remove it".into()));
+            return Err(refuse(
+                "something that is not a socket of this user is there; remove it".into(),
+            ));
         }
         if StdStream::connect(path).is_ok() {
             return Err(refuse("another server answers there; stop it first".into()));
@@ -46,7 +53,8 @@ pub(crate) fn bind(path: &Path) -> Result<UnixListener, ServerError> {
         fs::remove_file(path).map_err(|error| refuse(error.to_string()))?;
     }
     let listener = UnixListener::bind(path).map_err(|error| refuse(error.to_string()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|error| refuse(error.to_string()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(|error| refuse(error.to_string()))?;
     Ok(listener)
 }
 

@@ -20,7 +20,9 @@ use touchmark_api::{
 };
 use touchmark_crypto::{SystemEntropy, sha256};
 use touchmark_rats::{Appraiser, Candidate, Opening, Purpose, Reason, Refusal, Retry, Voucher, cbor, tpm};
-use touchmark_store::{Admitted, AttestationKey, Consumed, Consumption, Host, Issuance, RefusedAttempt, StoreError};
+use touchmark_store::{
+    Admitted, AttestationKey, Consumed, Consumption, Host, Issuance, RefusedAttempt, StoreError,
+};
 use touchmark_tls::clock;
 use touchmark_verifier::{Attested, Message, ReferenceSet, Refused, Subject, appraise};
 
@@ -34,14 +36,22 @@ use crate::{
 /// The routes of this listener.
 pub(crate) fn routes(service: Arc<Service>) -> Router {
     Router::new()
-        .route(CHALLENGE_PATH, post(challenge).layer(DefaultBodyLimit::max(MAX_REQUEST)))
-        .route(EVIDENCE_PATH, post(evidence).layer(DefaultBodyLimit::max(MAX_MESSAGE)))
+        .route(
+            CHALLENGE_PATH,
+            post(challenge).layer(DefaultBodyLimit::max(MAX_REQUEST)),
+        )
+        .route(
+            EVIDENCE_PATH,
+            post(evidence).layer(DefaultBodyLimit::max(MAX_MESSAGE)),
+        )
         .fallback(|| async { Reply::stranger("no such resource").into_response() })
         .with_state(service)
 }
 
 pub(crate) fn has_media_type(headers: &HeaderMap, media_type: &str) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes() == media_type.as_bytes())
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes() == media_type.as_bytes())
 }
 
 async fn challenge(
@@ -93,7 +103,10 @@ async fn introduce(service: &Service, opening: &Opening, now: u64) -> Result<Rep
         (Some((candidate, enrolled)), _) => match admissible(service, candidate, &enrolled, now) {
             Ok(voucher) => (candidate, Some(enrolled.host.id), voucher),
             Err(refusal) => {
-                service.store.note_host(&enrolled.host.id, &note(&refusal), now).await?;
+                service
+                    .store
+                    .note_host(&enrolled.host.id, &note(&refusal), now)
+                    .await?;
                 (candidate, None, None)
             }
         },
@@ -142,7 +155,8 @@ fn admissible(
             reason: Reason::PathInvalid,
             expected: "the endorsement certificate it was enrolled by".into(),
             found: "no certificate".into(),
-            remedy: "the agent reads it from the TPM; if this TPM lost it, enrol the host by its digest".into(),
+            remedy: "the agent reads it from the TPM; if this TPM lost it, enrol the host by its digest"
+                .into(),
             retry: Retry::Later,
         });
     }
@@ -157,7 +171,9 @@ fn sealed_challenge(
     now: u64,
 ) -> Reply {
     let selection = &service.config.selection;
-    let issued = service.challenger.issue(&SystemEntropy, Purpose::Enrol, subject, true, selection, now);
+    let issued = service
+        .challenger
+        .issue(&SystemEntropy, Purpose::Enrol, subject, true, selection, now);
     let issued = match issued {
         Ok(issued) => issued,
         Err(error) => return Reply::unavailable(&error),
@@ -165,7 +181,10 @@ fn sealed_challenge(
     let Some(secret) = &issued.secret else {
         return Reply::unavailable(&"no activation secret");
     };
-    match service.appraiser.seal(candidate, &opening.attestation_name, secret) {
+    match service
+        .appraiser
+        .seal(candidate, &opening.attestation_name, secret)
+    {
         Err(refusal) => Reply::stranger(&refusal.to_string()),
         Ok(sealed) => {
             let mut challenge = service.challenge(&issued, selection, now);
@@ -209,9 +228,14 @@ async fn recognize(service: &Service, name: &[u8], now: u64) -> Result<Reply, St
         voucher,
     };
     let selection = &service.config.selection;
-    let issued = service.challenger.issue(&SystemEntropy, Purpose::Enrol, subject, false, selection, now);
+    let issued = service
+        .challenger
+        .issue(&SystemEntropy, Purpose::Enrol, subject, false, selection, now);
     Ok(match issued {
-        Ok(issued) => Reply::document(CHALLENGE, cbor::encode(&service.challenge(&issued, selection, now))),
+        Ok(issued) => Reply::document(
+            CHALLENGE,
+            cbor::encode(&service.challenge(&issued, selection, now)),
+        ),
         Err(error) => Reply::unavailable(&error),
     })
 }
@@ -230,10 +254,21 @@ pub(crate) fn still_vouched(service: &Service, key: &AttestationKey) -> Result<O
         retry: Retry::Later,
     };
     let voucher: Voucher = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
-    let pinned = service.config.makers.iter().find(|maker| maker.name == voucher.maker);
+    let pinned = service
+        .config
+        .makers
+        .iter()
+        .find(|maker| maker.name == voucher.maker);
     match pinned {
-        Some(maker) => Ok(Some(Voucher { kind: maker.kind, simulated: maker.simulated, ..voucher })),
-        None => Err(refuse(format!("maker {:?}, which is no longer pinned", voucher.maker))),
+        Some(maker) => Ok(Some(Voucher {
+            kind: maker.kind,
+            simulated: maker.simulated,
+            ..voucher
+        })),
+        None => Err(refuse(format!(
+            "maker {:?}, which is no longer pinned",
+            voucher.maker
+        ))),
     }
 }
 
@@ -259,7 +294,9 @@ async fn evidence(
     let now = clock::now();
     let reply = match message::read(body, &service.challenger, now).await {
         Err(unread) => Reply::stranger(&unread.to_string()),
-        Ok(received) => answer(&service, received, now).await.unwrap_or_else(|error| Reply::unavailable(&error)),
+        Ok(received) => answer(&service, received, now)
+            .await
+            .unwrap_or_else(|error| Reply::unavailable(&error)),
     };
     reply.into_response()
 }
@@ -267,7 +304,12 @@ async fn evidence(
 /// Answers a message whose cookie opened.
 async fn answer(service: &Arc<Service>, received: Received, now: u64) -> Result<Reply, StoreError> {
     let challenge = &received.challenge;
-    let Some(host_id) = challenge.subject.host.clone().filter(|_| challenge.purpose == Purpose::Enrol) else {
+    let Some(host_id) = challenge
+        .subject
+        .host
+        .clone()
+        .filter(|_| challenge.purpose == Purpose::Enrol)
+    else {
         return Ok(Reply::stranger("a challenge for another purpose"));
     };
     let host = service.store.host(&host_id).await?;
@@ -281,8 +323,16 @@ async fn answer(service: &Arc<Service>, received: Received, now: u64) -> Result<
         Ok(offer) => offer,
         Err(error) => return Ok(Reply::stranger(&error.to_string())),
     };
-    let known = service.store.attestation_key(&challenge.subject.attestation_name).await?;
-    let public = match attestation_public(service, challenge, offer.attestation_public.as_ref(), known.as_ref()) {
+    let known = service
+        .store
+        .attestation_key(&challenge.subject.attestation_name)
+        .await?;
+    let public = match attestation_public(
+        service,
+        challenge,
+        offer.attestation_public.as_ref(),
+        known.as_ref(),
+    ) {
         Ok(public) => public,
         Err(why) => return Ok(Reply::stranger(&why)),
     };
@@ -297,9 +347,18 @@ async fn answer(service: &Arc<Service>, received: Received, now: u64) -> Result<
     };
     let sets = service.references();
     let applicable: Vec<&ReferenceSet> = sets.iter().filter(|set| set.applies_to(&host.labels)).collect();
-    match appraise(&service.challenger, challenge, &service.appraiser, &message, &applicable, now) {
+    match appraise(
+        &service.challenger,
+        challenge,
+        &service.appraiser,
+        &message,
+        &applicable,
+        now,
+    ) {
         Ok((attested, events, measured)) => {
-            let reference = ReferenceSet::capture(&host.name, &events, &measured).ok().map(|set| set.to_toml());
+            let reference = ReferenceSet::capture(&host.name, &events, &measured)
+                .ok()
+                .map(|set| set.to_toml());
             admit(service, &host, &received, &public, attested, reference, now).await
         }
         Err(refused) => refuse(service, &host, &received, refused, now).await,
@@ -332,9 +391,9 @@ fn attestation_public(
             Ok(_) => Err("attestation key is not the one the challenge names".to_owned()),
             Err(refusal) => Err(refusal.to_string()),
         },
-        (None, false) => {
-            known.map(|key| key.public.clone()).ok_or_else(|| "attestation key is not on record".to_owned())
-        }
+        (None, false) => known
+            .map(|key| key.public.clone())
+            .ok_or_else(|| "attestation key is not on record".to_owned()),
         _ => Err("attestation key where none is expected, or none where one is".to_owned()),
     }
 }
@@ -352,7 +411,8 @@ async fn admit(
     let authority = Arc::clone(&service.authority);
     let signed = {
         let attested = attested.clone();
-        tokio::task::spawn_blocking(move || authority.host_certificate(&attested, lifetime, &SystemEntropy)).await
+        tokio::task::spawn_blocking(move || authority.host_certificate(&attested, lifetime, &SystemEntropy))
+            .await
     };
     let certificate = match signed {
         Ok(Ok(certificate)) => certificate,
@@ -378,7 +438,9 @@ async fn admit(
             host: host.id.clone(),
             endorsement: subject.endorsement_digest.to_vec(),
             public: public.to_vec(),
-            voucher: attested.voucher().and_then(|voucher| serde_json::to_string(voucher).ok()),
+            voucher: attested
+                .voucher()
+                .and_then(|voucher| serde_json::to_string(voucher).ok()),
             reset_count: attested.counters().map_or(0, |counters| counters.reset),
             evidence: attested.evidence().to_vec(),
         },

@@ -8,12 +8,17 @@ use std::path::{Path, PathBuf};
 
 use touchmark_crypto::{
     Entropy, PublicKey, Signer, SystemEntropy, pem,
-    x509::{Anchors, Certificate, Profile, Template, Usage, issue, parse_request, self_signed, verify_path, write_request},
+    x509::{
+        Anchors, Certificate, Profile, Template, Usage, issue, parse_request, self_signed, verify_path,
+        write_request,
+    },
 };
 use touchmark_helper::{Device, TpmKeys};
 use touchmark_identity::TrustDomain;
 
-use crate::{Config, ServerError, files, keys};
+use touchmark_tls::files;
+
+use crate::{Config, ServerError, keys};
 
 /// Life of a root.
 const ROOT_LIFETIME: u64 = 10 * 365 * 86_400;
@@ -47,7 +52,10 @@ pub fn init(
     files::private_folder(folder)?;
     let path = folder.join("root.pem");
     if path.exists() {
-        return Err(ServerError::File { path, what: "a root exists here already and is not replaced".into() });
+        return Err(ServerError::File {
+            path,
+            what: "a root exists here already and is not replaced".into(),
+        });
     }
     let key = keys::ROOT.open_or_create(folder, &TpmKeys(device))?;
     let template = Template {
@@ -94,12 +102,17 @@ pub fn propose(folder: &Path, request: &str, lifetime: u64, now: u64) -> Result<
     let root = read_certificate(&folder.join("root.pem"))?;
     let blocks = pem::decode_all(pem::CERTIFICATE_REQUEST, request)?;
     let [request] = blocks.as_slice() else {
-        return Err(ServerError::Other("the file holds more than one certificate request".into()));
+        return Err(ServerError::Other(
+            "the file holds more than one certificate request".into(),
+        ));
     };
     let key = parse_request(request)?;
     let end = u64::try_from(root.not_after).unwrap_or(0);
     Ok(Proposal {
-        common_name: format!("Touchmark intermediate {}", hex::encode(key.digest().get(..8).unwrap_or_default())),
+        common_name: format!(
+            "Touchmark intermediate {}",
+            hex::encode(key.digest().get(..8).unwrap_or_default())
+        ),
         key,
         root,
         not_before: now - BACKDATE,
@@ -133,7 +146,10 @@ pub fn install(config: &Config, root: &str, intermediate: &str, now: u64) -> Res
     let intermediate = one(intermediate)?;
     check(&config.trust_domain, &root, &intermediate, &key, now)?;
     files::write_public(&places.root, pem::encode(pem::CERTIFICATE, &root.der).as_bytes())?;
-    files::write_public(&places.intermediate, pem::encode(pem::CERTIFICATE, &intermediate.der).as_bytes())
+    Ok(files::write_public(
+        &places.intermediate,
+        pem::encode(pem::CERTIFICATE, &intermediate.der).as_bytes(),
+    )?)
 }
 
 /// What is installed: root and intermediate.
@@ -142,10 +158,14 @@ pub fn installed(config: &Config) -> Result<(Certificate, Certificate), ServerEr
     if !places.intermediate.exists() {
         return Err(ServerError::File {
             path: places.intermediate,
-            what: "no intermediate is installed: run touchmark ca request, sign-intermediate and install".into(),
+            what: "no intermediate is installed: run touchmark ca request, sign-intermediate and install"
+                .into(),
         });
     }
-    Ok((read_certificate(&places.root)?, read_certificate(&places.intermediate)?))
+    Ok((
+        read_certificate(&places.root)?,
+        read_certificate(&places.intermediate)?,
+    ))
 }
 
 /// Checks that certificates and key make one authority of this trust domain.
@@ -158,14 +178,21 @@ pub(crate) fn check(
 ) -> Result<(), ServerError> {
     let refuse = |what: &str| Err(ServerError::Other(what.to_owned()));
     if intermediate.spki != key.public_key().spki() {
-        return refuse("the intermediate certificate is for another key than this service's; sign its own request");
+        return refuse(
+            "the intermediate certificate is for another key than this service's; sign its own request",
+        );
     }
     if !intermediate.is_ca || !intermediate.can_sign_certificates {
         return refuse("the intermediate certificate is not a CA certificate");
     }
     let origin = trust_domain.to_string();
-    if [root, intermediate].iter().any(|certificate| certificate.uri_sans != [origin.as_str()]) {
-        return Err(ServerError::Other(format!("root or intermediate is not of trust domain {origin}")));
+    if [root, intermediate]
+        .iter()
+        .any(|certificate| certificate.uri_sans != [origin.as_str()])
+    {
+        return Err(ServerError::Other(format!(
+            "root or intermediate is not of trust domain {origin}"
+        )));
     }
     if !root.self_issued {
         return refuse("the root certificate is not self-signed");
@@ -199,6 +226,8 @@ pub(crate) fn read_certificate(path: &Path) -> Result<Certificate, ServerError> 
 fn one(text: &str) -> Result<Certificate, ServerError> {
     match pem::decode_all(pem::CERTIFICATE, text)?.as_slice() {
         [der] => Ok(Certificate::parse(der)?),
-        _ => Err(ServerError::Other("a file with exactly one certificate is expected".into())),
+        _ => Err(ServerError::Other(
+            "a file with exactly one certificate is expected".into(),
+        )),
     }
 }

@@ -15,7 +15,9 @@ use touchmark_identity::TrustDomain;
 use touchmark_issuer::parse_duration;
 use touchmark_rats::{MakerKind, PcrSelection};
 
-use crate::{ServerError, files};
+use touchmark_tls::files;
+
+use crate::ServerError;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,7 +61,9 @@ struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { socket: PathBuf::from(touchmark_api::admin::DEFAULT_SOCKET) }
+        Self {
+            socket: PathBuf::from(touchmark_api::admin::DEFAULT_SOCKET),
+        }
     }
 }
 
@@ -109,7 +113,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { per_source: 10, overall: 1_000, connections: 4_096 }
+        Self {
+            per_source: 10,
+            overall: 1_000,
+            connections: 4_096,
+        }
     }
 }
 
@@ -143,7 +151,10 @@ pub struct Config {
 impl Config {
     /// Reads and checks a file, which others must not be able to write. Relative paths are relative to it.
     pub fn load(path: &Path) -> Result<Self, ServerError> {
-        let wrong = |what: String| ServerError::Config { path: path.to_owned(), what };
+        let wrong = |what: String| ServerError::Config {
+            path: path.to_owned(),
+            what,
+        };
         let text = files::read_config(path)?;
         let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let here = path.parent().unwrap_or(Path::new("."));
@@ -154,10 +165,14 @@ impl Config {
             .ok_or_else(|| wrong("host_lifetime: between 5m and 24h, for example \"1h\"".into()))?;
         let pcrs = file.tpm.pcrs.unwrap_or_else(|| (0..=9).collect());
         if pcrs.is_empty() || pcrs.iter().any(|pcr| *pcr > 23) {
-            return Err(wrong("tpm.pcrs: one or more register numbers from 0 to 23".into()));
+            return Err(wrong(
+                "tpm.pcrs: one or more register numbers from 0 to 23".into(),
+            ));
         }
         if pcrs.iter().any(|pcr| [16, 23].contains(pcr)) {
-            return Err(wrong("tpm.pcrs: 16 and 23 can be reset by anybody on the host and prove nothing".into()));
+            return Err(wrong(
+                "tpm.pcrs: 16 and 23 can be reset by anybody on the host and prove nothing".into(),
+            ));
         }
         let mut makers: Vec<Maker> = Vec::new();
         for maker in &file.tpm.makers {
@@ -197,11 +212,20 @@ impl Config {
 }
 
 fn read_maker(path: &Path, maker: &MakerConfig) -> Result<Maker, ServerError> {
-    let wrong = |what: String| ServerError::File { path: path.to_owned(), what };
+    let wrong = |what: String| ServerError::File {
+        path: path.to_owned(),
+        what,
+    };
     let text = files::read_config(path)?;
-    let ders = pem::decode_all(pem::CERTIFICATE, &text).map_err(|_| wrong("no certificate in PEM form".into()))?;
+    let ders =
+        pem::decode_all(pem::CERTIFICATE, &text).map_err(|_| wrong("no certificate in PEM form".into()))?;
     let anchors = Anchors::new(ders).map_err(|error| wrong(error.to_string()))?;
-    Ok(Maker { name: maker.name.clone(), anchors, kind: maker.kind, simulated: maker.simulated })
+    Ok(Maker {
+        name: maker.name.clone(),
+        anchors,
+        kind: maker.kind,
+        simulated: maker.simulated,
+    })
 }
 
 /// An authorization file may end with a line break that is not part of it.

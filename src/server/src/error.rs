@@ -21,8 +21,13 @@ pub enum ServerError {
         /// What is wrong with it and what to do.
         what: String,
     },
+    /// A file of configuration or state cannot be used.
+    #[error(transparent)]
+    Files(#[from] touchmark_tls::files::FileError),
     /// A key of the service could be exported.
-    #[error("{0}: this key could leave its device; the service does not start with it. Make a new one in the TPM")]
+    #[error(
+        "{0}: this key could leave its device; the service does not start with it. Make a new one in the TPM"
+    )]
     Exportable(&'static str),
     /// The device failed.
     #[error("key device: {0}")]

@@ -52,7 +52,11 @@ pub(crate) fn routes(service: Arc<Service>) -> Router {
 
 /// The caller's record, if it may be given anything at this moment. A connection outlives what it was opened with: this
 /// is asked at every request.
-async fn caller(service: &Service, peer: &Peer, now: u64) -> Result<Option<(Host, AttestationKey)>, StoreError> {
+async fn caller(
+    service: &Service,
+    peer: &Peer,
+    now: u64,
+) -> Result<Option<(Host, AttestationKey)>, StoreError> {
     if peer.not_after <= now {
         return Ok(None);
     }
@@ -91,7 +95,10 @@ fn assignments(service: &Service, host: &Host, key: &AttestationKey, now: u64) -
         voucher,
     };
     let nothing = PcrSelection(Vec::new());
-    match service.challenger.issue(&SystemEntropy, Purpose::Workload, subject, false, &nothing, now) {
+    match service
+        .challenger
+        .issue(&SystemEntropy, Purpose::Workload, subject, false, &nothing, now)
+    {
         Err(error) => Reply::unavailable(&error),
         Ok(issued) => {
             let document = Assignments {
@@ -123,7 +130,9 @@ async fn issue(
         Ok(None) => Ok(Reply::stranger("host is not attested")),
         Err(error) => Err(error),
     };
-    reply.unwrap_or_else(|error| Reply::unavailable(&error)).into_response()
+    reply
+        .unwrap_or_else(|error| Reply::unavailable(&error))
+        .into_response()
 }
 
 /// Decides a request for one credential.
@@ -141,7 +150,9 @@ async fn decide(
         || challenge.subject.host.as_deref() != Some(host.id.as_str())
         || challenge.subject.attestation_name.as_ref() != key.name
     {
-        return Ok(Reply::stranger("a challenge of another host, attestation key or purpose"));
+        return Ok(Reply::stranger(
+            "a challenge of another host, attestation key or purpose",
+        ));
     }
     if let Some(before) = service.store.answer(&challenge.id).await? {
         return Ok(same_or_refused(&before, received, ISSUED));
@@ -159,10 +170,26 @@ async fn decide(
         attestation_public: &key.public,
         keys: &keys,
     };
-    let attested = match appraise(&service.challenger, challenge, &service.appraiser, &message, &[], now) {
+    let attested = match appraise(
+        &service.challenger,
+        challenge,
+        &service.appraiser,
+        &message,
+        &[],
+        now,
+    ) {
         Ok((attested, ..)) => attested,
         Err(refused) => {
-            return refuse(service, host, received, &offer, &refused.refusal, refused.authenticated, now).await;
+            return refuse(
+                service,
+                host,
+                received,
+                &offer,
+                &refused.refusal,
+                refused.authenticated,
+                now,
+            )
+            .await;
         }
     };
     match granted(service, host, &offer, &attested) {
@@ -172,7 +199,12 @@ async fn decide(
 }
 
 /// The registration that is asked for, if it is this host's, and what it grants.
-fn granted(service: &Service, host: &Host, offer: &IssueOffer, attested: &Attested) -> Result<Grant, Refusal> {
+fn granted(
+    service: &Service,
+    host: &Host,
+    offer: &IssueOffer,
+    attested: &Attested,
+) -> Result<Grant, Refusal> {
     let refuse = |reason, expected: &str, found: String| Refusal {
         check: "issue.registration",
         reason,
@@ -181,9 +213,16 @@ fn granted(service: &Service, host: &Host, offer: &IssueOffer, attested: &Attest
         remedy: "apply a registration for this host, or remove the agent's claim to it".to_owned(),
         retry: Retry::Later,
     };
-    let entry = service.registrations_for(host).into_iter().find(|entry| entry.reference == offer.registration);
+    let entry = service
+        .registrations_for(host)
+        .into_iter()
+        .find(|entry| entry.reference == offer.registration);
     let entry = entry.ok_or_else(|| {
-        refuse(Reason::NoRegistration, "a registration for this host", format!("{:?}", offer.registration))
+        refuse(
+            Reason::NoRegistration,
+            "a registration for this host",
+            format!("{:?}", offer.registration),
+        )
     })?;
     let kind = Kind::parse(&offer.kind)
         .ok_or_else(|| refuse(Reason::KindNotAllowed, "x509 or wit", format!("{:?}", offer.kind)))?;
@@ -192,7 +231,10 @@ fn granted(service: &Service, host: &Host, offer: &IssueOffer, attested: &Attest
     grant(&entry.registration, kind, key, attested.voucher())
 }
 
-#[expect(clippy::too_many_arguments, reason = "one act over everything that was established")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one act over everything that was established"
+)]
 async fn sign(
     service: &Arc<Service>,
     host: &Host,
@@ -208,7 +250,8 @@ async fn sign(
     let key_digest = attested.keys().first().map_or([0; 32], |key| key.public.digest());
     let signed = {
         let grant = grant.clone();
-        tokio::task::spawn_blocking(move || authority.issue(&grant, &attested, host_evidence, &SystemEntropy)).await
+        tokio::task::spawn_blocking(move || authority.issue(&grant, &attested, host_evidence, &SystemEntropy))
+            .await
     };
     let credential = match signed {
         Ok(Ok(credential)) => credential,
@@ -261,10 +304,18 @@ async fn refuse(
 ) -> Result<Reply, StoreError> {
     let id = new_id();
     let reply = Reply::refused(StatusCode::FORBIDDEN, &id, refusal.retry);
-    let subject = format!("host {}, registration {}", host.name, offer.registration.escape_debug());
+    let subject = format!(
+        "host {}, registration {}",
+        host.name,
+        offer.registration.escape_debug()
+    );
     let refusal = stored(&id, &host.id, &subject, refusal, now);
     let consumption = consume.then(|| consumption(received, host, reply.status.as_u16(), reply.body.clone()));
-    match service.store.refuse_request(consumption.as_ref(), &refusal, now).await? {
+    match service
+        .store
+        .refuse_request(consumption.as_ref(), &refusal, now)
+        .await?
+    {
         Consumed::First => {
             tracing::warn!(host = %host.name, refusal = %id, reason = %refusal.reason, "request refused");
             Ok(reply)

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use touchmark_crypto::Purpose;
 use touchmark_custody::{HeldKey, KeyBackend, Seal, tss2::Tss2Key};
 
-use crate::{ServerError, files};
+use touchmark_tls::files;
+
+use crate::ServerError;
 
 /// One of the service's keys.
 #[derive(Debug, Clone, Copy)]
@@ -17,14 +19,25 @@ pub(crate) struct Role {
 }
 
 /// The offline root.
-pub(crate) const ROOT: Role = Role { name: "root", purposes: &[Purpose::Certificate] };
+pub(crate) const ROOT: Role = Role {
+    name: "root",
+    purposes: &[Purpose::Certificate],
+};
 /// The intermediate that issues.
-pub(crate) const INTERMEDIATE: Role =
-    Role { name: "intermediate", purposes: &[Purpose::Certificate, Purpose::CertificateRequest] };
+pub(crate) const INTERMEDIATE: Role = Role {
+    name: "intermediate",
+    purposes: &[Purpose::Certificate, Purpose::CertificateRequest],
+};
 /// The key that signs tokens.
-pub(crate) const WIT: Role = Role { name: "wit", purposes: &[Purpose::Wit] };
+pub(crate) const WIT: Role = Role {
+    name: "wit",
+    purposes: &[Purpose::Wit],
+};
 /// The key that serves TLS.
-pub(crate) const TLS: Role = Role { name: "tls", purposes: &[Purpose::TlsHandshake] };
+pub(crate) const TLS: Role = Role {
+    name: "tls",
+    purposes: &[Purpose::TlsHandshake],
+};
 
 impl Role {
     /// Where the key rests.
@@ -33,7 +46,11 @@ impl Role {
     }
 
     /// Opens the key, or makes it where there is none.
-    pub(crate) fn open_or_create(self, folder: &Path, backend: &dyn KeyBackend) -> Result<HeldKey, ServerError> {
+    pub(crate) fn open_or_create(
+        self,
+        folder: &Path,
+        backend: &dyn KeyBackend,
+    ) -> Result<HeldKey, ServerError> {
         if !self.path(folder).exists() {
             self.create(folder, backend)?;
         }
@@ -44,19 +61,26 @@ impl Role {
     pub(crate) fn create(self, folder: &Path, backend: &dyn KeyBackend) -> Result<(), ServerError> {
         let path = self.path(folder);
         if path.exists() {
-            return Err(ServerError::File { path, what: "exists already and is not replaced".into() });
+            return Err(ServerError::File {
+                path,
+                what: "exists already and is not replaced".into(),
+            });
         }
         let key = backend.create(&Seal::None)?;
-        let pem = key.to_pem().map_err(|error| ServerError::Other(error.to_string()))?;
-        files::write_private(&path, pem.as_bytes())
+        let pem = key
+            .to_pem()
+            .map_err(|error| ServerError::Other(error.to_string()))?;
+        Ok(files::write_private(&path, pem.as_bytes())?)
     }
 
     /// Opens the key; one that could leave its device is refused.
     pub(crate) fn open(self, folder: &Path, backend: &dyn KeyBackend) -> Result<HeldKey, ServerError> {
         let path = self.path(folder);
         let pem = files::read_private(&path)?;
-        let key = Tss2Key::from_pem(&pem)
-            .map_err(|error| ServerError::File { path, what: format!("{error}; restore it from a backup") })?;
+        let key = Tss2Key::from_pem(&pem).map_err(|error| ServerError::File {
+            path,
+            what: format!("{error}; restore it from a backup"),
+        })?;
         let held = backend.open(&key, self.purposes)?;
         if held.exportable() {
             return Err(ServerError::Exportable(self.name));

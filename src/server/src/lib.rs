@@ -9,7 +9,6 @@ mod attest;
 pub mod ca;
 mod config;
 mod error;
-pub mod files;
 mod host;
 mod keys;
 mod limits;

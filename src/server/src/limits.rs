@@ -35,10 +35,26 @@ struct State {
 
 impl Rates {
     pub(crate) fn new(per_source: u32, overall: u32, now: Instant) -> Self {
-        let per_source = Rate { per_second: per_source.into(), burst: f64::from(per_source) * 10.0 };
-        let overall = Rate { per_second: overall.into(), burst: f64::from(overall) * 2.0 };
-        let state = State { sources: HashMap::new(), overall: Bucket { tokens: overall.burst, at: now } };
-        Self { per_source, overall, state: Mutex::new(state) }
+        let per_source = Rate {
+            per_second: per_source.into(),
+            burst: f64::from(per_source) * 10.0,
+        };
+        let overall = Rate {
+            per_second: overall.into(),
+            burst: f64::from(overall) * 2.0,
+        };
+        let state = State {
+            sources: HashMap::new(),
+            overall: Bucket {
+                tokens: overall.burst,
+                at: now,
+            },
+        };
+        Self {
+            per_source,
+            overall,
+            state: Mutex::new(state),
+        }
     }
 
     /// Whether a request from this source may go on.
@@ -47,12 +63,17 @@ impl Rates {
         let state = &mut *state;
         if state.sources.len() >= MAX_SOURCES && !state.sources.contains_key(&source) {
             let rate = self.per_source;
-            state.sources.retain(|_, bucket| bucket.level(rate, now) < rate.burst);
+            state
+                .sources
+                .retain(|_, bucket| bucket.level(rate, now) < rate.burst);
             if state.sources.len() >= MAX_SOURCES {
                 return false;
             }
         }
-        let fresh = Bucket { tokens: self.per_source.burst, at: now };
+        let fresh = Bucket {
+            tokens: self.per_source.burst,
+            at: now,
+        };
         let bucket = state.sources.entry(source).or_insert(fresh);
         // The source's own bucket first: one that is over its rate takes nothing from the others.
         bucket.take(self.per_source, now) && state.overall.take(self.overall, now)
@@ -97,7 +118,9 @@ mod tests {
     fn the_overall_rate_bounds_many_sources() {
         let start = Instant::now();
         let rates = Rates::new(10, 5, start);
-        let admitted = (0..=u8::MAX).filter(|n| rates.admit(IpAddr::from([192, 0, 2, *n]), start)).count();
+        let admitted = (0..=u8::MAX)
+            .filter(|n| rates.admit(IpAddr::from([192, 0, 2, *n]), start))
+            .count();
         assert_eq!(admitted, 10);
     }
 }

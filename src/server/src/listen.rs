@@ -8,13 +8,13 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use touchmark_crypto::x509::Certificate;
-use touchmark_identity::WorkloadId;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     time::timeout,
 };
+use touchmark_crypto::x509::Certificate;
+use touchmark_identity::WorkloadId;
 
 use crate::{ServerError, host::Peer};
 
@@ -29,7 +29,10 @@ const CONNECTION: Duration = Duration::from_secs(300);
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address)
         .await
-        .map_err(|error| ServerError::Listen { address: address.to_string(), cause: error.to_string() })
+        .map_err(|error| ServerError::Listen {
+            address: address.to_string(),
+            cause: error.to_string(),
+        })
 }
 
 /// A listener with its TLS configuration and routes.
@@ -92,8 +95,15 @@ async fn connection(stream: TcpStream, source: SocketAddr, front: Front, mut sto
         }
     }
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(64).keep_alive_timeout(HEADER);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(64)
+        .keep_alive_timeout(HEADER);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     tokio::pin!(connection);
     let stopped = async {
@@ -118,5 +128,8 @@ fn peer(certificates: Option<&[rustls::pki_types::CertificateDer<'static>]>) -> 
     let certificate = Certificate::parse(certificates?.first()?).ok()?;
     let identifier = WorkloadId::parse(certificate.uri_sans.first()?).ok()?;
     let host = identifier.host_uuid()?.to_owned();
-    Some(Peer { host, not_after: u64::try_from(certificate.not_after).ok()? })
+    Some(Peer {
+        host,
+        not_after: u64::try_from(certificate.not_after).ok()?,
+    })
 }

@@ -82,5 +82,13 @@ pub(crate) async fn read(mut body: Body, challenger: &Challenger, now: u64) -> R
         return Err(Unread::Evidence);
     }
     let evidence = record.value;
-    Ok(Received { challenge, digest: digest.finish(), cookie, offer, wrapped, evidence, log })
+    Ok(Received {
+        challenge,
+        digest: digest.finish(),
+        cookie,
+        offer,
+        wrapped,
+        evidence,
+        log,
+    })
 }

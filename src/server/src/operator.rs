@@ -73,12 +73,19 @@ async fn enrol(service: &Service, hosts: &[Enrolment], now: u64) -> Outcome {
         new.push(new_host(host).map_err(|why| Failure::Unusable(format!("host {:?}: {why}", host.name)))?);
     }
     let enrolled = service.store.enrol(&new, now).await?;
-    Ok(enrolled.iter().map(|host| json!({"id": host.id, "name": host.name, "state": host.state})).collect())
+    Ok(enrolled
+        .iter()
+        .map(|host| json!({"id": host.id, "name": host.name, "state": host.state}))
+        .collect())
 }
 
 fn new_host(host: &Enrolment) -> Result<NewHost, String> {
     let word = |text: &str| {
-        !text.is_empty() && text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        !text.is_empty()
+            && text.len() <= 64
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
     };
     if !word(&host.name) || !host.labels.iter().all(|label| word(label)) {
         return Err("name and labels are 1 to 64 letters, digits, '.', '_' or '-'".into());
@@ -96,12 +103,19 @@ fn new_host(host: &Enrolment) -> Result<NewHost, String> {
     for text in &host.ek_digests {
         let digest: Option<[u8; 32]> = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
         let digest = digest.filter(|_| !text.bytes().any(|byte| byte.is_ascii_uppercase()));
-        endorsements.push((digest.ok_or("ek_digests: 64 lower-case hexadecimal digits")?, false));
+        endorsements.push((
+            digest.ok_or("ek_digests: 64 lower-case hexadecimal digits")?,
+            false,
+        ));
     }
     if endorsements.is_empty() {
         return Err("no endorsement key: give its certificate or its digest".into());
     }
-    Ok(NewHost { name: host.name.clone(), labels: host.labels.clone(), endorsements })
+    Ok(NewHost {
+        name: host.name.clone(),
+        labels: host.labels.clone(),
+        endorsements,
+    })
 }
 
 async fn host_list(service: &Service) -> Outcome {
@@ -143,7 +157,10 @@ async fn host_show(service: &Service, id: &str) -> Outcome {
     let host = service.store.host(id).await?;
     let endorsements = service.store.endorsements_of(&host.id).await?;
     let key = service.store.attestation_key_of(&host.id).await?;
-    let voucher = key.as_ref().and_then(|key| key.voucher.as_deref()).and_then(|text| serde_json::from_str(text).ok());
+    let voucher = key
+        .as_ref()
+        .and_then(|key| key.voucher.as_deref())
+        .and_then(|text| serde_json::from_str(text).ok());
     let mut document = host_entry(&host);
     document["labels"] = json!(host.labels);
     document["note"] = json!(host.note);
@@ -174,7 +191,8 @@ async fn why(service: &Service, id: &str) -> Outcome {
         let (check, reason, rest) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
         let mut rest = rest.splitn(3, "; ");
         let part = |text: Option<&str>, prefix: &str| {
-            text.map(|text| text.strip_prefix(prefix).unwrap_or(text).to_owned()).unwrap_or_default()
+            text.map(|text| text.strip_prefix(prefix).unwrap_or(text).to_owned())
+                .unwrap_or_default()
         };
         return Ok(json!({
             "id": host.id, "at": Value::Null, "subject": format!("host {}", host.name),
@@ -185,7 +203,10 @@ async fn why(service: &Service, id: &str) -> Outcome {
     }
     match &host.refusal {
         Some(refusal) => Ok(refusal_document(&service.store.refusal(refusal).await?)),
-        None => Err(Failure::Refused(format!("host {} is {}: nothing was refused", host.name, host.state))),
+        None => Err(Failure::Refused(format!(
+            "host {} is {}: nothing was refused",
+            host.name, host.state
+        ))),
     }
 }
 
@@ -213,8 +234,11 @@ async fn capture(service: &Service, id: &str, label: Option<&str>) -> Outcome {
     let text = match label {
         None => captured,
         Some(label) => {
-            let set = ReferenceSet::from_toml(&captured).map_err(|error| Failure::Failed(error.to_string()))?;
-            set.relabelled(label).map_err(|error| Failure::Unusable(error.to_string()))?.to_toml()
+            let set =
+                ReferenceSet::from_toml(&captured).map_err(|error| Failure::Failed(error.to_string()))?;
+            set.relabelled(label)
+                .map_err(|error| Failure::Unusable(error.to_string()))?
+                .to_toml()
         }
     };
     Ok(json!({"host": host.name, "reference": text}))
@@ -222,13 +246,20 @@ async fn capture(service: &Service, id: &str, label: Option<&str>) -> Outcome {
 
 async fn apply_reference(service: &Service, file: &str, now: u64) -> Outcome {
     let set = ReferenceSet::from_toml(file).map_err(|error| Failure::Unusable(error.to_string()))?;
-    let changed = service.store.apply_reference(set.label(), &set.to_toml(), now).await?;
+    let changed = service
+        .store
+        .apply_reference(set.label(), &set.to_toml(), now)
+        .await?;
     service.reload_references().await?;
     Ok(json!({"label": set.label(), "values": set.len(), "changed": changed}))
 }
 
 fn reference_list(service: &Service) -> Value {
-    service.references().iter().map(|set| json!({"label": set.label(), "values": set.len()})).collect()
+    service
+        .references()
+        .iter()
+        .map(|set| json!({"label": set.label(), "values": set.len()}))
+        .collect()
 }
 
 async fn apply_registrations(service: &Service, file: &str, dry_run: bool, prune: bool, now: u64) -> Outcome {
@@ -243,7 +274,10 @@ async fn apply_registrations(service: &Service, file: &str, dry_run: bool, prune
             body: serde_json::to_string(registration).map_err(|error| Failure::Failed(error.to_string()))?,
         });
     }
-    let changes = service.store.apply_registrations(&file.label, &wanted, prune, dry_run, now).await?;
+    let changes = service
+        .store
+        .apply_registrations(&file.label, &wanted, prune, dry_run, now)
+        .await?;
     if !dry_run {
         service.reload_registrations().await?;
     }

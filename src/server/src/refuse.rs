@@ -21,7 +21,11 @@ pub(crate) struct Reply {
 impl Reply {
     /// A document.
     pub(crate) fn document(media_type: &'static str, body: Vec<u8>) -> Self {
-        Self { status: StatusCode::OK, media_type, body }
+        Self {
+            status: StatusCode::OK,
+            media_type,
+            body,
+        }
     }
 
     /// A refusal: nothing but an id and whether trying again can help.
@@ -32,7 +36,11 @@ impl Reply {
             Retry::Later => "later",
         };
         let body = serde_json::to_vec(&Problem::new(status.as_u16(), id, retry)).unwrap_or_default();
-        Self { status, media_type: MEDIA_TYPE, body }
+        Self {
+            status,
+            media_type: MEDIA_TYPE,
+            body,
+        }
     }
 
     /// The refusal of somebody who has not shown who they are: the same for every reason. The reason goes to the log.
@@ -57,8 +65,16 @@ impl Reply {
     /// An answer that was given before.
     pub(crate) fn again(stored: &touchmark_store::Stored, media_type: &'static str) -> Self {
         let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let media_type = if status.is_success() { media_type } else { MEDIA_TYPE };
-        Self { status, media_type, body: stored.answer.clone() }
+        let media_type = if status.is_success() {
+            media_type
+        } else {
+            MEDIA_TYPE
+        };
+        Self {
+            status,
+            media_type,
+            body: stored.answer.clone(),
+        }
     }
 
     pub(crate) fn into_response(self) -> Response {

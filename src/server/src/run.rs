@@ -14,7 +14,11 @@ use crate::{
 };
 
 /// Runs the service until `stop` completes.
-pub async fn run(config: Config, ready: impl FnOnce(), stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+pub async fn run(
+    config: Config,
+    ready: impl FnOnce(),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
     let now = clock::now();
     let (service, tls_key) = Service::open(config, now).await?;
     let service = Arc::new(service);
@@ -35,11 +39,20 @@ pub async fn run(config: Config, ready: impl FnOnce(), stop: impl Future<Output 
         connections: Arc::new(Semaphore::new(config.limits.connections)),
     };
     let mut fronts = vec![
-        (listen::bind(config.attest).await?, front(&strangers, attest::routes(Arc::clone(&service)), false)),
-        (listen::bind(config.hosts).await?, front(&mutual, host::routes(Arc::clone(&service)), true)),
+        (
+            listen::bind(config.attest).await?,
+            front(&strangers, attest::routes(Arc::clone(&service)), false),
+        ),
+        (
+            listen::bind(config.hosts).await?,
+            front(&mutual, host::routes(Arc::clone(&service)), true),
+        ),
     ];
     if let Some(address) = config.bundle {
-        fronts.push((listen::bind(address).await?, front(&strangers, bundle_routes(&service), false)));
+        fronts.push((
+            listen::bind(address).await?,
+            front(&strangers, bundle_routes(&service), false),
+        ));
     }
     let socket = admin::bind(&config.admin_socket)?;
     let (stopping, stopped) = watch::channel(false);

@@ -12,13 +12,13 @@ use touchmark_identity::WorkloadId;
 use touchmark_issuer::{Authority, Registration};
 use touchmark_rats::PcrSelection;
 use touchmark_store::{Host, Store, StoredRegistration};
+use touchmark_tls::files;
 use touchmark_verifier::{Challenger, Issued, ReferenceSet};
 use touchmark_wimse::bundle;
 
 use crate::{
     Config, ServerError,
     ca::{self, Places},
-    files,
     keys,
     limits::Rates,
 };
@@ -62,7 +62,9 @@ impl Service {
                 let wit_key = keys::WIT.open_or_create(&folder, &backend)?;
                 Ok((x509_key, wit_key, keys::TLS.open_or_create(&folder, &backend)?))
             };
-            tokio::task::spawn_blocking(open).await.map_err(|error| ServerError::Other(error.to_string()))?
+            tokio::task::spawn_blocking(open)
+                .await
+                .map_err(|error| ServerError::Other(error.to_string()))?
         };
         let (x509_key, wit_key, tls_key) = opened?;
         let authority = Authority {
@@ -77,7 +79,11 @@ impl Service {
         let service = Self {
             challenger: Challenger::new(&SystemEntropy, &origin, root.spki_digest(), CHALLENGE_LIFETIME)?,
             appraiser: TpmAppraiser::new(config.makers.clone()),
-            rates: Rates::new(config.limits.per_source, config.limits.overall, std::time::Instant::now()),
+            rates: Rates::new(
+                config.limits.per_source,
+                config.limits.overall,
+                std::time::Instant::now(),
+            ),
             bundle: trust_bundle(&config, &root, &authority)?,
             authority: Arc::new(authority),
             references: RwLock::default(),
@@ -99,7 +105,10 @@ impl Service {
     /// The registrations for a host.
     pub(crate) fn registrations_for(&self, host: &Host) -> Vec<Registered> {
         let all = Arc::clone(&self.registrations.read().unwrap_or_else(PoisonError::into_inner));
-        all.iter().filter(|entry| entry.registration.is_for_host(&host.name, &host.labels)).cloned().collect()
+        all.iter()
+            .filter(|entry| entry.registration.is_for_host(&host.name, &host.labels))
+            .cloned()
+            .collect()
     }
 
     /// Reads the reference values again after they were applied.
@@ -117,11 +126,17 @@ impl Service {
     /// Reads the registrations again after they were applied.
     pub(crate) async fn reload_registrations(&self) -> Result<(), ServerError> {
         let mut all = Vec::new();
-        for StoredRegistration { label, name, body, .. } in self.store.registrations().await? {
+        for StoredRegistration {
+            label, name, body, ..
+        } in self.store.registrations().await?
+        {
             let reference = format!("{label}/{name}");
             let registration = serde_json::from_str(&body)
                 .map_err(|error| ServerError::Other(format!("stored registration {reference:?}: {error}")))?;
-            all.push(Registered { reference, registration });
+            all.push(Registered {
+                reference,
+                registration,
+            });
         }
         *self.registrations.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
         Ok(())
@@ -129,7 +144,10 @@ impl Service {
 
     /// The chain above a leaf: the intermediate.
     pub(crate) fn chain(&self, leaf: Vec<u8>) -> Vec<ByteBuf> {
-        vec![ByteBuf::from(leaf), ByteBuf::from(self.authority.intermediate.der.clone())]
+        vec![
+            ByteBuf::from(leaf),
+            ByteBuf::from(self.authority.intermediate.der.clone()),
+        ]
     }
 
     /// The chain that TLS serves: with the root at its end, since hosts know only its digest.
@@ -153,7 +171,11 @@ impl Service {
             &self.authority.intermediate,
             &self.authority.x509_key,
         )?;
-        Ok(vec![leaf, self.authority.intermediate.der.clone(), self.root.der.clone()])
+        Ok(vec![
+            leaf,
+            self.authority.intermediate.der.clone(),
+            self.root.der.clone(),
+        ])
     }
 
     /// A challenge as it is sent.
@@ -188,10 +210,18 @@ pub(crate) fn to_wire(entry: &Registered) -> host::Registration {
 }
 
 /// The trust bundle; its sequence grows whenever its keys are others than at the last start.
-fn trust_bundle(config: &Config, root: &Certificate, authority: &Authority) -> Result<host::Bundle, ServerError> {
+fn trust_bundle(
+    config: &Config,
+    root: &Certificate,
+    authority: &Authority,
+) -> Result<host::Bundle, ServerError> {
     let path = config.state.join("bundle.sequence");
     let digest = hex::encode(sha256(&[&root.der, authority.wit_public().spki()]));
-    let before = if path.exists() { files::read_config(&path)? } else { String::new() };
+    let before = if path.exists() {
+        files::read_config(&path)?
+    } else {
+        String::new()
+    };
     let (sequence, known) = before.trim().split_once(' ').unwrap_or(("0", ""));
     let sequence: u64 = sequence.parse().map_err(|_| ServerError::File {
         path: path.clone(),

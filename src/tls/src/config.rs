@@ -17,10 +17,7 @@ use rustls::{
 use touchmark_crypto::x509::Anchors;
 use touchmark_identity::TrustDomain;
 
-use crate::{
-    Pins, Role, Seen, peer,
-    pinned::PinnedServer,
-};
+use crate::{Pins, Role, Seen, peer, pinned::PinnedServer};
 
 /// Why a configuration could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +27,9 @@ pub struct ConfigError(#[from] Error);
 /// The provider with X25519MLKEM768 first.
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
-    provider.kx_groups.sort_by_key(|group| group.name() != rustls::NamedGroup::X25519MLKEM768);
+    provider
+        .kx_groups
+        .sort_by_key(|group| group.name() != rustls::NamedGroup::X25519MLKEM768);
     Arc::new(provider)
 }
 
@@ -41,12 +40,15 @@ pub fn server(
     clients: Option<(TrustDomain, Anchors)>,
 ) -> Result<ServerConfig, ConfigError> {
     let provider = provider();
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13])?;
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13])?;
     let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some((domain, anchors)) => {
-            builder.with_client_cert_verifier(Arc::new(Clients { domain, anchors, provider }))
-        }
+        Some((domain, anchors)) => builder.with_client_cert_verifier(Arc::new(Clients {
+            domain,
+            anchors,
+            provider,
+        })),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Always(identity)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -59,10 +61,17 @@ pub fn server(
 /// A host's client: the server must chain to a pinned root and be the trust domain's credential service. With `identity`
 /// the host authenticates itself. What the handshake showed is in the returned [`Seen`]; use one configuration per
 /// connection.
-pub fn host_client(pins: Pins, identity: Option<Arc<CertifiedKey>>) -> Result<(ClientConfig, Seen), ConfigError> {
+pub fn host_client(
+    pins: Pins,
+    identity: Option<Arc<CertifiedKey>>,
+) -> Result<(ClientConfig, Seen), ConfigError> {
     let provider = provider();
     let seen = Seen::default();
-    let verifier = PinnedServer { pins, seen: seen.clone(), provider: Arc::clone(&provider) };
+    let verifier = PinnedServer {
+        pins,
+        seen: seen.clone(),
+        provider: Arc::clone(&provider),
+    };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
@@ -115,9 +124,16 @@ impl ClientCertVerifier for Clients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let between: Vec<Vec<u8>> = intermediates.iter().map(|der| der.to_vec()).collect();
-        peer(end_entity, &between, &self.domain, &self.anchors, Role::Client, now.as_secs())
-            .map(|_| ClientCertVerified::assertion())
-            .map_err(|error| Error::General(error.to_string()))
+        peer(
+            end_entity,
+            &between,
+            &self.domain,
+            &self.anchors,
+            Role::Client,
+            now.as_secs(),
+        )
+        .map(|_| ClientCertVerified::assertion())
+        .map_err(|error| Error::General(error.to_string()))
     }
 
     fn verify_tls12_signature(
@@ -135,10 +151,17 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -12,7 +12,10 @@ use touchmark_custody::HeldKey;
 
 /// A chain (leaf first, with the root at its end where peers know only its digest) and the held key of its leaf.
 pub fn identity(chain: &[Vec<u8>], key: HeldKey) -> Arc<CertifiedKey> {
-    let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let chain = chain
+        .iter()
+        .map(|der| CertificateDer::from(der.clone()))
+        .collect();
     Arc::new(CertifiedKey::new(chain, Arc::new(Held(key))))
 }
 
@@ -30,7 +33,9 @@ impl Held {
 
 impl SigningKey for Held {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn TlsSigner>> {
-        offered.contains(&self.scheme()).then(|| Box::new(self.clone()) as Box<dyn TlsSigner>)
+        offered
+            .contains(&self.scheme())
+            .then(|| Box::new(self.clone()) as Box<dyn TlsSigner>)
     }
 
     fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
@@ -48,8 +53,14 @@ impl TlsSigner for Held {
         let sign = || self.0.sign(Purpose::TlsHandshake, message);
         let multi_threaded = tokio::runtime::Handle::try_current()
             .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
-        let signature = if multi_threaded { tokio::task::block_in_place(sign) } else { sign() };
-        signature.map(|signature| ecdsa_der_from_fixed(&signature)).map_err(|error| Error::General(error.to_string()))
+        let signature = if multi_threaded {
+            tokio::task::block_in_place(sign)
+        } else {
+            sign()
+        };
+        signature
+            .map(|signature| ecdsa_der_from_fixed(&signature))
+            .map_err(|error| Error::General(error.to_string()))
     }
 
     fn scheme(&self) -> SignatureScheme {

@@ -49,7 +49,11 @@ impl PinnedServer {
     fn root(&self, intermediates: &[CertificateDer<'_>]) -> Option<Certificate> {
         let root = Certificate::parse(intermediates.last()?).ok()?;
         let digest = root.spki_digest();
-        self.pins.roots.iter().any(|pin| ct_eq(pin, &digest)).then_some(root)
+        self.pins
+            .roots
+            .iter()
+            .any(|pin| ct_eq(pin, &digest))
+            .then_some(root)
     }
 }
 
@@ -62,18 +66,32 @@ impl ServerCertVerifier for PinnedServer {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let root = self.root(intermediates).ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        let root = self
+            .root(intermediates)
+            .ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
         let anchor = root.spki_digest();
         let refused = |text: String| Error::General(text);
         let anchors = Anchors::new([root.der]).map_err(|error| refused(error.to_string()))?;
-        let between: Vec<Vec<u8>> =
-            intermediates.iter().take(intermediates.len() - 1).map(|der| der.to_vec()).collect();
+        let between: Vec<Vec<u8>> = intermediates
+            .iter()
+            .take(intermediates.len() - 1)
+            .map(|der| der.to_vec())
+            .collect();
         let domain = &self.pins.trust_domain;
-        let (identifier, _) = peer(end_entity, &between, domain, &anchors, Role::Server, now.as_secs())
-            .map_err(|error| refused(error.to_string()))?;
+        let (identifier, _) = peer(
+            end_entity,
+            &between,
+            domain,
+            &anchors,
+            Role::Server,
+            now.as_secs(),
+        )
+        .map_err(|error| refused(error.to_string()))?;
         // Any workload below the same root has a valid chain: only this identifier is the server.
         if identifier != WorkloadId::server(domain) {
-            return Err(refused(format!("{identifier} is not the credential service of {domain}")));
+            return Err(refused(format!(
+                "{identifier} is not the credential service of {domain}"
+            )));
         }
         *self.seen.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(anchor);
         Ok(ServerCertVerified::assertion())
@@ -94,10 +112,17 @@ impl ServerCertVerifier for PinnedServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -4,16 +4,27 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use crate::ServerError;
-
-fn refused(path: &Path, what: impl Into<String>) -> ServerError {
-    ServerError::File { path: path.to_owned(), what: what.into() }
+/// A file or folder that cannot be read, written or trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {what}", path = path.display())]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it and what to do.
+    pub what: String,
 }
 
-fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> ServerError + '_ {
+fn refused(path: &Path, what: impl Into<String>) -> FileError {
+    FileError {
+        path: path.to_owned(),
+        what: what.into(),
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> FileError + '_ {
     move |error| refused(path, error.to_string())
 }
 
@@ -23,23 +34,31 @@ fn trusted(uid: u32) -> bool {
 }
 
 /// Reads a text file that only root or this user may have written.
-pub fn read_config(path: &Path) -> Result<String, ServerError> {
+pub fn read_config(path: &Path) -> Result<String, FileError> {
     let file = File::open(path).map_err(failed(path))?;
     let metadata = file.metadata().map_err(failed(path))?;
     if !trusted(metadata.uid()) || metadata.mode() & 0o022 != 0 {
-        return Err(refused(path, "others can write this file; chown it to root or yourself and chmod go-w"));
+        return Err(refused(
+            path,
+            "others can write this file; chown it to root or yourself and chmod go-w",
+        ));
     }
     let mut text = String::new();
-    file.take(1 << 20).read_to_string(&mut text).map_err(failed(path))?;
+    file.take(1 << 20)
+        .read_to_string(&mut text)
+        .map_err(failed(path))?;
     Ok(text)
 }
 
 /// Reads a secret-bearing file: nobody else may read or write it.
-pub fn read_private(path: &Path) -> Result<Vec<u8>, ServerError> {
+pub fn read_private(path: &Path) -> Result<Vec<u8>, FileError> {
     let file = File::open(path).map_err(failed(path))?;
     let metadata = file.metadata().map_err(failed(path))?;
     if !trusted(metadata.uid()) || metadata.mode() & 0o077 != 0 {
-        return Err(refused(path, "others can read or write this file; chown it to yourself and chmod 600"));
+        return Err(refused(
+            path,
+            "others can read or write this file; chown it to yourself and chmod 600",
+        ));
     }
     let mut bytes = Vec::new();
     file.take(1 << 20).read_to_end(&mut bytes).map_err(failed(path))?;
@@ -47,31 +66,38 @@ pub fn read_private(path: &Path) -> Result<Vec<u8>, ServerError> {
 }
 
 /// Makes a folder for this user only, or checks that it is one.
-pub fn private_folder(path: &Path) -> Result<(), ServerError> {
+pub fn private_folder(path: &Path) -> Result<(), FileError> {
     if !path.exists() {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(path))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed(path))?;
     }
     let metadata = fs::metadata(path).map_err(failed(path))?;
     if !metadata.is_dir() {
         return Err(refused(path, "is not a folder"));
     }
     if !trusted(metadata.uid()) || metadata.mode() & 0o077 != 0 {
-        return Err(refused(path, "others can enter this folder; chown it to yourself and chmod 700"));
+        return Err(refused(
+            path,
+            "others can enter this folder; chown it to yourself and chmod 700",
+        ));
     }
     Ok(())
 }
 
 /// Writes a file for this user only (0600), whole or not at all, and on disk when it returns.
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ServerError> {
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write(path, bytes, 0o600)
 }
 
 /// Writes a file that anybody may read (0644), whole or not at all, and on disk when it returns.
-pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), ServerError> {
+pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write(path, bytes, 0o644)
 }
 
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ServerError> {
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);
@@ -82,10 +108,17 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ServerError> {
         .mode(mode)
         .open(&beside)
         .map_err(failed(&beside))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed(&beside))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(failed(&beside))?;
     fs::rename(&beside, path).map_err(failed(path))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed(folder))
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed(folder))
 }
 
 #[cfg(test)]
@@ -104,11 +137,17 @@ mod tests {
         let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o602] {
             chmod(&path, mode);
-            assert!(read_private(&path).unwrap_err().to_string().contains("chmod 600"), "{mode:o}");
+            assert!(
+                read_private(&path).unwrap_err().to_string().contains("chmod 600"),
+                "{mode:o}"
+            );
         }
         for mode in [0o620, 0o602, 0o666] {
             chmod(&path, mode);
-            assert!(read_config(&path).unwrap_err().to_string().contains("go-w"), "{mode:o}");
+            assert!(
+                read_config(&path).unwrap_err().to_string().contains("go-w"),
+                "{mode:o}"
+            );
         }
         chmod(&path, 0o644);
         assert_eq!(read_config(&path).unwrap(), "secret");
@@ -116,7 +155,13 @@ mod tests {
         private_folder(&state).unwrap();
         for mode in [0o750, 0o701, 0o777] {
             chmod(&state, mode);
-            assert!(private_folder(&state).unwrap_err().to_string().contains("chmod 700"), "{mode:o}");
+            assert!(
+                private_folder(&state)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("chmod 700"),
+                "{mode:o}"
+            );
         }
     }
 }

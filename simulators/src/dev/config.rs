@@ -1,0 +1,138 @@
+//! The files of the system: configuration of service and agents, the registration of the calling user.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::dev::TRUST_DOMAIN;
+use crate::error::SimError;
+use crate::ports::loopback;
+use crate::simulation::{Simulation, Tpm};
+
+/// Where the service listens.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    ports: [u16; 3],
+}
+
+impl Addresses {
+    /// Free ports on the loopback interface.
+    pub(super) fn free() -> Result<Self, SimError> {
+        let bind = || TcpListener::bind(loopback(0)).map_err(SimError::system("cannot find a free port"));
+        // All three are held until all three are known, so that they differ.
+        let held = [bind()?, bind()?, bind()?];
+        let mut ports = [0; 3];
+        for (port, listener) in ports.iter_mut().zip(&held) {
+            *port = listener
+                .local_addr()
+                .map_err(SimError::system("cannot find a free port"))?
+                .port();
+        }
+        Ok(Self { ports })
+    }
+
+    fn address(&self, n: usize) -> String {
+        format!("127.0.0.1:{}", self.ports.get(n).copied().unwrap_or_default())
+    }
+
+    pub(super) fn attest(&self) -> String {
+        self.address(0)
+    }
+
+    pub(super) fn hosts(&self) -> String {
+        self.address(1)
+    }
+
+    pub(super) fn bundle(&self) -> String {
+        self.address(2)
+    }
+
+    pub(super) fn admin_socket(&self, folder: &Path) -> PathBuf {
+        folder.join("admin.sock")
+    }
+}
+
+/// `server.toml`.
+pub(super) fn server(
+    simulation: &Simulation,
+    addresses: &Addresses,
+    folder: &Path,
+) -> Result<PathBuf, SimError> {
+    let tcti = simulation
+        .service_tpms()
+        .first()
+        .map(|tpm| tpm.tcti.clone())
+        .unwrap_or_default();
+    let text = format!(
+        "trust_domain = \"{TRUST_DOMAIN}\"\n\
+         state = {state:?}\n\
+         [listen]\nattest = \"{attest}\"\nhosts = \"{hosts}\"\nbundle = \"{bundle}\"\n\
+         [admin]\nsocket = {socket:?}\n\
+         [device]\ntcti = \"{tcti}\"\n\
+         [[tpm.maker]]\nname = \"simulated\"\nroots = {root:?}\nkind = \"physical\"\nsimulated = true\n",
+        state = folder.join("server"),
+        attest = addresses.attest(),
+        hosts = addresses.hosts(),
+        bundle = addresses.bundle(),
+        socket = addresses.admin_socket(folder),
+        root = simulation.maker_root(),
+    );
+    write(&folder.join("server.toml"), &text)
+}
+
+/// `agentN.toml`.
+pub(super) fn agent(
+    folder: &Path,
+    tpm: &Tpm,
+    addresses: &Addresses,
+    pin: &str,
+    socket: &Path,
+) -> Result<PathBuf, SimError> {
+    let text = format!(
+        "trust_domain = \"{TRUST_DOMAIN}\"\n\
+         root_pins = [\"{pin}\"]\n\
+         state = {state:?}\n\
+         socket = {socket:?}\n\
+         [server]\nattest = \"{attest}\"\nhosts = \"{hosts}\"\n\
+         [device]\ntcti = \"{tcti}\"\n\
+         [tpm]\neventlog = {log:?}\n",
+        state = folder.join(format!("agent{}", tpm.n)),
+        attest = addresses.attest(),
+        hosts = addresses.hosts(),
+        tcti = tpm.broker.tcti(),
+        log = tpm.files.event_log,
+    );
+    write(&folder.join(format!("agent{}.toml", tpm.n)), &text)
+}
+
+/// The registration of the calling user, and its identifier.
+pub(super) fn registration(folder: &Path) -> Result<(PathBuf, String), SimError> {
+    let uid = rustix::process::getuid().as_raw();
+    let identifier = format!("{TRUST_DOMAIN}/user/{uid}");
+    let text = format!(
+        "label = \"dev\"\n\
+         [[registration]]\n\
+         name = \"user-{uid}\"\n\
+         identifier = \"{identifier}\"\n\
+         workload = {{ uid = {uid} }}\n\
+         kinds = [\"x509\", \"wit\"]\n\
+         custody = [\"hardware\"]\n\
+         dns_names = [\"localhost\"]\n",
+    );
+    Ok((write(&folder.join("registration.toml"), &text)?, identifier))
+}
+
+/// Writes a file that others cannot write: the programs insist on it.
+pub(super) fn write(path: &Path, text: &str) -> Result<PathBuf, SimError> {
+    let writing = || SimError::system(format!("cannot write {}", path.display()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)
+        .map_err(writing())?;
+    file.write_all(text.as_bytes()).map_err(writing())?;
+    Ok(path.to_owned())
+}

@@ -1,0 +1,327 @@
+//! One attestation: challenge, evidence, certificate. Two round trips, and the same bytes again when an answer is lost.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use hyper::Method;
+use serde_bytes::ByteBuf;
+use touchmark_api::{
+    attest::{
+        ADMISSION, Admission, CHALLENGE, CHALLENGE_PATH, CHALLENGE_REQUEST, Challenge, ChallengeRequest,
+        EVIDENCE_PATH, Introduction, MAX_ANSWER, MESSAGE, Offer,
+    },
+    device::{Activation, KeyDescription},
+    frame,
+};
+use touchmark_crypto::{
+    Purpose as KeyPurpose, Secret,
+    mac::MacSha256,
+    sha256,
+    x509::{Anchors, Certificate},
+};
+use touchmark_helper::{DeviceError, Exchange, created_key, evidence, opening};
+use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, message_mac_key, tpm};
+use touchmark_tls::{
+    Role, clock,
+    files::{self, FileError},
+    identity, peer,
+};
+
+use crate::{
+    Config,
+    channel::{Channel, ChannelError},
+    host_identity::HostIdentity,
+};
+
+/// The file that says that this host's attestation key was activated in its trust domain.
+const KNOWN: &str = "attestation-key-known";
+
+/// Why an attestation brought no credential.
+#[derive(Debug, thiserror::Error)]
+pub enum AttestationError {
+    /// The TPM or its helper.
+    #[error("TPM: {0}")]
+    Device(#[from] DeviceError),
+    /// The service, or the way to it.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// The state folder.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The service sent something that does not fit what was asked.
+    #[error("the service's answer does not hold: {0}")]
+    Answer(String),
+}
+
+/// Attests once.
+pub(crate) async fn attest(config: &Config) -> Result<HostIdentity, AttestationError> {
+    files::private_folder(&config.state)?;
+    let known = config.state.join(KNOWN);
+    let domain = config.pins.trust_domain.to_string();
+    let mut channel = Channel::open(&config.attest, &config.pins, None).await?;
+    let (introduction, attestation_public) = introduce(config, &domain, known.exists()).await?;
+    let by_record = matches!(introduction, Introduction::Known(_));
+    let challenge = ask(&mut channel, introduction).await?;
+    check_challenge(&challenge, config, &channel)?;
+    if by_record != challenge.activation.is_none() {
+        return Err(AttestationError::Answer("an activation where none was asked for, or none".into()));
+    }
+    let prepared = prepare(config, &domain, &challenge, channel.anchor(), attestation_public).await?;
+    let admission = match send(config, channel, &prepared.message, challenge.expires_in).await {
+        Err(ChannelError::Refused { refusal, retry }) if by_record => {
+            // The record may be gone (evicted, replaced, a maker unpinned): next time from the beginning.
+            remove(&known)?;
+            return Err(ChannelError::Refused { refusal, retry }.into());
+        }
+        other => other?,
+    };
+    let host = accept(config, &admission, &prepared.key)?;
+    files::write_private(&known, b"")?;
+    Ok(host)
+}
+
+async fn introduce(
+    config: &Config,
+    domain: &str,
+    known: bool,
+) -> Result<(Introduction, Option<Vec<u8>>), AttestationError> {
+    let (device, domain) = (config.device.clone(), domain.to_owned());
+    on_device(move || {
+        if known {
+            let public = device.attestation_key(&domain)?;
+            let name = [&[0x00, 0x0b][..], &sha256(&[&public])].concat();
+            return Ok((Introduction::Known(ByteBuf::from(name)), None));
+        }
+        let opening = opening(&device, &domain)?;
+        let public = opening.attestation_public.to_vec();
+        Ok((Introduction::Opening(ByteBuf::from(cbor::encode(&opening))), Some(public)))
+    })
+    .await
+}
+
+async fn ask(channel: &mut Channel, introduction: Introduction) -> Result<Challenge, AttestationError> {
+    let request = ChallengeRequest { media_type: tpm::MEDIA_TYPE.to_owned(), introduction };
+    let body = cbor::encode(&request);
+    let answer = channel.exchange(Method::POST, CHALLENGE_PATH, CHALLENGE_REQUEST, body, CHALLENGE).await?;
+    cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))
+}
+
+/// The anchor that the challenge names must be pinned *and* the one that this connection's chain ended in: evidence
+/// that was asked for through another server, or for another trust domain, is never made.
+pub(crate) fn check_challenge(
+    challenge: &Challenge,
+    config: &Config,
+    channel: &Channel,
+) -> Result<(), AttestationError> {
+    let anchor = challenge.anchor.into_array();
+    if anchor != channel.anchor() || !config.pins.roots.contains(&anchor) {
+        return Err(AttestationError::Answer(
+            "the challenge names another anchor than this connection's: somebody relays it".into(),
+        ));
+    }
+    if challenge.trust_domain != config.pins.trust_domain.to_string() {
+        return Err(AttestationError::Answer("the challenge is of another trust domain".into()));
+    }
+    if challenge.log_offsets.len() != 1 {
+        return Err(AttestationError::Answer("the challenge asks for other logs than the boot log".into()));
+    }
+    Ok(())
+}
+
+/// A second message and the key that it offers.
+struct Prepared {
+    message: Vec<u8>,
+    key: KeyDescription,
+}
+
+async fn prepare(
+    config: &Config,
+    domain: &str,
+    challenge: &Challenge,
+    anchor: [u8; 32],
+    attestation_public: Option<Vec<u8>>,
+) -> Result<Prepared, AttestationError> {
+    let selection = PcrSelection::from_wire(&challenge.selection)
+        .filter(|selection| !selection.0.is_empty())
+        .ok_or_else(|| AttestationError::Answer("the challenge names no registers".into()))?;
+    let (device, domain, challenge) = (config.device.clone(), domain.to_owned(), challenge.clone());
+    on_device(move || {
+        let secret = match &challenge.activation {
+            None => None,
+            Some(sealed) => Some(device.activate(Activation {
+                trust_domain: domain.clone(),
+                endorsement_name: sealed.endorsement_name.clone(),
+                credential_blob: sealed.credential_blob.clone(),
+                encrypted_secret: sealed.encrypted_secret.clone(),
+            })?),
+        };
+        let key = device.create_key(Some(&selection))?;
+        let offer = cbor::encode(&Offer {
+            attestation_public: attestation_public.map(ByteBuf::from),
+            key: key.public.clone(),
+        });
+        let exchange = Exchange {
+            purpose: Purpose::Enrol,
+            trust_domain: &domain,
+            anchor,
+            challenge_id: challenge.id.into_array(),
+            nonce: challenge.nonce.into_array(),
+            cookie: &challenge.cookie,
+            selection: &selection,
+            log_offsets: &challenge.log_offsets,
+        };
+        let evidence = evidence(&device, &exchange, &offer, &[&key])?;
+        // Read after the quote, so that it is never shorter than what was quoted.
+        let log = device.boot_log()?;
+        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
+        let message = seal(&challenge, &offer, &wrapped, &log, secret.as_ref());
+        Ok(Prepared { message, key })
+    })
+    .await
+}
+
+/// The message with its MAC, where there is a secret to key it.
+fn seal(challenge: &Challenge, offer: &[u8], evidence: &[u8], log: &[u8], secret: Option<&Secret>) -> Vec<u8> {
+    let body = frame::encode(&challenge.cookie, offer, evidence, log);
+    let mac = secret.and_then(|secret| message_mac_key(secret, &challenge.id.into_array()).ok()).map(|key| {
+        let mut mac = MacSha256::new(&key);
+        mac.update(&body);
+        mac.finish().to_vec()
+    });
+    frame::finish(body, &mac.unwrap_or_default())
+}
+
+/// Sends the message; when the answer is lost, the same bytes again while the challenge lives. Nothing is signed twice
+/// under one nonce.
+async fn send(
+    config: &Config,
+    mut channel: Channel,
+    message: &[u8],
+    expires_in: u64,
+) -> Result<Admission, ChannelError> {
+    let deadline = Instant::now() + Duration::from_secs(expires_in);
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let sent = channel.exchange(Method::POST, EVIDENCE_PATH, MESSAGE, message.to_vec(), ADMISSION).await;
+        match sent {
+            Ok(answer) => {
+                return cbor::decode(&answer, MAX_ANSWER).map_err(|error| ChannelError::Nonsense {
+                    address: config.attest.clone(),
+                    cause: error.to_string(),
+                });
+            }
+            Err(ChannelError::Unreachable { address, cause }) => {
+                tracing::warn!(%address, %cause, "no answer to the evidence; sending the same bytes again");
+                loop {
+                    if Instant::now() + pause >= deadline {
+                        return Err(ChannelError::Unreachable { address, cause });
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                    match Channel::open(&config.attest, &config.pins, None).await {
+                        Ok(opened) => {
+                            channel = opened;
+                            break;
+                        }
+                        Err(ChannelError::Unreachable { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Checks what came: a certificate for our key, below our root, that names a host of our trust domain.
+fn accept(config: &Config, admission: &Admission, key: &KeyDescription) -> Result<HostIdentity, AttestationError> {
+    let wrong = |what: String| AttestationError::Answer(what);
+    let now = clock::now();
+    let chain: Vec<Vec<u8>> = admission.chain.iter().map(|der| der.to_vec()).collect();
+    let (leaf, between) = chain.split_first().ok_or_else(|| wrong("no certificate".into()))?;
+    let certificate = Certificate::parse(leaf).map_err(|error| wrong(error.to_string()))?;
+    if certificate.spki != key.spki.as_ref() {
+        return Err(wrong("a certificate for another key".into()));
+    }
+    let anchors = anchors(config, &admission.bundle.x509)?;
+    let (identifier, _) = peer(leaf, between, &config.pins.trust_domain, &anchors, Role::Client, now)
+        .map_err(|error| wrong(error.to_string()))?;
+    if identifier.as_str() != admission.identifier || identifier.host_uuid() != Some(admission.host.as_str()) {
+        return Err(wrong("a certificate for another identifier".into()));
+    }
+    let held = created_key(&config.device, key, &[KeyPurpose::TlsHandshake])
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok(HostIdentity {
+        host: admission.host.clone(),
+        name: admission.name.clone(),
+        identifier: admission.identifier.clone(),
+        not_after: u64::try_from(certificate.not_after).unwrap_or(0).min(admission.not_after),
+        issued_at: now,
+        bundle: admission.bundle.clone(),
+        registrations: admission.registrations.clone(),
+        certified: identity(&chain, held),
+    })
+}
+
+/// The roots of a bundle that this host pins; one that pins none is not believed.
+pub(crate) fn anchors(config: &Config, roots: &[ByteBuf]) -> Result<Anchors, AttestationError> {
+    let pinned: Vec<Vec<u8>> = roots
+        .iter()
+        .filter_map(|der| Certificate::parse(der).ok())
+        .filter(|root| config.pins.roots.contains(&root.spki_digest()))
+        .map(|root| root.der)
+        .collect();
+    if pinned.is_empty() {
+        return Err(AttestationError::Answer("the bundle holds no root that this host pins".into()));
+    }
+    Anchors::new(pinned).map_err(|error| AttestationError::Answer(error.to_string()))
+}
+
+/// Runs device work on a thread that may block.
+pub(crate) async fn on_device<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DeviceError> + Send + 'static,
+) -> Result<T, AttestationError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(AttestationError::Answer(error.to_string())),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(FileError { path: path.to_owned(), what: error.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_bytes::ByteArray;
+
+    use super::*;
+
+    #[test]
+    fn a_message_without_secret_has_no_mac_and_one_with_secret_has() {
+        let challenge = Challenge {
+            trust_domain: String::new(),
+            anchor: ByteArray::new([0; 32]),
+            id: ByteArray::new([1; 16]),
+            nonce: ByteArray::new([0; 32]),
+            cookie: ByteBuf::from(vec![1]),
+            activation: None,
+            selection: Vec::new(),
+            log_offsets: vec![0],
+            expires_in: 1,
+        };
+        let plain = seal(&challenge, b"o", b"e", b"l", None);
+        assert!(plain.ends_with(&[0, 0, 0, 0]));
+        let secret = Secret::new(vec![7; 32]);
+        let maced = seal(&challenge, b"o", b"e", b"l", Some(&secret));
+        assert_eq!(maced.len(), plain.len() + 32);
+        assert_eq!(maced[..plain.len() - 4], plain[..plain.len() - 4]);
+    }
+}

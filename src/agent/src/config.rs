@@ -1,0 +1,181 @@
+//! `agent.toml`: parsed whole before anything is opened.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_bytes::ByteBuf;
+use touchmark_api::device::Settings;
+use touchmark_helper::Device;
+use touchmark_identity::TrustDomain;
+use touchmark_tls::{
+    Pins,
+    files::{self, FileError},
+};
+
+/// Where the kernel shows the boot log.
+const KERNEL_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    trust_domain: String,
+    /// SHA-256 of the SubjectPublicKeyInfo of each accepted root; pin a spare.
+    root_pins: Vec<String>,
+    #[serde(default = "state")]
+    state: PathBuf,
+    #[serde(default = "socket")]
+    socket: PathBuf,
+    server: Server,
+    device: DeviceFile,
+    #[serde(default)]
+    tpm: Tpm,
+}
+
+fn state() -> PathBuf {
+    PathBuf::from("/var/lib/touchmark/agent")
+}
+
+fn socket() -> PathBuf {
+    PathBuf::from("/run/touchmark/agent.sock")
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Server {
+    attest: String,
+    hosts: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceFile {
+    tcti: String,
+    path: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tpm {
+    eventlog: Option<PathBuf>,
+    owner_auth_file: Option<PathBuf>,
+    endorsement_auth_file: Option<PathBuf>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A field that does not hold.
+    #[error("{path}: {what}", path = path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        what: String,
+    },
+    /// A file that cannot be read or trusted.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Trust domain and accepted roots.
+    pub pins: Pins,
+    /// State folder.
+    pub state: PathBuf,
+    /// Workloads' socket.
+    pub socket: PathBuf,
+    /// `host:port` for attestation.
+    pub attest: String,
+    /// `host:port` for mutual TLS.
+    pub hosts: String,
+    /// The host's TPM.
+    pub device: Device,
+}
+
+impl Config {
+    /// Reads and checks a file, which others must not be able to write. Relative paths are relative to it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let wrong = |what: String| ConfigError::Field { path: path.to_owned(), what };
+        let text = files::read_config(path)?;
+        let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let here = path.parent().unwrap_or(Path::new("."));
+        let trust_domain = TrustDomain::parse_origin(&file.trust_domain)
+            .map_err(|error| wrong(format!("trust_domain: {error}; {}", error.remedy())))?;
+        let mut roots = Vec::new();
+        for pin in &file.root_pins {
+            let digest: Option<[u8; 32]> = hex::decode(pin).ok().and_then(|bytes| bytes.try_into().ok());
+            roots.push(digest.ok_or_else(|| {
+                wrong(format!("root_pins: {pin:?} is not 64 hexadecimal digits; touchmark ca show prints them"))
+            })?);
+        }
+        if roots.is_empty() {
+            return Err(wrong("root_pins: name at least one root; touchmark ca show prints its digest".into()));
+        }
+        for address in [&file.server.attest, &file.server.hosts] {
+            if !address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+                return Err(wrong(format!("server: {address:?} is not host:port")));
+            }
+        }
+        let auth = |file: &Option<PathBuf>| -> Result<ByteBuf, ConfigError> {
+            let mut bytes = match file {
+                None => Vec::new(),
+                Some(file) => files::read_private(&here.join(file))?,
+            };
+            if bytes.last() == Some(&b'\n') {
+                bytes.pop();
+            }
+            Ok(ByteBuf::from(bytes))
+        };
+        let log = file.tpm.eventlog.as_ref().map_or_else(|| PathBuf::from(KERNEL_LOG), |log| here.join(log));
+        let settings = Settings {
+            tcti: file.device.tcti,
+            boot_log: Some(log.display().to_string()),
+            owner_auth: auth(&file.tpm.owner_auth_file)?,
+            endorsement_auth: auth(&file.tpm.endorsement_auth_file)?,
+        };
+        let helper = match file.device.path {
+            Some(path) => here.join(path),
+            None => Device::beside_this_binary().map_err(|error| wrong(format!("device.path: {error}")))?,
+        };
+        Ok(Self {
+            pins: Pins { trust_domain, roots },
+            state: here.join(file.state),
+            socket: here.join(file.socket),
+            attest: file.server.attest,
+            hosts: file.server.hosts,
+            device: Device::new(&helper, settings),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "trust_domain = \"spiffe://example.org\"\nroot_pins = [\"PIN\"]\n\
+        [server]\nattest = \"h:1\"\nhosts = \"h:2\"\n[device]\ntcti = \"device:/dev/tpmrm0\"\n";
+
+    fn load(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        files::write_private(&path, text.replace("PIN", &"ab".repeat(32)).as_bytes()).unwrap();
+        Config::load(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_configuration_is_read_whole_or_refused_with_what_to_do() {
+        assert_eq!(load(GOOD).unwrap().socket, Path::new("/run/touchmark/agent.sock"));
+        for (from, to, want) in [
+            ("spiffe://example.org", "spiffe://Example.org", "trust_domain"),
+            ("[\"PIN\"]", "[]", "ca show"),
+            ("PIN", "abc", "hexadecimal"),
+            ("h:1", "h", "host:port"),
+            ("[device]", "[device]\nbogus = 1", "bogus"),
+        ] {
+            let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(want), "{to}: {error}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What the local API serves, from what the agent holds.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use touchmark_crypto::{Purpose, SignError, Signer, ecdsa_der_from_fixed};
+use touchmark_custody::{Class, KeyUse};
+use touchmark_tls::clock;
+
+use crate::{
+    caller::Caller,
+    issue::Credential,
+    local::{BundleHeld, Denied, HostState, Identities, KeyInfo, Proof, Status, WitHeld, X509Held},
+    proof,
+    run::Standing,
+    workloads::{NoCredential, Workloads},
+};
+
+/// The agent behind its socket.
+pub(crate) struct AgentIdentities {
+    workloads: Arc<Workloads>,
+    standing: watch::Receiver<Standing>,
+}
+
+impl AgentIdentities {
+    pub(crate) fn new(workloads: Arc<Workloads>, standing: watch::Receiver<Standing>) -> Self {
+        Self { workloads, standing }
+    }
+}
+
+impl Identities for AgentIdentities {
+    async fn x509(&self, caller: &Caller, identifier: Option<&str>) -> Result<Vec<X509Held>, Denied> {
+        let credentials = self.workloads.obtain(caller, "x509", identifier).await?;
+        Ok(credentials.iter().map(|credential| x509(credential)).collect())
+    }
+
+    async fn wit(&self, caller: &Caller, identifier: Option<&str>) -> Result<Vec<WitHeld>, Denied> {
+        let credentials = self.workloads.obtain(caller, "wit", identifier).await?;
+        Ok(credentials.iter().map(|credential| wit(credential)).collect())
+    }
+
+    async fn bundle(&self) -> Result<BundleHeld, Denied> {
+        let bundle = self.workloads.bundle()?;
+        Ok(BundleHeld {
+            trust_domain: bundle.trust_domain,
+            x509: bundle.x509.into_iter().map(|der| der.into_vec()).collect(),
+            jwks: bundle.jwks,
+            sequence: bundle.sequence,
+        })
+    }
+
+    async fn sign(&self, caller: &Caller, handle: &str, message: &[u8]) -> Result<Vec<u8>, Denied> {
+        let credential = self.workloads.by_handle(caller, handle).ok_or(Denied::NoIdentity)?;
+        let message = message.to_vec();
+        let signed = on_device(move || credential.key.sign(Purpose::TlsHandshake, &message)).await?;
+        Ok(ecdsa_der_from_fixed(&signed))
+    }
+
+    async fn prove(&self, caller: &Caller, audience: &str, identifier: Option<&str>) -> Result<Proof, Denied> {
+        let credentials = self.workloads.obtain(caller, "wit", identifier).await?;
+        let credential = Arc::clone(credentials.first().ok_or(Denied::NoIdentity)?);
+        let audience = audience.to_owned();
+        let signing = Arc::clone(&credential);
+        let (wpt, not_after) = on_device(move || proof::prove(&signing, &audience)).await?;
+        Ok(Proof {
+            identifier: credential.identifier.clone(),
+            wit: credential.token.clone(),
+            wpt,
+            not_after: seconds(not_after),
+        })
+    }
+
+    async fn status(&self) -> Status {
+        let nothing = Status {
+            state: HostState::Attesting,
+            host_id: None,
+            identifier: None,
+            refusal: None,
+            detail: String::new(),
+            not_after: None,
+        };
+        match &*self.standing.borrow() {
+            Standing::Attested(host) if host.not_after > clock::now() => Status {
+                state: HostState::Attested,
+                host_id: Some(host.host.clone()),
+                identifier: Some(host.identifier.clone()),
+                not_after: Some(seconds(host.not_after)),
+                ..nothing
+            },
+            Standing::Attested(_) => Status {
+                state: HostState::Unavailable,
+                detail: "the host's credential has expired".to_owned(),
+                ..nothing
+            },
+            Standing::Refused { refusal, retry } => Status {
+                state: HostState::Refused,
+                refusal: Some(refusal.clone()),
+                detail: format!("an operator can ask: touchmark why {refusal} (retry: {retry})"),
+                ..nothing
+            },
+            Standing::Attesting { detail, .. } if detail.is_empty() => nothing,
+            Standing::Attesting { detail, device } => {
+                let what = if *device { "the TPM" } else { "the credential service" };
+                let detail = format!("{what} cannot be reached: {detail}");
+                Status { state: HostState::Unavailable, detail, ..nothing }
+            }
+        }
+    }
+
+    fn needs_digest(&self) -> bool {
+        self.workloads.needs_digest()
+    }
+}
+
+impl From<NoCredential> for Denied {
+    fn from(error: NoCredential) -> Self {
+        match error {
+            NoCredential::NoRegistration => Self::NoIdentity,
+            NoCredential::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+fn x509(credential: &Credential) -> X509Held {
+    X509Held {
+        identifier: credential.identifier.clone(),
+        chain: credential.chain.clone(),
+        bundle: credential.bundle.x509.iter().map(|der| der.to_vec()).collect(),
+        key: key(credential),
+        not_after: seconds(credential.not_after),
+    }
+}
+
+fn wit(credential: &Credential) -> WitHeld {
+    WitHeld {
+        identifier: credential.identifier.clone(),
+        token: credential.token.clone(),
+        jwks: credential.bundle.jwks.clone(),
+        key: key(credential),
+        not_after: seconds(credential.not_after),
+    }
+}
+
+fn key(credential: &Credential) -> KeyInfo {
+    let usage = KeyUse::parse(&credential.usage).unwrap_or(KeyUse::Agent);
+    KeyInfo {
+        handle: credential.handle.clone(),
+        // A class this version does not know is shown as the weakest.
+        custody: Class::parse(&credential.custody).unwrap_or(Class::Software),
+        simulated: credential.simulated,
+        usage,
+        tss2_key: (usage == KeyUse::File).then(|| credential.file.clone()),
+    }
+}
+
+fn seconds(time: u64) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+/// Signs on a thread that may block.
+async fn on_device<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SignError> + Send + 'static,
+) -> Result<T, Denied> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(SignError::Purpose(_))) => Err(Denied::NotForPurpose),
+        Ok(Err(error)) => Err(Denied::Unavailable(error.to_string())),
+        Err(error) => Err(Denied::Unavailable(error.to_string())),
+    }
+}

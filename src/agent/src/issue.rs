@@ -1,0 +1,188 @@
+//! A workload's credential: a key made and certified in the TPM, and the service's answer for it.
+
+use hyper::Method;
+use serde_bytes::ByteBuf;
+use touchmark_api::{
+    attest::{MAX_ANSWER, MESSAGE},
+    device::KeyDescription,
+    frame,
+    host::{ASSIGNMENTS, Assignments, Bundle, ISSUE_PATH, ISSUED, IssueOffer, Issued, REGISTRATIONS_PATH, Registration},
+};
+use touchmark_crypto::{
+    PublicKey, Purpose as KeyPurpose,
+    jose::json,
+    x509::Certificate,
+};
+use touchmark_custody::HeldKey;
+use touchmark_helper::{Exchange, created_key, evidence};
+use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
+use touchmark_tls::{Role, clock, peer};
+use touchmark_wimse::{bundle, wit};
+
+use crate::{
+    Config,
+    attestation::{AttestationError, anchors, check_challenge, on_device},
+    channel::Channel,
+    host_identity::HostIdentity,
+};
+
+/// A credential in the agent's hands.
+#[derive(Debug, Clone)]
+pub(crate) struct Credential {
+    /// Registration it was issued under.
+    pub(crate) registration: String,
+    /// Identifier.
+    pub(crate) identifier: String,
+    /// `x509` or `wit`.
+    pub(crate) kind: String,
+    /// Chain, leaf first, without root; empty for a token.
+    pub(crate) chain: Vec<Vec<u8>>,
+    /// Token; empty for a certificate.
+    pub(crate) token: String,
+    /// The key's handle.
+    pub(crate) handle: String,
+    /// The key.
+    pub(crate) key: HeldKey,
+    /// Its TSS2 structure, DER.
+    pub(crate) file: Vec<u8>,
+    /// Custody class.
+    pub(crate) custody: String,
+    /// Whether the device is simulated.
+    pub(crate) simulated: bool,
+    /// `agent` or `file`.
+    pub(crate) usage: String,
+    /// When it was issued.
+    pub(crate) issued_at: u64,
+    /// When it expires.
+    pub(crate) not_after: u64,
+    /// The trust bundle it came with.
+    pub(crate) bundle: Bundle,
+}
+
+/// Asks for this host's registrations. The channel stays open for the requests that follow; the challenge is for one.
+pub(crate) async fn assignments(
+    config: &Config,
+    host: &HostIdentity,
+) -> Result<(Channel, Assignments), AttestationError> {
+    let mut channel = Channel::open(&config.hosts, &config.pins, Some(host.certified.clone())).await?;
+    let assignments = fetch(&mut channel).await?;
+    check_challenge(&assignments.challenge, config, &channel)?;
+    Ok((channel, assignments))
+}
+
+async fn fetch(channel: &mut Channel) -> Result<Assignments, AttestationError> {
+    let nothing = "application/octet-stream";
+    let answer = channel.exchange(Method::GET, REGISTRATIONS_PATH, nothing, Vec::new(), ASSIGNMENTS).await?;
+    cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))
+}
+
+/// Obtains one credential under a registration.
+pub(crate) async fn issue(
+    config: &Config,
+    channel: &mut Channel,
+    assignments: &Assignments,
+    registration: &Registration,
+    kind: &str,
+) -> Result<Credential, AttestationError> {
+    let (key, message) = prepare(config, channel.anchor(), assignments, registration, kind).await?;
+    let answer = channel.exchange(Method::POST, ISSUE_PATH, MESSAGE, message, ISSUED).await?;
+    let issued: Issued =
+        cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))?;
+    accept(config, assignments, registration, kind, &issued, &key)
+}
+
+async fn prepare(
+    config: &Config,
+    anchor: [u8; 32],
+    assignments: &Assignments,
+    registration: &Registration,
+    kind: &str,
+) -> Result<(KeyDescription, Vec<u8>), AttestationError> {
+    let challenge = assignments.challenge.clone();
+    let domain = config.pins.trust_domain.to_string();
+    let device = config.device.clone();
+    let (reference, kind) = (registration.reference.clone(), kind.to_owned());
+    on_device(move || {
+        let key = device.create_key(None)?;
+        let offer = cbor::encode(&IssueOffer { registration: reference, kind, key: key.public.clone() });
+        let exchange = Exchange {
+            purpose: Purpose::Workload,
+            trust_domain: &domain,
+            anchor,
+            challenge_id: challenge.id.into_array(),
+            nonce: challenge.nonce.into_array(),
+            cookie: &challenge.cookie,
+            selection: &PcrSelection(Vec::new()),
+            log_offsets: &challenge.log_offsets,
+        };
+        let evidence = evidence(&device, &exchange, &offer, &[&key])?;
+        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
+        let message = frame::finish(frame::encode(&challenge.cookie, &offer, &wrapped, &[]), &[]);
+        Ok((key, message))
+    })
+    .await
+}
+
+/// Checks that the credential is for our key, of the identifier that was asked for, and below what this host trusts.
+fn accept(
+    config: &Config,
+    assignments: &Assignments,
+    registration: &Registration,
+    kind: &str,
+    issued: &Issued,
+    key: &KeyDescription,
+) -> Result<Credential, AttestationError> {
+    let wrong = |what: String| AttestationError::Answer(what);
+    if issued.identifier != registration.identifier {
+        return Err(wrong("a credential for another identifier".into()));
+    }
+    let now = clock::now();
+    let chain: Vec<Vec<u8>> = issued.chain.iter().map(|der| der.to_vec()).collect();
+    let not_after = match kind {
+        "x509" => {
+            let (leaf, between) = chain.split_first().ok_or_else(|| wrong("no certificate".into()))?;
+            let certificate = Certificate::parse(leaf).map_err(|error| wrong(error.to_string()))?;
+            let anchors = anchors(config, &assignments.bundle.x509)?;
+            let (identifier, _) = peer(leaf, between, &config.pins.trust_domain, &anchors, Role::Client, now)
+                .map_err(|error| wrong(error.to_string()))?;
+            if certificate.spki != key.spki.as_ref() || identifier.as_str() != registration.identifier {
+                return Err(wrong("a certificate for another key or identifier".into()));
+            }
+            u64::try_from(certificate.not_after).unwrap_or(0)
+        }
+        _ => {
+            let jwks = json::object(assignments.bundle.jwks.as_bytes()).map_err(|error| wrong(error.to_string()))?;
+            let public = PublicKey::from_spki(&key.spki).map_err(|error| wrong(error.to_string()))?;
+            let received = wit::check_received(&issued.token, &public, &bundle::wit_keys(&jwks), now)
+                .map_err(|error| wrong(error.to_string()))?;
+            if received.identifier.as_str() != registration.identifier {
+                return Err(wrong("a token for another identifier".into()));
+            }
+            received.expires_at
+        }
+    };
+    let purposes: &'static [KeyPurpose] =
+        if kind == "x509" { &[KeyPurpose::TlsHandshake] } else { &[KeyPurpose::Wpt] };
+    let held = created_key(&config.device, key, purposes).map_err(|error| wrong(error.to_string()))?;
+    Ok(Credential {
+        registration: registration.reference.clone(),
+        identifier: issued.identifier.clone(),
+        kind: kind.to_owned(),
+        chain,
+        token: issued.token.clone(),
+        handle: handle(&key.spki),
+        key: held,
+        file: key.key.to_vec(),
+        custody: issued.custody.clone(),
+        simulated: issued.simulated,
+        usage: issued.usage.clone(),
+        issued_at: now,
+        not_after,
+        bundle: assignments.bundle.clone(),
+    })
+}
+
+/// A handle names a key to its own workload; it is no secret, and no right.
+fn handle(spki: &ByteBuf) -> String {
+    hex::encode(touchmark_crypto::sha256(&[spki]).get(..16).unwrap_or_default())
+}

@@ -1,0 +1,210 @@
+//! The gRPC service: what arrives is checked for form, its sender is looked at, and [`Identities`] decides.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use touchmark_api::workload::{
+    FetchBundleRequest, FetchBundleResponse, FetchWitRequest, FetchWitResponse, FetchX509Request,
+    FetchX509Response, Key, ProveRequest, ProveResponse, Purpose, SignRequest, SignResponse, StatusRequest,
+    StatusResponse, WitIdentity, X509Identity, is_absolute_uri, is_tls13_handshake,
+    workload_identity_server::WorkloadIdentity,
+};
+use touchmark_custody::KeyUse;
+use touchmark_identity::WorkloadId;
+
+use crate::caller::{Caller, CallerError, Peer};
+
+use super::{Denied, Identities, KeyInfo, WitHeld, X509Held};
+
+/// Longest handle, bytes.
+const MAX_HANDLE: usize = 256;
+
+/// The only thing that a caller without a registration hears.
+const NO_IDENTITY: &str = "no identity for this caller";
+
+/// The service over one agent's identities.
+pub(super) struct Workloads<I>(Arc<I>);
+
+impl<I: Identities> Workloads<I> {
+    pub(super) fn new(identities: Arc<I>) -> Self {
+        Self(identities)
+    }
+
+    /// Looks at the process that sent the request.
+    async fn caller<T: Sync>(&self, call: &'static str, request: &Request<T>) -> Result<Caller, Status> {
+        let peer = request
+            .extensions()
+            .get::<Peer>()
+            .ok_or_else(|| Status::internal("a request without a peer"))?;
+        peer.identify(self.0.needs_digest()).await.map_err(|error| {
+            tracing::info!(call, ?peer, %error, "refused: the caller was not identified");
+            match error {
+                CallerError::Io(_) | CallerError::Cancelled => {
+                    Status::unavailable("the caller could not be looked at; try again")
+                }
+                CallerError::Gone | CallerError::Changed | CallerError::Hidden => {
+                    Status::permission_denied(NO_IDENTITY)
+                }
+            }
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl<I: Identities> WorkloadIdentity for Workloads<I> {
+    async fn fetch_x509(
+        &self,
+        request: Request<FetchX509Request>,
+    ) -> Result<Response<FetchX509Response>, Status> {
+        let caller = self.caller("FetchX509", &request).await?;
+        let asked = identifier(&request.get_ref().identifier)?;
+        let held = self.0.x509(&caller, asked).await.and_then(at_least_one);
+        let held = held.map_err(|denied| refusal("FetchX509", &caller, denied))?;
+        let identities = held.into_iter().map(x509_identity).collect();
+        Ok(Response::new(FetchX509Response { identities }))
+    }
+
+    async fn fetch_wit(
+        &self,
+        request: Request<FetchWitRequest>,
+    ) -> Result<Response<FetchWitResponse>, Status> {
+        let caller = self.caller("FetchWit", &request).await?;
+        let asked = identifier(&request.get_ref().identifier)?;
+        let held = self.0.wit(&caller, asked).await.and_then(at_least_one);
+        let held = held.map_err(|denied| refusal("FetchWit", &caller, denied))?;
+        let identities = held.into_iter().map(wit_identity).collect();
+        Ok(Response::new(FetchWitResponse { identities }))
+    }
+
+    async fn fetch_bundle(
+        &self,
+        _: Request<FetchBundleRequest>,
+    ) -> Result<Response<FetchBundleResponse>, Status> {
+        let held = self.0.bundle().await.map_err(status)?;
+        Ok(Response::new(FetchBundleResponse {
+            trust_domain: held.trust_domain,
+            x509: held.x509,
+            jwks: held.jwks,
+            sequence: held.sequence,
+        }))
+    }
+
+    async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        let caller = self.caller("Sign", &request).await?;
+        let SignRequest { handle, message, .. } = request.get_ref();
+        if request.get_ref().purpose() != Purpose::TlsHandshake {
+            return Err(Status::invalid_argument(
+                "the purpose is none that this agent knows; TLS_HANDSHAKE is",
+            ));
+        }
+        if handle.is_empty() || handle.len() > MAX_HANDLE {
+            return Err(Status::invalid_argument("the handle is empty or too long"));
+        }
+        if !is_tls13_handshake(message) {
+            return Err(Status::invalid_argument(
+                "the message is not a TLS 1.3 CertificateVerify input; send it whole, not its digest",
+            ));
+        }
+        let signed = self.0.sign(&caller, handle, message).await;
+        let signature = signed.map_err(|denied| refusal("Sign", &caller, denied))?;
+        Ok(Response::new(SignResponse { signature }))
+    }
+
+    async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<ProveResponse>, Status> {
+        let caller = self.caller("Prove", &request).await?;
+        let asked = identifier(&request.get_ref().identifier)?;
+        let audience = &request.get_ref().audience;
+        if !is_absolute_uri(audience) {
+            return Err(Status::invalid_argument("the audience is not an absolute URI"));
+        }
+        let proved = self.0.prove(&caller, audience, asked).await;
+        let proof = proved.map_err(|denied| refusal("Prove", &caller, denied))?;
+        Ok(Response::new(ProveResponse {
+            identifier: proof.identifier,
+            wit: proof.wit,
+            wpt: proof.wpt,
+            audience: audience.clone(),
+            not_after: proof.not_after,
+        }))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let now = self.0.status().await;
+        Ok(Response::new(StatusResponse {
+            state: now.state.as_str().to_owned(),
+            host_id: now.host_id.unwrap_or_default(),
+            identifier: now.identifier.unwrap_or_default(),
+            refusal: now.refusal.unwrap_or_default(),
+            detail: now.detail,
+            not_after: now.not_after.unwrap_or_default(),
+        }))
+    }
+}
+
+/// The identifier that was asked for; `None` for any.
+fn identifier(text: &str) -> Result<Option<&str>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match WorkloadId::parse(text) {
+        Ok(_) => Ok(Some(text)),
+        Err(error) => Err(Status::invalid_argument(format!(
+            "not a workload identifier ({}): {error}",
+            error.reason()
+        ))),
+    }
+}
+
+fn at_least_one<T>(held: Vec<T>) -> Result<Vec<T>, Denied> {
+    if held.is_empty() {
+        return Err(Denied::NoIdentity);
+    }
+    Ok(held)
+}
+
+/// Logs who was refused, and what the refused one hears. Debug formatting escapes what the caller chose.
+fn refusal(call: &'static str, caller: &Caller, denied: Denied) -> Status {
+    let Caller { pid, uid, exe, .. } = caller;
+    tracing::info!(call, pid, uid, ?exe, ?denied, "refused");
+    status(denied)
+}
+
+fn status(denied: Denied) -> Status {
+    match denied {
+        Denied::NoIdentity => Status::permission_denied(NO_IDENTITY),
+        Denied::Unavailable(text) => Status::unavailable(text),
+        Denied::Invalid(text) => Status::invalid_argument(text),
+        Denied::NotForPurpose => Status::failed_precondition("this key does not answer for this purpose"),
+    }
+}
+
+fn key(info: KeyInfo) -> Key {
+    let file = info.usage == KeyUse::File;
+    Key {
+        handle: info.handle,
+        custody: info.custody.as_str().to_owned(),
+        simulated: info.simulated,
+        r#use: info.usage.as_str().to_owned(),
+        tss2_key: info.tss2_key.filter(|_| file).unwrap_or_default(),
+    }
+}
+
+fn x509_identity(held: X509Held) -> X509Identity {
+    X509Identity {
+        identifier: held.identifier,
+        chain: held.chain,
+        bundle: held.bundle,
+        key: Some(key(held.key)),
+        not_after: held.not_after,
+    }
+}
+
+fn wit_identity(held: WitHeld) -> WitIdentity {
+    WitIdentity {
+        identifier: held.identifier,
+        token: held.token,
+        jwks: held.jwks,
+        key: Some(key(held.key)),
+        not_after: held.not_after,
+    }
+}

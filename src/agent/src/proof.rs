@@ -1,0 +1,17 @@
+//! Proofs that a workload asks for: built and timed here, for one audience, so that none can be had in advance.
+
+use touchmark_crypto::{Entropy, SignError, SystemEntropy};
+use touchmark_tls::clock;
+use touchmark_wimse::wpt;
+
+use crate::issue::Credential;
+
+/// Life of a proof, in seconds.
+const LIFETIME: u64 = 60;
+
+/// Builds a proof under the key of a WIT; returns it and when it expires.
+pub(crate) fn prove(credential: &Credential, audience: &str) -> Result<(String, u64), SignError> {
+    let expires_at = clock::now() + LIFETIME;
+    let id = SystemEntropy.array().map_err(|error| SignError::Retryable(error.to_string()))?;
+    Ok((wpt::mint(&credential.token, audience, expires_at, id, &credential.key)?, expires_at))
+}

@@ -1,0 +1,120 @@
+//! The daemon: attest, serve, attest again.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use touchmark_crypto::{Entropy, SystemEntropy};
+use touchmark_tls::clock;
+
+use crate::{
+    AttestationError, ChannelError, Config, HostIdentity, attestation, identities::AgentIdentities, local,
+    workloads::Workloads,
+};
+
+/// First pause after a failed attestation.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Why the agent ends.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The workloads' socket.
+    #[error(transparent)]
+    Socket(#[from] local::SocketError),
+    /// The state folder.
+    #[error(transparent)]
+    File(#[from] touchmark_tls::files::FileError),
+}
+
+/// How it stands with the host, as far as the agent knows.
+#[derive(Debug, Clone)]
+pub(crate) enum Standing {
+    /// Not yet known.
+    Attesting {
+        /// What went wrong at the last try, for people on this host; empty before.
+        detail: String,
+        /// Whether it was the device.
+        device: bool,
+    },
+    /// Attested.
+    Attested(Arc<HostIdentity>),
+    /// The service refused; it is asked again.
+    Refused {
+        /// The id that an operator can look up.
+        refusal: String,
+        /// Whether the service says that trying again can help.
+        retry: String,
+    },
+}
+
+/// Runs the agent until `stop` completes.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
+    touchmark_tls::files::private_folder(&config.state)?;
+    let socket = local::LocalSocket::bind(&config.socket)?;
+    let config = Arc::new(config);
+    let (standing, watched) = watch::channel(Standing::Attesting { detail: String::new(), device: false });
+    let workloads = Arc::new(Workloads::new(Arc::clone(&config), watched.clone()));
+    let identities = Arc::new(AgentIdentities::new(workloads, watched));
+    let (stopping, mut stopped) = watch::channel(false);
+    let attesting = tokio::spawn(keep_attested(Arc::clone(&config), standing));
+    let serving = tokio::spawn(local::serve(socket, identities, async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    }));
+    stop.await;
+    // The receiver lives in the serving task.
+    let _ = stopping.send(true);
+    attesting.abort();
+    if let Ok(Err(error)) = serving.await {
+        tracing::warn!(%error, "the socket ended");
+    }
+    Ok(())
+}
+
+/// Attests with back-off and jitter; once attested, again in the last third of the certificate's life.
+async fn keep_attested(config: Arc<Config>, standing: watch::Sender<Standing>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match attestation::attest(&config).await {
+            Ok(host) => {
+                tracing::info!(identifier = %host.identifier, not_after = %clock::rfc3339(host.not_after), "attested");
+                pause = FIRST_PAUSE;
+                let life = host.not_after.saturating_sub(host.issued_at);
+                standing.send_replace(Standing::Attested(Arc::new(host)));
+                tokio::time::sleep(jittered(Duration::from_secs(life * 2 / 3))).await;
+            }
+            Err(error) => {
+                let expired = match &*standing.borrow() {
+                    Standing::Attested(host) => host.not_after <= clock::now(),
+                    _ => true,
+                };
+                tracing::warn!(%error, "attestation failed");
+                if let Some(next) = after(&error, expired) {
+                    standing.send_replace(next);
+                }
+                tokio::time::sleep(jittered(pause)).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// What a failure says about the host. A credential that still holds is kept through everything but a refusal.
+fn after(error: &AttestationError, expired: bool) -> Option<Standing> {
+    match error {
+        AttestationError::Channel(ChannelError::Refused { refusal, retry }) => {
+            Some(Standing::Refused { refusal: refusal.clone(), retry: retry.clone() })
+        }
+        _ if !expired => None,
+        error => Some(Standing::Attesting {
+            detail: error.to_string(),
+            device: matches!(error, AttestationError::Device(_)),
+        }),
+    }
+}
+
+/// Three quarters to five quarters of a duration, so that a fleet that started together does not stay together.
+fn jittered(duration: Duration) -> Duration {
+    let random = SystemEntropy.array::<1>().map_or(128, |[byte]| u32::from(byte));
+    duration * (768 + 2 * random) / 1024
+}

@@ -1,0 +1,180 @@
+//! Credentials for workloads: matched, obtained, kept while they live.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+use touchmark_api::host::{Bundle, Registration};
+use touchmark_tls::clock;
+
+use crate::{
+    AttestationError, Config, HostIdentity,
+    caller::{Caller, Selectors},
+    issue::{self, Credential},
+    run::Standing,
+};
+
+/// Why a workload gets nothing.
+#[derive(Debug)]
+pub(crate) enum NoCredential {
+    /// No registration for this caller, or none that gives what it asks for.
+    NoRegistration,
+    /// Not now: the host is not attested, or the service or the TPM does not answer.
+    Unavailable(String),
+}
+
+/// What workloads are served from.
+pub(crate) struct Workloads {
+    config: Arc<Config>,
+    standing: watch::Receiver<Standing>,
+    credentials: Mutex<HashMap<(String, String), Arc<Credential>>>,
+    /// The latest registrations, once fetched after the attestation.
+    registrations: Mutex<Option<Arc<Vec<Registration>>>>,
+    /// One fetch at a time: whoever waits finds what the one before obtained.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+impl Workloads {
+    pub(crate) fn new(config: Arc<Config>, standing: watch::Receiver<Standing>) -> Self {
+        Self {
+            config,
+            standing,
+            credentials: Mutex::default(),
+            registrations: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The host's identity while it holds.
+    pub(crate) fn host(&self) -> Result<Arc<HostIdentity>, NoCredential> {
+        match &*self.standing.borrow() {
+            Standing::Attested(host) if host.not_after > clock::now() => Ok(Arc::clone(host)),
+            Standing::Attested(_) => Err(NoCredential::Unavailable("the host's credential has expired".into())),
+            Standing::Attesting { .. } => Err(NoCredential::Unavailable("the host is not attested yet".into())),
+            Standing::Refused { refusal, .. } => {
+                Err(NoCredential::Unavailable(format!("the host was refused ({refusal})")))
+            }
+        }
+    }
+
+    /// The trust bundle.
+    pub(crate) fn bundle(&self) -> Result<Bundle, NoCredential> {
+        Ok(self.host()?.bundle.clone())
+    }
+
+    /// Whether a registration selects by the executable's digest. Before any are known: yes, to be safe.
+    pub(crate) fn needs_digest(&self) -> bool {
+        let known = self.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.is_none_or(|known| known.iter().any(|registration| registration.exe_sha256.is_some()))
+    }
+
+    /// Credentials of one kind for a caller: those that live, and new ones for the rest. The service is asked for its
+    /// registrations each time, so that a change there is felt here at the next connection.
+    pub(crate) async fn obtain(
+        &self,
+        caller: &Caller,
+        kind: &str,
+        identifier: Option<&str>,
+    ) -> Result<Vec<Arc<Credential>>, NoCredential> {
+        let host = self.host()?;
+        let _turn = self.fetching.lock().await;
+        let (mut channel, mut assignments) =
+            issue::assignments(&self.config, &host).await.map_err(|error| unavailable(&error))?;
+        self.learn(&assignments.registrations);
+        let wanted: Vec<Registration> = assignments
+            .registrations
+            .iter()
+            .filter(|registration| matches(registration, caller))
+            .filter(|registration| registration.kinds.iter().any(|listed| listed == kind))
+            .filter(|registration| identifier.is_none_or(|wanted| registration.identifier == wanted))
+            .cloned()
+            .collect();
+        if wanted.is_empty() {
+            return Err(NoCredential::NoRegistration);
+        }
+        let mut credentials = Vec::new();
+        let mut fresh = true;
+        for registration in &wanted {
+            if let Some(credential) = self.living(&registration.reference, kind, registration) {
+                credentials.push(credential);
+                continue;
+            }
+            if !fresh {
+                // A challenge is for one request.
+                (channel, assignments) =
+                    issue::assignments(&self.config, &host).await.map_err(|error| unavailable(&error))?;
+            }
+            fresh = false;
+            let issued = issue::issue(&self.config, &mut channel, &assignments, registration, kind).await;
+            match issued {
+                Ok(credential) => {
+                    let credential = Arc::new(credential);
+                    self.keep(Arc::clone(&credential));
+                    credentials.push(credential);
+                }
+                // One registration that cannot be satisfied does not take the others with it.
+                Err(error) if wanted.len() > 1 => {
+                    tracing::warn!(registration = %registration.reference, %error, "no credential");
+                }
+                Err(error) => return Err(unavailable(&error)),
+            }
+        }
+        if credentials.is_empty() {
+            return Err(NoCredential::Unavailable("no registration could be satisfied".into()));
+        }
+        Ok(credentials)
+    }
+
+    /// The credential behind a handle, if it is this caller's.
+    pub(crate) fn by_handle(&self, caller: &Caller, handle: &str) -> Option<Arc<Credential>> {
+        let known = self.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let credential = credentials.values().find(|credential| credential.handle == handle)?;
+        let registration = known.iter().find(|entry| entry.reference == credential.registration)?;
+        let lives = credential.not_after > clock::now();
+        (lives && matches(registration, caller)).then(|| Arc::clone(credential))
+    }
+
+    fn learn(&self, registrations: &[Registration]) {
+        let known = Arc::new(registrations.to_vec());
+        *self.registrations.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        // What is no longer registered is no longer held.
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).retain(|(reference, _), credential| {
+            registrations
+                .iter()
+                .any(|entry| entry.reference == *reference && entry.identifier == credential.identifier)
+        });
+    }
+
+    fn keep(&self, credential: Arc<Credential>) {
+        let key = (credential.registration.clone(), credential.kind.clone());
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).insert(key, credential);
+    }
+
+    /// A credential in the first two thirds of its life, under the registration as it is now.
+    fn living(&self, reference: &str, kind: &str, registration: &Registration) -> Option<Arc<Credential>> {
+        let credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let credential = credentials.get(&(reference.to_owned(), kind.to_owned()))?;
+        let life = credential.not_after.saturating_sub(credential.issued_at);
+        let fresh = clock::now() < credential.issued_at + life * 2 / 3;
+        let same = credential.identifier == registration.identifier && credential.usage == registration.usage;
+        (fresh && same).then(|| Arc::clone(credential))
+    }
+}
+
+fn matches(registration: &Registration, caller: &Caller) -> bool {
+    let selectors = Selectors {
+        uid: registration.uid,
+        gid: registration.gid,
+        exe: registration.exe.clone(),
+        exe_sha256: registration.exe_sha256.clone(),
+    };
+    selectors.matches(caller)
+}
+
+fn unavailable(error: &AttestationError) -> NoCredential {
+    tracing::warn!(%error, "no credential");
+    NoCredential::Unavailable(error.to_string())
+}

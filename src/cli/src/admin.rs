@@ -1,0 +1,72 @@
+//! The operator's client: one request over the server's local socket.
+
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use serde_json::Value;
+use touchmark_api::admin::{Answer, DEFAULT_SOCKET, Request};
+
+use crate::{
+    exit::{REFUSED, UNREACHABLE, UNUSABLE, fail},
+    output::Output,
+};
+
+/// How every operator command reaches the server and reports.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Operator {
+    /// The server's local socket.
+    #[arg(long, env = "TOUCHMARK_ADMIN_SOCKET", default_value = DEFAULT_SOCKET, global = true)]
+    pub(crate) admin_socket: PathBuf,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub(crate) output: Output,
+}
+
+impl Operator {
+    /// Sends a request and returns the document, or the exit code after saying why there is none.
+    pub(crate) fn ask(&self, request: &Request) -> Result<Value, ExitCode> {
+        match self.exchange(request) {
+            Ok(Answer::Done(document)) => Ok(document),
+            Ok(Answer::Refused(why)) => Err(fail(REFUSED, why)),
+            Ok(Answer::Unusable(why)) => Err(fail(UNUSABLE, why)),
+            Ok(Answer::Failed(why)) => Err(fail(UNREACHABLE, why)),
+            Err(error) => Err(fail(
+                UNREACHABLE,
+                format!(
+                    "cannot ask the server at {}: {error}. Is it running, and are you its user or root? \
+                     (--admin-socket or TOUCHMARK_ADMIN_SOCKET names another)",
+                    self.admin_socket.display()
+                ),
+            )),
+        }
+    }
+
+    fn exchange(&self, request: &Request) -> std::io::Result<Answer> {
+        let mut stream = UnixStream::connect(&self.admin_socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.write_all(&serde_json::to_vec(request)?)?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        if answer.is_empty() {
+            return Err(std::io::Error::other("it closed the connection without an answer"));
+        }
+        Ok(serde_json::from_slice(&answer)?)
+    }
+}
+
+/// Reads an input file, `-` for standard input.
+pub(crate) fn read_file(path: &std::path::Path) -> Result<String, ExitCode> {
+    let text = if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    text.map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))
+}

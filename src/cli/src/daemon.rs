@@ -1,0 +1,131 @@
+//! The daemons: `server run`, `agent run`, and `config check`, which parses without binding.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{
+    agent_status,
+    exit::{UNREACHABLE, UNUSABLE, fail},
+};
+
+/// What a daemon can be told.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Daemon {
+    /// Runs it in the foreground until SIGTERM or SIGINT.
+    Run(Config),
+    /// Parses its configuration and says what is wrong with it.
+    ConfigCheck(Config),
+}
+
+/// What can be done with an agent.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum AgentCommand {
+    #[command(flatten)]
+    Daemon(Daemon),
+    /// Asks the running agent how it stands with this host.
+    Status(agent_status::AgentStatus),
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Config {
+    /// Configuration file [default: /etc/touchmark/server.toml or agent.toml].
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+impl Config {
+    fn path(self, name: &str) -> PathBuf {
+        self.config.unwrap_or_else(|| PathBuf::from("/etc/touchmark").join(name))
+    }
+}
+
+/// A runtime; signing keys may block a worker, so there are several.
+pub(crate) fn runtime() -> Result<Runtime, ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| fail(UNREACHABLE, format!("cannot start the runtime: {error}")))
+}
+
+/// `touchmark server ...`
+pub(crate) fn server(command: Daemon) -> ExitCode {
+    let (run, path) = match command {
+        Daemon::Run(config) => (true, config.path("server.toml")),
+        Daemon::ConfigCheck(config) => (false, config.path("server.toml")),
+    };
+    let config = match touchmark_server::Config::load(&path) {
+        Ok(config) => config,
+        Err(error) => return fail(UNUSABLE, error),
+    };
+    if !run {
+        println!("{}: good", path.display());
+        return ExitCode::SUCCESS;
+    }
+    log();
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
+    };
+    match runtime.block_on(touchmark_server::run(config, || (), stop_signal())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(UNREACHABLE, error),
+    }
+}
+
+/// `touchmark agent ...`
+pub(crate) fn agent(command: AgentCommand) -> ExitCode {
+    let command = match command {
+        AgentCommand::Daemon(command) => command,
+        AgentCommand::Status(arguments) => {
+            return match runtime() {
+                Ok(runtime) => runtime.block_on(agent_status::run(arguments)),
+                Err(code) => code,
+            };
+        }
+    };
+    let (run, path) = match command {
+        Daemon::Run(config) => (true, config.path("agent.toml")),
+        Daemon::ConfigCheck(config) => (false, config.path("agent.toml")),
+    };
+    let config = match touchmark_agent::Config::load(&path) {
+        Ok(config) => config,
+        Err(error) => return fail(UNUSABLE, error),
+    };
+    if !run {
+        println!("{}: good", path.display());
+        return ExitCode::SUCCESS;
+    }
+    log();
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
+    };
+    match runtime.block_on(touchmark_agent::run(config, stop_signal())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(UNREACHABLE, error),
+    }
+}
+
+/// Completes at SIGTERM or SIGINT.
+async fn stop_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Logs to standard error; RUST_LOG chooses what.
+fn log() {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

@@ -1,0 +1,140 @@
+//! `touchmark host`: who may attest.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use serde_json::Value;
+use touchmark_api::admin::{Enrolment, EnrolmentFile, Request};
+
+use crate::{
+    admin::{Operator, read_file},
+    exit::{UNUSABLE, fail},
+    output::{report, table},
+};
+
+/// Hosts.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Host {
+    #[command(flatten)]
+    operator: Operator,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Enrols a host by its endorsement certificate or key digest, or a rack of them from a file.
+    Enrol {
+        /// Name of the host.
+        #[arg(long, required_unless_present = "file")]
+        name: Option<String>,
+        /// A label; repeatable.
+        #[arg(long = "label")]
+        labels: Vec<String>,
+        /// PEM file with the endorsement certificate; repeatable, one per endorsement key.
+        #[arg(long = "ek-cert")]
+        ek_certs: Vec<PathBuf>,
+        /// SHA-256 of the endorsement key's DER SubjectPublicKeyInfo; repeatable. Without a certificate that its maker
+        /// signed, the host's keys are of class `token` at most.
+        #[arg(long = "ek-digest")]
+        ek_digests: Vec<String>,
+        /// TOML file with [[host]] entries (name, labels, ek_certificates, ek_digests); `-` for standard input.
+        #[arg(short, long, conflicts_with_all = ["name", "labels", "ek_certs", "ek_digests"])]
+        file: Option<PathBuf>,
+    },
+    /// Lists hosts.
+    List {
+        /// Endorsement keys that knocked without being enrolled, instead.
+        #[arg(long)]
+        pending: bool,
+    },
+    /// Shows one host.
+    Show {
+        /// Id or name.
+        host: String,
+    },
+}
+
+pub(crate) fn run(host: Host) -> ExitCode {
+    let done = match host.command {
+        Command::Enrol { name, labels, ek_certs, ek_digests, file } => {
+            enrol(&host.operator, name, labels, &ek_certs, ek_digests, file.as_deref())
+        }
+        Command::List { pending } => list(&host.operator, pending),
+        Command::Show { host: id } => show(&host.operator, id),
+    };
+    done.err().unwrap_or(ExitCode::SUCCESS)
+}
+
+fn enrol(
+    operator: &Operator,
+    name: Option<String>,
+    labels: Vec<String>,
+    ek_certs: &[PathBuf],
+    ek_digests: Vec<String>,
+    file: Option<&std::path::Path>,
+) -> Result<(), ExitCode> {
+    let hosts = match file {
+        Some(path) => {
+            let text = read_file(path)?;
+            let file: EnrolmentFile = toml::from_str(&text)
+                .map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))?;
+            file.hosts
+        }
+        None => {
+            let mut ek_certificates = Vec::new();
+            for path in ek_certs {
+                ek_certificates.push(read_file(path)?);
+            }
+            vec![Enrolment { name: name.unwrap_or_default(), labels, ek_certificates, ek_digests }]
+        }
+    };
+    let document = operator.ask(&Request::HostEnrol { hosts })?;
+    report(operator.output, &document, |document| {
+        let line = |host: &Value| format!("enrolled {} as {}", text(host, "name"), text(host, "id"));
+        document.as_array().map(|hosts| hosts.iter().map(line).collect::<Vec<_>>().join("\n")).unwrap_or_default()
+    });
+    Ok(())
+}
+
+fn list(operator: &Operator, pending: bool) -> Result<(), ExitCode> {
+    let document = operator.ask(&Request::HostList { pending })?;
+    report(operator.output, &document, |document| {
+        if document.as_array().is_some_and(Vec::is_empty) {
+            return if pending { "nobody knocked" } else { "no hosts; touchmark host enrol --help" }.to_owned();
+        }
+        if pending {
+            let columns =
+                [("ek_digest", "EK DIGEST"), ("last_seen", "LAST SEEN"), ("attempts", "TRIES"), ("note", "NOTE")];
+            return table(document, &columns);
+        }
+        table(
+            document,
+            &[
+                ("name", "NAME"),
+                ("state", "STATE"),
+                ("last_attested", "LAST ATTESTED"),
+                ("reason", "REASON"),
+                ("refusal", "REFUSAL"),
+                ("id", "ID"),
+            ],
+        )
+    });
+    Ok(())
+}
+
+fn show(operator: &Operator, host: String) -> Result<(), ExitCode> {
+    let document = operator.ask(&Request::HostShow { host })?;
+    report(operator.output, &document, |document| {
+        let members = document.as_object().map(|map| map.iter().collect::<Vec<_>>()).unwrap_or_default();
+        let line = |(name, value): &(&String, &Value)| match value {
+            Value::String(text) => format!("{name:16}{text}"),
+            other => format!("{name:16}{other}"),
+        };
+        members.iter().map(line).collect::<Vec<_>>().join("\n")
+    });
+    Ok(())
+}
+
+fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+    value[member].as_str().unwrap_or("-")
+}
