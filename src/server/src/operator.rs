@@ -126,11 +126,17 @@ fn host_entry(host: &Host) -> Value {
     json!({
         "id": host.id,
         "name": host.name,
-        "state": host.state,
+        "state": shown_state(host),
         "last_attested": host.last_attested.map(time),
         "reason": host.reason.clone().or_else(|| host.note.as_deref().and_then(note_reason)),
         "refusal": host.refusal,
     })
+}
+
+/// A host that was never admitted and whose attempts fail is refused, for people. The record itself changes only by
+/// evidence that was authentic, which a stranger cannot make.
+fn shown_state(host: &Host) -> &str {
+    if host.state == "enrolled" && host.note.is_some() { "refused" } else { &host.state }
 }
 
 /// Notes begin with check and reason.
