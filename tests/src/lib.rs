@@ -7,4 +7,6 @@
     reason = "test support fails loudly"
 )]
 
+pub mod dev;
 pub mod sim;
+pub mod wire;

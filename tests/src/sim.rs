@@ -105,13 +105,7 @@ impl Sim {
 
     /// A device over TPM `n`, straight to the simulator's port.
     pub fn device(&self, n: usize) -> Device {
-        let settings = Settings {
-            tcti: format!("swtpm:host=127.0.0.1,port={}", self.port(n)),
-            boot_log: Some(self.text(n, "eventlog")),
-            owner_auth: Default::default(),
-            endorsement_auth: Default::default(),
-        };
-        Device::new(&binary("touchmark-device"), settings)
+        device(self.tpm(n))
     }
 }
 
@@ -120,4 +114,15 @@ impl Drop for Sim {
         drop(self.stdin.take());
         let _ = self.child.wait();
     }
+}
+
+/// A device over the TPM that an entry of `sim.json` describes, straight to the simulator's port.
+pub fn device(tpm: &Value) -> Device {
+    let settings = Settings {
+        tcti: format!("swtpm:host=127.0.0.1,port={}", tpm["port"]),
+        boot_log: tpm["eventlog"].as_str().map(str::to_owned),
+        owner_auth: Default::default(),
+        endorsement_auth: Default::default(),
+    };
+    Device::new(&binary("touchmark-device"), settings)
 }

@@ -1,3 +1,4 @@
 //! The one test binary of this crate.
 
 mod evidence;
+mod protocol;

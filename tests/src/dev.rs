@@ -1,0 +1,135 @@
+//! A whole small system for the life of a test: `touchmark-sim dev` around a process that waits.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::sim::binary;
+
+/// How long a test waits for something that has to happen.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running system; dropping it ends it.
+pub struct Dev {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    folder: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Dev {
+    /// Starts `touchmark-sim dev` with these arguments and waits until every agent has settled.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(binary("touchmark-sim"))
+            .arg("dev")
+            .args(arguments)
+            .args(["--", "sh", "-c", "env; echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("touchmark-sim starts");
+        let stdin = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut environment = Vec::new();
+        let mut ready = false;
+        for line in output.lines() {
+            let line = line.expect("text");
+            if line == "ready" {
+                ready = true;
+                break;
+            }
+            if let Some((name, value)) = line.split_once('=')
+                && (name.starts_with("TOUCHMARK_") || name.starts_with("TPM2") || name == "DBUS_SESSION_BUS_ADDRESS")
+            {
+                environment.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        assert!(ready, "the system did not start: {:?}", child.wait());
+        let folder = environment.iter().find(|(name, _)| name == "TOUCHMARK_SIM").expect("TOUCHMARK_SIM");
+        let folder = PathBuf::from(&folder.1);
+        Self { child, stdin, folder, environment }
+    }
+
+    /// `sim.json`.
+    pub fn description(&self) -> Value {
+        let text = std::fs::read_to_string(self.folder.join("sim.json")).expect("sim.json");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// The folder of service and agents.
+    pub fn system(&self) -> PathBuf {
+        self.folder.join("system")
+    }
+
+    /// The environment of programs on these hosts.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    /// A command with this system in its environment.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command.envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `touchmark`.
+    pub fn touchmark(&self, arguments: &[&str]) -> Output {
+        self.command(binary("touchmark")).args(arguments).output().expect("touchmark runs")
+    }
+
+    /// Runs `touchmark ... --output json`, which has to succeed, and returns its document.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.touchmark(&[arguments, &["--output", "json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("one JSON document")
+    }
+
+    /// The entry of a host in `host list`.
+    pub fn host(&self, name: &str) -> Value {
+        let hosts = self.json(&["host", "list"]);
+        hosts.as_array().expect("list").iter().find(|host| host["name"] == name).expect("host").clone()
+    }
+
+    /// Writes a file beside the system's own.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.system().join(name);
+        std::fs::write(&path, text).expect("file is written");
+        path.display().to_string()
+    }
+
+    /// The address that hosts attest at, and the one for mutual TLS.
+    pub fn addresses(&self) -> (String, String) {
+        let service = self.description()["service"].clone();
+        let text = |member: &str| service[member].as_str().expect("address").to_owned();
+        (text("attest"), text("hosts"))
+    }
+
+    /// The root's pin.
+    pub fn pin(&self) -> [u8; 32] {
+        let config = self.system().join("server.toml").display().to_string();
+        let shown = self.json(&["ca", "show", "--config", &config]);
+        hex::decode(shown["root"]["pin"].as_str().expect("pin")).expect("hex").try_into().expect("32 bytes")
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks until the answer is yes; fails the test when it does not become that.
+pub fn eventually(what: &str, mut ask: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !ask() {
+        assert!(start.elapsed() < DEADLINE, "{what}: did not happen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
