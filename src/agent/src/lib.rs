@@ -11,6 +11,7 @@ mod config;
 mod host_identity;
 mod identities;
 mod issue;
+mod key_files;
 pub mod local;
 mod proof;
 mod run;

@@ -13,6 +13,7 @@ use crate::{
     AttestationError, Config, HostIdentity,
     caller::{Caller, Selectors},
     issue::{self, Credential},
+    key_files::KeyFiles,
     run::Standing,
 };
 
@@ -28,6 +29,7 @@ pub(crate) enum NoCredential {
 /// What workloads are served from.
 pub(crate) struct Workloads {
     config: Arc<Config>,
+    keys: KeyFiles,
     standing: watch::Receiver<Standing>,
     credentials: Mutex<HashMap<(String, String), Arc<Credential>>>,
     /// The latest registrations, once fetched after the attestation.
@@ -37,14 +39,18 @@ pub(crate) struct Workloads {
 }
 
 impl Workloads {
-    pub(crate) fn new(config: Arc<Config>, standing: watch::Receiver<Standing>) -> Self {
-        Self {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        standing: watch::Receiver<Standing>,
+    ) -> Result<Self, touchmark_tls::files::FileError> {
+        Ok(Self {
+            keys: KeyFiles::open(&config.state)?,
             config,
             standing,
             credentials: Mutex::default(),
             registrations: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
-        }
+        })
     }
 
     /// The host's identity while it holds.
@@ -111,7 +117,7 @@ impl Workloads {
             match issued {
                 Ok(credential) => {
                     let credential = Arc::new(credential);
-                    self.keep(Arc::clone(&credential));
+                    self.keep(Arc::clone(&credential))?;
                     credentials.push(credential);
                 }
                 // One registration that cannot be satisfied does not take the others with it.
@@ -142,15 +148,24 @@ impl Workloads {
         *self.registrations.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
         // What is no longer registered is no longer held.
         self.credentials.lock().unwrap_or_else(PoisonError::into_inner).retain(|(reference, _), credential| {
-            registrations
+            let kept = registrations
                 .iter()
-                .any(|entry| entry.reference == *reference && entry.identifier == credential.identifier)
+                .any(|entry| entry.reference == *reference && entry.identifier == credential.identifier);
+            if !kept {
+                self.keys.remove(&credential.handle);
+            }
+            kept
         });
     }
 
-    fn keep(&self, credential: Arc<Credential>) {
+    fn keep(&self, credential: Arc<Credential>) -> Result<(), NoCredential> {
         let key = (credential.registration.clone(), credential.kind.clone());
-        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).insert(key, credential);
+        self.keys.write(&credential.handle, &credential.file).map_err(NoCredential::Unavailable)?;
+        let before = self.credentials.lock().unwrap_or_else(PoisonError::into_inner).insert(key, credential);
+        if let Some(before) = before {
+            self.keys.remove(&before.handle);
+        }
+        Ok(())
     }
 
     /// A credential in the first two thirds of its life, under the registration as it is now.

@@ -4,6 +4,7 @@
 //! reached.
 
 mod admin;
+mod agent_client;
 mod agent_status;
 mod ca;
 mod cli;

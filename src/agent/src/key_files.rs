@@ -1,0 +1,45 @@
+//! Workloads' keys at rest: TSS2 PRIVATE KEY files, which no other TPM can load, in a folder of the agent's own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use touchmark_custody::tss2::Tss2Key;
+use touchmark_tls::files::{self, FileError};
+
+/// The folder of key files, one per handle.
+pub(crate) struct KeyFiles(PathBuf);
+
+impl KeyFiles {
+    /// Opens the folder. Keys of an earlier run go: their credentials were held in memory and are gone too.
+    pub(crate) fn open(state: &Path) -> Result<Self, FileError> {
+        let folder = state.join("keys");
+        files::private_folder(&folder)?;
+        let failed = |error: std::io::Error| FileError { path: folder.clone(), what: error.to_string() };
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "tss2") {
+                fs::remove_file(&path).map_err(failed)?;
+            }
+        }
+        Ok(Self(folder))
+    }
+
+    /// Writes the key of a handle, 0600.
+    pub(crate) fn write(&self, handle: &str, der: &[u8]) -> Result<(), String> {
+        let pem = Tss2Key::from_der(der).and_then(|key| key.to_pem()).map_err(|error| error.to_string())?;
+        files::write_private(&self.path(handle), pem.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    /// Removes the key of a handle; one that is gone already is as good as removed.
+    pub(crate) fn remove(&self, handle: &str) {
+        if let Err(error) = fs::remove_file(self.path(handle)) {
+            tracing::debug!(%error, "a key file could not be removed");
+        }
+    }
+
+    fn path(&self, handle: &str) -> PathBuf {
+        self.0.join(format!("{handle}.tss2"))
+    }
+}
