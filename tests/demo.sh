@@ -152,7 +152,7 @@ dns_names = ["api.example.org"]
 TOML
 run touchmark registration apply --file "$work/registration.toml"
 export TOUCHMARK_AGENT_SOCKET=$work/agent1.sock
-run touchmark workload fetch x509
+run touchmark workload fetch x509 | sed -n 1,4p
 touchmark workload fetch x509 --output json >"$work/x509.json"
 touchmark workload prove --audience https://peer.example.org/ --output json >"$work/proof.json"
 shown "identified by user and executable, the process holds spiffe://example.org/demo/api"
@@ -195,13 +195,22 @@ for pair in "$(head -n 1 <<<"$offsets"):pub" "$(tail -n 1 <<<"$offsets"):priv"; 
 done
 export TPM2TOOLS_TCTI
 TPM2TOOLS_TCTI=$(sim '.tpms[0].tcti')
-tpm2_createprimary -Q -C o -g sha256 -G ecc -c "$work/storage.ctx"
+# The storage primary that every TSS2 PRIVATE KEY file with an owner parent presupposes.
+tpm2_createprimary -Q -C o -g sha256 -G ecc -c "$work/storage.ctx" \
+  -a 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt'
 tpm2_load -Q -C "$work/storage.ctx" -u "$work/key.pub" -r "$work/key.priv" -c "$work/key.ctx"
-run tpm2_readpublic -c "$work/key.ctx" -f pem -o "$work/tpm-key.pem" | grep -A1 -E '^(attributes|\$)'
+run tpm2_readpublic -c "$work/key.ctx" -f pem -o "$work/tpm-key.pem" | grep --no-group-separator -A1 -E '^attributes|^.{0,4}\$ '
 openssl x509 -in "$work/chain.pem" -noout -pubkey >"$work/certified.pem"
 cmp -s <(openssl pkey -pubin -in "$work/tpm-key.pem" -outform DER) \
   <(openssl pkey -pubin -in "$work/certified.pem" -outform DER) || wrong "the certificate is for another key"
 tpm2_readpublic -c "$work/key.ctx" | grep -q 'fixedtpm|fixedparent|sensitivedataorigin' || wrong "the key is not fixed"
+export TPM2TOOLS_TCTI
+TPM2TOOLS_TCTI=$(sim '.tpms[1].tcti')
+tpm2_createprimary -Q -C o -g sha256 -G ecc -c "$work/other.ctx" \
+  -a 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt'
+if tpm2_load -Q -C "$work/other.ctx" -u "$work/key.pub" -r "$work/key.priv" -c "$work/stolen.ctx" 2>/dev/null; then
+  wrong "another TPM loaded the key"
+fi
 shown "tpm2-tools load the certified key into host-1's TPM only, and show it fixed there since its making"
 
 printf '\n%sWhat was shown%s\n' "$bold" "$off"

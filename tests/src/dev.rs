@@ -44,15 +44,25 @@ impl Dev {
                 break;
             }
             if let Some((name, value)) = line.split_once('=')
-                && (name.starts_with("TOUCHMARK_") || name.starts_with("TPM2") || name == "DBUS_SESSION_BUS_ADDRESS")
+                && (name.starts_with("TOUCHMARK_")
+                    || name.starts_with("TPM2")
+                    || name == "DBUS_SESSION_BUS_ADDRESS")
             {
                 environment.push((name.to_owned(), value.to_owned()));
             }
         }
         assert!(ready, "the system did not start: {:?}", child.wait());
-        let folder = environment.iter().find(|(name, _)| name == "TOUCHMARK_SIM").expect("TOUCHMARK_SIM");
+        let folder = environment
+            .iter()
+            .find(|(name, _)| name == "TOUCHMARK_SIM")
+            .expect("TOUCHMARK_SIM");
         let folder = PathBuf::from(&folder.1);
-        Self { child, stdin, folder, environment }
+        Self {
+            child,
+            stdin,
+            folder,
+            environment,
+        }
     }
 
     /// `sim.json`.
@@ -74,26 +84,41 @@ impl Dev {
     /// A command with this system in its environment.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
-        command.envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null());
         command
     }
 
     /// Runs `touchmark`.
     pub fn touchmark(&self, arguments: &[&str]) -> Output {
-        self.command(binary("touchmark")).args(arguments).output().expect("touchmark runs")
+        self.command(binary("touchmark"))
+            .args(arguments)
+            .output()
+            .expect("touchmark runs")
     }
 
     /// Runs `touchmark ... --output json`, which has to succeed, and returns its document.
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.touchmark(&[arguments, &["--output", "json"]].concat());
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         serde_json::from_slice(&output.stdout).expect("one JSON document")
     }
 
     /// The entry of a host in `host list`.
     pub fn host(&self, name: &str) -> Value {
         let hosts = self.json(&["host", "list"]);
-        hosts.as_array().expect("list").iter().find(|host| host["name"] == name).expect("host").clone()
+        hosts
+            .as_array()
+            .expect("list")
+            .iter()
+            .find(|host| host["name"] == name)
+            .expect("host")
+            .clone()
     }
 
     /// Writes a file beside the system's own.
@@ -114,7 +139,10 @@ impl Dev {
     pub fn pin(&self) -> [u8; 32] {
         let config = self.system().join("server.toml").display().to_string();
         let shown = self.json(&["ca", "show", "--config", &config]);
-        hex::decode(shown["root"]["pin"].as_str().expect("pin")).expect("hex").try_into().expect("32 bytes")
+        hex::decode(shown["root"]["pin"].as_str().expect("pin"))
+            .expect("hex")
+            .try_into()
+            .expect("32 bytes")
     }
 }
 

@@ -10,8 +10,8 @@ use rustls::{ClientConnection, StreamOwned, sign::CertifiedKey};
 use serde_bytes::ByteBuf;
 use touchmark_api::{
     attest::{
-        CHALLENGE_PATH, CHALLENGE_REQUEST, Challenge, ChallengeRequest, EVIDENCE_PATH, Introduction, MAX_ANSWER,
-        MESSAGE, Offer,
+        CHALLENGE_PATH, CHALLENGE_REQUEST, Challenge, ChallengeRequest, EVIDENCE_PATH, Introduction,
+        MAX_ANSWER, MESSAGE, Offer,
     },
     device::{Activation, KeyDescription},
     frame,
@@ -55,7 +55,10 @@ pub fn request(
     media_type: &str,
     body: &[u8],
 ) -> Result<Answer, String> {
-    let pins = Pins { trust_domain: TrustDomain::parse_origin(DOMAIN).expect("domain"), roots: vec![pin] };
+    let pins = Pins {
+        trust_domain: TrustDomain::parse_origin(DOMAIN).expect("domain"),
+        roots: vec![pin],
+    };
     let (config, _) = host_client(pins, identity).map_err(|error| error.to_string())?;
     let name = "touchmark.invalid".try_into().expect("name");
     let connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
@@ -65,15 +68,27 @@ pub fn request(
         "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all(head.as_bytes()).and_then(|()| stream.flush()).map_err(|error| error.to_string())?;
+    stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.flush())
+        .map_err(|error| error.to_string())?;
     // A server that has read enough to refuse may close before it has read all.
     let _ = stream.write_all(body).and_then(|()| stream.flush());
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
-    let (head, _) = text.split_once("\r\n\r\n").ok_or_else(|| format!("no answer: {read:?}"))?;
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or("no status")?;
-    let header = head.split_once("\r\n").map_or("", |(_, rest)| rest).to_lowercase();
+    let (head, _) = text
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| format!("no answer: {read:?}"))?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .ok_or("no status")?;
+    let header = head
+        .split_once("\r\n")
+        .map_or("", |(_, rest)| rest)
+        .to_lowercase();
     let body = bytes.get(head.len() + 4..).unwrap_or_default().to_vec();
     Ok(Answer { status, header, body })
 }
@@ -92,7 +107,11 @@ pub struct Visit {
 pub fn introduce(address: &str, pin: [u8; 32], device: &Device) -> Visit {
     let opening = touchmark_helper::opening(device, DOMAIN).expect("opening");
     let public = opening.attestation_public.to_vec();
-    let challenge = challenge(address, pin, Introduction::Opening(ByteBuf::from(cbor::encode(&opening))));
+    let challenge = challenge(
+        address,
+        pin,
+        Introduction::Opening(ByteBuf::from(cbor::encode(&opening))),
+    );
     let sealed = challenge.activation.clone().expect("an activation");
     let secret = device
         .activate(Activation {
@@ -102,15 +121,29 @@ pub fn introduce(address: &str, pin: [u8; 32], device: &Device) -> Visit {
             encrypted_secret: sealed.encrypted_secret,
         })
         .expect("activation");
-    Visit { challenge, attestation_public: Some(public), secret: Some(secret) }
+    Visit {
+        challenge,
+        attestation_public: Some(public),
+        secret: Some(secret),
+    }
 }
 
 /// Asks for a challenge.
 pub fn challenge(address: &str, pin: [u8; 32], introduction: Introduction) -> Challenge {
-    let request_body =
-        cbor::encode(&ChallengeRequest { media_type: tpm::MEDIA_TYPE.to_owned(), introduction });
-    let answer =
-        request(address, pin, None, "POST", CHALLENGE_PATH, CHALLENGE_REQUEST, &request_body).expect("an answer");
+    let request_body = cbor::encode(&ChallengeRequest {
+        media_type: tpm::MEDIA_TYPE.to_owned(),
+        introduction,
+    });
+    let answer = request(
+        address,
+        pin,
+        None,
+        "POST",
+        CHALLENGE_PATH,
+        CHALLENGE_REQUEST,
+        &request_body,
+    )
+    .expect("an answer");
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     cbor::decode(&answer.body, MAX_ANSWER).expect("challenge")
 }
@@ -163,7 +196,15 @@ pub fn evidence(device: &Device, visit: &Visit, anchor: [u8; 32]) -> (Parts, Key
     let evidence = touchmark_helper::evidence(device, &exchange, &offer, &[&key]).expect("evidence");
     let log = device.boot_log().expect("log");
     let evidence = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
-    (Parts { cookie: visit.challenge.cookie.to_vec(), offer, evidence, log }, key)
+    (
+        Parts {
+            cookie: visit.challenge.cookie.to_vec(),
+            offer,
+            evidence,
+            log,
+        },
+        key,
+    )
 }
 
 /// Sends a second message.

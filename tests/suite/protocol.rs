@@ -28,7 +28,12 @@ fn scene(arguments: &[&str]) -> Scene {
     let (address, _) = dev.addresses();
     let pin = dev.pin();
     let device = device(&dev.description()["tpms"][0]);
-    Scene { dev, address, pin, device }
+    Scene {
+        dev,
+        address,
+        pin,
+        device,
+    }
 }
 
 impl Scene {
@@ -42,7 +47,12 @@ impl Scene {
 
     fn issued_to_host(&self) -> usize {
         let events = self.dev.json(&["events", "--limit", "1000"]);
-        events.as_array().unwrap().iter().filter(|event| event["kind"] == "host.attested").count()
+        events
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|event| event["kind"] == "host.attested")
+            .count()
     }
 }
 
@@ -115,11 +125,27 @@ fn e08_r097_strangers_and_wrong_secrets_learn_nothing_but_an_id() {
     let wrong_media = ask("POST", CHALLENGE_PATH, "application/json", b"{}");
     let no_cbor = ask("POST", CHALLENGE_PATH, CHALLENGE_REQUEST, b"\xff");
     let oversized = ask("POST", CHALLENGE_PATH, CHALLENGE_REQUEST, &vec![0; 20 * 1024]);
-    let all = [&wrong_secret, &wrong_cookie, &nonsense, &empty, &no_such_path, &wrong_media, &no_cbor, &oversized];
+    let all = [
+        &wrong_secret,
+        &wrong_cookie,
+        &nonsense,
+        &empty,
+        &no_such_path,
+        &wrong_media,
+        &no_cbor,
+        &oversized,
+    ];
     for answer in all {
         assert_eq!(answer.without_id(), wrong_secret.without_id());
         let text = format!("{} {}", answer.header, String::from_utf8_lossy(&answer.body));
-        for word in ["example.org", "spiffe", "touchmark", env!("CARGO_PKG_VERSION"), "mac", "cookie"] {
+        for word in [
+            "example.org",
+            "spiffe",
+            "touchmark",
+            env!("CARGO_PKG_VERSION"),
+            "mac",
+            "cookie",
+        ] {
             assert!(!text.contains(word), "{word}: {text}");
         }
     }
@@ -148,7 +174,10 @@ fn e13_a_challenge_of_one_host_or_server_is_of_no_use_to_another() {
     let (address, _) = other.addresses();
     let visit = scene.visit();
     let (parts, _) = wire::evidence(&scene.device, &visit, scene.pin);
-    assert_eq!(wire::send(&address, other.pin(), &parts.message(&visit)).status, 403);
+    assert_eq!(
+        wire::send(&address, other.pin(), &parts.message(&visit)).status,
+        403
+    );
     admission(&scene.send(&parts.message(&visit)));
 }
 
@@ -179,11 +208,20 @@ fn e07_an_endorsement_key_that_nobody_enrolled_gets_a_challenge_and_is_refused_u
     let pending = pending.as_array().unwrap();
     assert_eq!(pending.len(), 1);
     assert_eq!(pending[0]["state"], "pending");
-    assert!(pending[0]["note"].as_str().unwrap().contains("path_invalid"), "{pending:?}");
+    assert!(
+        pending[0]["note"].as_str().unwrap().contains("path_invalid"),
+        "{pending:?}"
+    );
     // The operator enrols it by the digest that is shown; it has no certificate of a pinned maker: still refused, since
     // a certificate that does not hold is worse than none.
     let digest = pending[0]["ek_digest"].as_str().unwrap();
-    assert!(scene.dev.touchmark(&["host", "enrol", "--name", "new", "--ek-digest", digest]).status.success());
+    assert!(
+        scene
+            .dev
+            .touchmark(&["host", "enrol", "--name", "new", "--ek-digest", digest])
+            .status
+            .success()
+    );
     let visit = wire::introduce(&scene.address, scene.pin, &unknown);
     let (parts, _) = wire::evidence(&unknown, &visit, scene.pin);
     assert_eq!(scene.send(&parts.message(&visit)).status, 403);
@@ -194,7 +232,10 @@ fn e07_an_endorsement_key_that_nobody_enrolled_gets_a_challenge_and_is_refused_u
 fn e09_a_name_or_endorsement_key_that_is_enrolled_cannot_be_enrolled_again() {
     let scene = scene(&[]);
     let before = scene.dev.host("host-1");
-    let certificate = scene.dev.description()["tpms"][0]["ek_certs"][0].as_str().unwrap().to_owned();
+    let certificate = scene.dev.description()["tpms"][0]["ek_certs"][0]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let digest = "ab".repeat(32);
     for arguments in [
         ["host", "enrol", "--name", "host-1", "--ek-digest", &digest],
@@ -203,7 +244,10 @@ fn e09_a_name_or_endorsement_key_that_is_enrolled_cannot_be_enrolled_again() {
         let output = scene.dev.touchmark(&arguments);
         assert_eq!(output.status.code(), Some(1));
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(text.contains("enrolled already") && text.contains("nothing was changed"), "{text}");
+        assert!(
+            text.contains("enrolled already") && text.contains("nothing was changed"),
+            "{text}"
+        );
     }
     assert_eq!(scene.dev.host("host-1"), before);
     assert_eq!(scene.dev.json(&["host", "list"]).as_array().unwrap().len(), 1);
@@ -228,9 +272,17 @@ fn a_known_attestation_key_needs_no_activation_and_an_unknown_one_is_refused_unr
     let public = scene.device.attestation_key(wire::DOMAIN).unwrap();
     let name = [&[0, 0x0b][..], &touchmark_crypto::sha256(&[&public])].concat();
     let ask = |name: Vec<u8>| {
-        let challenge = wire::challenge(&scene.address, scene.pin, Introduction::Known(ByteBuf::from(name)));
+        let challenge = wire::challenge(
+            &scene.address,
+            scene.pin,
+            Introduction::Known(ByteBuf::from(name)),
+        );
         assert!(challenge.activation.is_none());
-        Visit { challenge, attestation_public: None, secret: None }
+        Visit {
+            challenge,
+            attestation_public: None,
+            secret: None,
+        }
     };
     let visit = ask(name.clone());
     let (parts, _) = wire::evidence(&scene.device, &visit, scene.pin);
@@ -266,5 +318,18 @@ fn truncated_oversized_and_trailing_messages_are_refused_and_others_are_served()
     let stalled = std::net::TcpStream::connect(&scene.address).unwrap();
     admission(&scene.send(&message));
     drop(stalled);
-    assert_eq!(wire::request(&scene.address, scene.pin, None, "POST", EVIDENCE_PATH, "x/y", &message).unwrap().status, 403);
+    assert_eq!(
+        wire::request(
+            &scene.address,
+            scene.pin,
+            None,
+            "POST",
+            EVIDENCE_PATH,
+            "x/y",
+            &message
+        )
+        .unwrap()
+        .status,
+        403
+    );
 }

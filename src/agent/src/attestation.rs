@@ -66,7 +66,9 @@ pub(crate) async fn attest(config: &Config) -> Result<HostIdentity, AttestationE
     let challenge = ask(&mut channel, introduction).await?;
     check_challenge(&challenge, config, &channel)?;
     if by_record != challenge.activation.is_none() {
-        return Err(AttestationError::Answer("an activation where none was asked for, or none".into()));
+        return Err(AttestationError::Answer(
+            "an activation where none was asked for, or none".into(),
+        ));
     }
     let prepared = prepare(config, &domain, &challenge, channel.anchor(), attestation_public).await?;
     let admission = match send(config, channel, &prepared.message, challenge.expires_in).await {
@@ -96,15 +98,23 @@ async fn introduce(
         }
         let opening = opening(&device, &domain)?;
         let public = opening.attestation_public.to_vec();
-        Ok((Introduction::Opening(ByteBuf::from(cbor::encode(&opening))), Some(public)))
+        Ok((
+            Introduction::Opening(ByteBuf::from(cbor::encode(&opening))),
+            Some(public),
+        ))
     })
     .await
 }
 
 async fn ask(channel: &mut Channel, introduction: Introduction) -> Result<Challenge, AttestationError> {
-    let request = ChallengeRequest { media_type: tpm::MEDIA_TYPE.to_owned(), introduction };
+    let request = ChallengeRequest {
+        media_type: tpm::MEDIA_TYPE.to_owned(),
+        introduction,
+    };
     let body = cbor::encode(&request);
-    let answer = channel.exchange(Method::POST, CHALLENGE_PATH, CHALLENGE_REQUEST, body, CHALLENGE).await?;
+    let answer = channel
+        .exchange(Method::POST, CHALLENGE_PATH, CHALLENGE_REQUEST, body, CHALLENGE)
+        .await?;
     cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))
 }
 
@@ -122,10 +132,14 @@ pub(crate) fn check_challenge(
         ));
     }
     if challenge.trust_domain != config.pins.trust_domain.to_string() {
-        return Err(AttestationError::Answer("the challenge is of another trust domain".into()));
+        return Err(AttestationError::Answer(
+            "the challenge is of another trust domain".into(),
+        ));
     }
     if challenge.log_offsets.len() != 1 {
-        return Err(AttestationError::Answer("the challenge asks for other logs than the boot log".into()));
+        return Err(AttestationError::Answer(
+            "the challenge asks for other logs than the boot log".into(),
+        ));
     }
     Ok(())
 }
@@ -183,13 +197,21 @@ async fn prepare(
 }
 
 /// The message with its MAC, where there is a secret to key it.
-fn seal(challenge: &Challenge, offer: &[u8], evidence: &[u8], log: &[u8], secret: Option<&Secret>) -> Vec<u8> {
+fn seal(
+    challenge: &Challenge,
+    offer: &[u8],
+    evidence: &[u8],
+    log: &[u8],
+    secret: Option<&Secret>,
+) -> Vec<u8> {
     let body = frame::encode(&challenge.cookie, offer, evidence, log);
-    let mac = secret.and_then(|secret| message_mac_key(secret, &challenge.id.into_array()).ok()).map(|key| {
-        let mut mac = MacSha256::new(&key);
-        mac.update(&body);
-        mac.finish().to_vec()
-    });
+    let mac = secret
+        .and_then(|secret| message_mac_key(secret, &challenge.id.into_array()).ok())
+        .map(|key| {
+            let mut mac = MacSha256::new(&key);
+            mac.update(&body);
+            mac.finish().to_vec()
+        });
     frame::finish(body, &mac.unwrap_or_default())
 }
 
@@ -204,7 +226,9 @@ async fn send(
     let deadline = Instant::now() + Duration::from_secs(expires_in);
     let mut pause = Duration::from_millis(200);
     loop {
-        let sent = channel.exchange(Method::POST, EVIDENCE_PATH, MESSAGE, message.to_vec(), ADMISSION).await;
+        let sent = channel
+            .exchange(Method::POST, EVIDENCE_PATH, MESSAGE, message.to_vec(), ADMISSION)
+            .await;
         match sent {
             Ok(answer) => {
                 return cbor::decode(&answer, MAX_ANSWER).map_err(|error| ChannelError::Nonsense {
@@ -236,19 +260,33 @@ async fn send(
 }
 
 /// Checks what came: a certificate for our key, below our root, that names a host of our trust domain.
-fn accept(config: &Config, admission: &Admission, key: &KeyDescription) -> Result<HostIdentity, AttestationError> {
+fn accept(
+    config: &Config,
+    admission: &Admission,
+    key: &KeyDescription,
+) -> Result<HostIdentity, AttestationError> {
     let wrong = |what: String| AttestationError::Answer(what);
     let now = clock::now();
     let chain: Vec<Vec<u8>> = admission.chain.iter().map(|der| der.to_vec()).collect();
-    let (leaf, between) = chain.split_first().ok_or_else(|| wrong("no certificate".into()))?;
+    let (leaf, between) = chain
+        .split_first()
+        .ok_or_else(|| wrong("no certificate".into()))?;
     let certificate = Certificate::parse(leaf).map_err(|error| wrong(error.to_string()))?;
     if certificate.spki != key.spki.as_ref() {
         return Err(wrong("a certificate for another key".into()));
     }
     let anchors = anchors(config, &admission.bundle.x509)?;
-    let (identifier, _) = peer(leaf, between, &config.pins.trust_domain, &anchors, Role::Client, now)
-        .map_err(|error| wrong(error.to_string()))?;
-    if identifier.as_str() != admission.identifier || identifier.host_uuid() != Some(admission.host.as_str()) {
+    let (identifier, _) = peer(
+        leaf,
+        between,
+        &config.pins.trust_domain,
+        &anchors,
+        Role::Client,
+        now,
+    )
+    .map_err(|error| wrong(error.to_string()))?;
+    if identifier.as_str() != admission.identifier || identifier.host_uuid() != Some(admission.host.as_str())
+    {
         return Err(wrong("a certificate for another identifier".into()));
     }
     let held = created_key(&config.device, key, &[KeyPurpose::TlsHandshake])
@@ -257,7 +295,9 @@ fn accept(config: &Config, admission: &Admission, key: &KeyDescription) -> Resul
         host: admission.host.clone(),
         name: admission.name.clone(),
         identifier: admission.identifier.clone(),
-        not_after: u64::try_from(certificate.not_after).unwrap_or(0).min(admission.not_after),
+        not_after: u64::try_from(certificate.not_after)
+            .unwrap_or(0)
+            .min(admission.not_after),
         issued_at: now,
         bundle: admission.bundle.clone(),
         registrations: admission.registrations.clone(),
@@ -274,7 +314,9 @@ pub(crate) fn anchors(config: &Config, roots: &[ByteBuf]) -> Result<Anchors, Att
         .map(|root| root.der)
         .collect();
     if pinned.is_empty() {
-        return Err(AttestationError::Answer("the bundle holds no root that this host pins".into()));
+        return Err(AttestationError::Answer(
+            "the bundle holds no root that this host pins".into(),
+        ));
     }
     Anchors::new(pinned).map_err(|error| AttestationError::Answer(error.to_string()))
 }
@@ -291,9 +333,10 @@ pub(crate) async fn on_device<T: Send + 'static>(
 
 fn remove(path: &Path) -> Result<(), FileError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(FileError { path: path.to_owned(), what: error.to_string() })
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(FileError {
+            path: path.to_owned(),
+            what: error.to_string(),
+        }),
         _ => Ok(()),
     }
 }

@@ -28,7 +28,9 @@ pub enum ChannelError {
         cause: String,
     },
     /// The server is not the one this host pins.
-    #[error("{address} is not the credential service this host trusts: {cause}; check root_pins and trust_domain")]
+    #[error(
+        "{address} is not the credential service this host trusts: {cause}; check root_pins and trust_domain"
+    )]
     Untrusted {
         /// Whom we called.
         address: String,
@@ -67,33 +69,53 @@ impl Channel {
         pins: &Pins,
         identity: Option<Arc<CertifiedKey>>,
     ) -> Result<Self, ChannelError> {
-        let unreachable = |cause: String| ChannelError::Unreachable { address: address.to_owned(), cause };
-        let untrusted = |cause: String| ChannelError::Untrusted { address: address.to_owned(), cause };
+        let unreachable = |cause: String| ChannelError::Unreachable {
+            address: address.to_owned(),
+            cause,
+        };
+        let untrusted = |cause: String| ChannelError::Untrusted {
+            address: address.to_owned(),
+            cause,
+        };
         let (config, seen) =
             host_client(pins.clone(), identity).map_err(|error| untrusted(error.to_string()))?;
         let stream = timeout(DEADLINE, TcpStream::connect(address))
             .await
             .map_err(|_| unreachable("no answer".into()))?
             .map_err(|error| unreachable(error.to_string()))?;
-        stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| unreachable(error.to_string()))?;
         // Trust rests on pins and identifier, never on a DNS name: none is sent or compared.
         let name = ServerName::try_from("touchmark.invalid").map_err(|error| untrusted(error.to_string()))?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let stream = timeout(DEADLINE, connector.connect(name, stream))
             .await
             .map_err(|_| unreachable("the handshake does not end".into()))?
-            .map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(rustls::Error::AlertReceived(_)) | None => unreachable(error.to_string()),
-                Some(_) => untrusted(error.to_string()),
+            .map_err(|error| {
+                match error
+                    .get_ref()
+                    .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+                {
+                    Some(rustls::Error::AlertReceived(_)) | None => unreachable(error.to_string()),
+                    Some(_) => untrusted(error.to_string()),
+                }
             })?;
-        let anchor = seen.anchor().ok_or_else(|| untrusted("no root was verified".into()))?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
+        let anchor = seen
+            .anchor()
+            .ok_or_else(|| untrusted("no root was verified".into()))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
         tokio::spawn(async move {
             // It ends with the exchange; what went wrong is told to whoever waits for the answer.
             let _ = connection.await;
         });
-        Ok(Self { address: address.to_owned(), sender, anchor })
+        Ok(Self {
+            address: address.to_owned(),
+            sender,
+            anchor,
+        })
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo of the root that this connection's chain ended in.
@@ -110,9 +132,14 @@ impl Channel {
         body: Vec<u8>,
         wanted: &str,
     ) -> Result<Vec<u8>, ChannelError> {
-        let unreachable =
-            |cause: String| ChannelError::Unreachable { address: self.address.clone(), cause };
-        let nonsense = |cause: String| ChannelError::Nonsense { address: self.address.clone(), cause };
+        let unreachable = |cause: String| ChannelError::Unreachable {
+            address: self.address.clone(),
+            cause,
+        };
+        let nonsense = |cause: String| ChannelError::Nonsense {
+            address: self.address.clone(),
+            cause,
+        };
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -131,14 +158,21 @@ impl Channel {
             .map_err(|_| unreachable("the answer does not end".into()))?
             .map_err(|error| nonsense(error.to_string()))?
             .to_bytes();
-        let is = |wanted: &str| found.as_ref().is_some_and(|value| value.as_bytes() == wanted.as_bytes());
+        let is = |wanted: &str| {
+            found
+                .as_ref()
+                .is_some_and(|value| value.as_bytes() == wanted.as_bytes())
+        };
         if status.is_success() && is(wanted) {
             return Ok(body.to_vec());
         }
         if is(problem::MEDIA_TYPE)
             && let Ok(problem) = serde_json::from_slice::<Problem>(&body)
         {
-            return Err(ChannelError::Refused { refusal: problem.refusal, retry: problem.retry });
+            return Err(ChannelError::Refused {
+                refusal: problem.refusal,
+                retry: problem.retry,
+            });
         }
         Err(nonsense(format!("status {status}")))
     }

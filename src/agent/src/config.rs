@@ -97,7 +97,10 @@ pub struct Config {
 impl Config {
     /// Reads and checks a file, which others must not be able to write. Relative paths are relative to it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let wrong = |what: String| ConfigError::Field { path: path.to_owned(), what };
+        let wrong = |what: String| ConfigError::Field {
+            path: path.to_owned(),
+            what,
+        };
         let text = files::read_config(path)?;
         let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let here = path.parent().unwrap_or(Path::new("."));
@@ -107,14 +110,21 @@ impl Config {
         for pin in &file.root_pins {
             let digest: Option<[u8; 32]> = hex::decode(pin).ok().and_then(|bytes| bytes.try_into().ok());
             roots.push(digest.ok_or_else(|| {
-                wrong(format!("root_pins: {pin:?} is not 64 hexadecimal digits; touchmark ca show prints them"))
+                wrong(format!(
+                    "root_pins: {pin:?} is not 64 hexadecimal digits; touchmark ca show prints them"
+                ))
             })?);
         }
         if roots.is_empty() {
-            return Err(wrong("root_pins: name at least one root; touchmark ca show prints its digest".into()));
+            return Err(wrong(
+                "root_pins: name at least one root; touchmark ca show prints its digest".into(),
+            ));
         }
         for address in [&file.server.attest, &file.server.hosts] {
-            if !address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+            if !address
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+            {
                 return Err(wrong(format!("server: {address:?} is not host:port")));
             }
         }
@@ -128,7 +138,11 @@ impl Config {
             }
             Ok(ByteBuf::from(bytes))
         };
-        let log = file.tpm.eventlog.as_ref().map_or_else(|| PathBuf::from(KERNEL_LOG), |log| here.join(log));
+        let log = file
+            .tpm
+            .eventlog
+            .as_ref()
+            .map_or_else(|| PathBuf::from(KERNEL_LOG), |log| here.join(log));
         let settings = Settings {
             tcti: file.device.tcti,
             boot_log: Some(log.display().to_string()),

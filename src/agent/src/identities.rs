@@ -50,13 +50,21 @@ impl Identities for AgentIdentities {
     }
 
     async fn sign(&self, caller: &Caller, handle: &str, message: &[u8]) -> Result<Vec<u8>, Denied> {
-        let credential = self.workloads.by_handle(caller, handle).ok_or(Denied::NoIdentity)?;
+        let credential = self
+            .workloads
+            .by_handle(caller, handle)
+            .ok_or(Denied::NoIdentity)?;
         let message = message.to_vec();
         let signed = on_device(move || credential.key.sign(Purpose::TlsHandshake, &message)).await?;
         Ok(ecdsa_der_from_fixed(&signed))
     }
 
-    async fn prove(&self, caller: &Caller, audience: &str, identifier: Option<&str>) -> Result<Proof, Denied> {
+    async fn prove(
+        &self,
+        caller: &Caller,
+        audience: &str,
+        identifier: Option<&str>,
+    ) -> Result<Proof, Denied> {
         let credentials = self.workloads.obtain(caller, "wit", identifier).await?;
         let credential = Arc::clone(credentials.first().ok_or(Denied::NoIdentity)?);
         let audience = audience.to_owned();
@@ -100,15 +108,25 @@ impl Identities for AgentIdentities {
             },
             Standing::Attesting { detail, .. } if detail.is_empty() => nothing,
             Standing::Attesting { detail, device } => {
-                let what = if *device { "the TPM" } else { "the credential service" };
+                let what = if *device {
+                    "the TPM"
+                } else {
+                    "the credential service"
+                };
                 let detail = format!("{what} cannot be reached: {detail}");
-                Status { state: HostState::Unavailable, detail, ..nothing }
+                Status {
+                    state: HostState::Unavailable,
+                    detail,
+                    ..nothing
+                }
             }
         }
     }
 
+    /// Always: which registrations there are is known only after the caller was looked at, and a digest is computed once
+    /// per file.
     fn needs_digest(&self) -> bool {
-        self.workloads.needs_digest()
+        true
     }
 }
 

@@ -6,13 +6,12 @@ use touchmark_api::{
     attest::{MAX_ANSWER, MESSAGE},
     device::KeyDescription,
     frame,
-    host::{ASSIGNMENTS, Assignments, Bundle, ISSUE_PATH, ISSUED, IssueOffer, Issued, REGISTRATIONS_PATH, Registration},
+    host::{
+        ASSIGNMENTS, Assignments, Bundle, ISSUE_PATH, ISSUED, IssueOffer, Issued, REGISTRATIONS_PATH,
+        Registration,
+    },
 };
-use touchmark_crypto::{
-    PublicKey, Purpose as KeyPurpose,
-    jose::json,
-    x509::Certificate,
-};
+use touchmark_crypto::{PublicKey, Purpose as KeyPurpose, jose::json, x509::Certificate};
 use touchmark_custody::HeldKey;
 use touchmark_helper::{Exchange, created_key, evidence};
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
@@ -72,7 +71,9 @@ pub(crate) async fn assignments(
 
 async fn fetch(channel: &mut Channel) -> Result<Assignments, AttestationError> {
     let nothing = "application/octet-stream";
-    let answer = channel.exchange(Method::GET, REGISTRATIONS_PATH, nothing, Vec::new(), ASSIGNMENTS).await?;
+    let answer = channel
+        .exchange(Method::GET, REGISTRATIONS_PATH, nothing, Vec::new(), ASSIGNMENTS)
+        .await?;
     cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))
 }
 
@@ -85,7 +86,9 @@ pub(crate) async fn issue(
     kind: &str,
 ) -> Result<Credential, AttestationError> {
     let (key, message) = prepare(config, channel.anchor(), assignments, registration, kind).await?;
-    let answer = channel.exchange(Method::POST, ISSUE_PATH, MESSAGE, message, ISSUED).await?;
+    let answer = channel
+        .exchange(Method::POST, ISSUE_PATH, MESSAGE, message, ISSUED)
+        .await?;
     let issued: Issued =
         cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))?;
     accept(config, assignments, registration, kind, &issued, &key)
@@ -104,7 +107,11 @@ async fn prepare(
     let (reference, kind) = (registration.reference.clone(), kind.to_owned());
     on_device(move || {
         let key = device.create_key(None)?;
-        let offer = cbor::encode(&IssueOffer { registration: reference, kind, key: key.public.clone() });
+        let offer = cbor::encode(&IssueOffer {
+            registration: reference,
+            kind,
+            key: key.public.clone(),
+        });
         let exchange = Exchange {
             purpose: Purpose::Workload,
             trust_domain: &domain,
@@ -140,18 +147,28 @@ fn accept(
     let chain: Vec<Vec<u8>> = issued.chain.iter().map(|der| der.to_vec()).collect();
     let not_after = match kind {
         "x509" => {
-            let (leaf, between) = chain.split_first().ok_or_else(|| wrong("no certificate".into()))?;
+            let (leaf, between) = chain
+                .split_first()
+                .ok_or_else(|| wrong("no certificate".into()))?;
             let certificate = Certificate::parse(leaf).map_err(|error| wrong(error.to_string()))?;
             let anchors = anchors(config, &assignments.bundle.x509)?;
-            let (identifier, _) = peer(leaf, between, &config.pins.trust_domain, &anchors, Role::Client, now)
-                .map_err(|error| wrong(error.to_string()))?;
+            let (identifier, _) = peer(
+                leaf,
+                between,
+                &config.pins.trust_domain,
+                &anchors,
+                Role::Client,
+                now,
+            )
+            .map_err(|error| wrong(error.to_string()))?;
             if certificate.spki != key.spki.as_ref() || identifier.as_str() != registration.identifier {
                 return Err(wrong("a certificate for another key or identifier".into()));
             }
             u64::try_from(certificate.not_after).unwrap_or(0)
         }
         _ => {
-            let jwks = json::object(assignments.bundle.jwks.as_bytes()).map_err(|error| wrong(error.to_string()))?;
+            let jwks =
+                json::object(assignments.bundle.jwks.as_bytes()).map_err(|error| wrong(error.to_string()))?;
             let public = PublicKey::from_spki(&key.spki).map_err(|error| wrong(error.to_string()))?;
             let received = wit::check_received(&issued.token, &public, &bundle::wit_keys(&jwks), now)
                 .map_err(|error| wrong(error.to_string()))?;
@@ -161,8 +178,11 @@ fn accept(
             received.expires_at
         }
     };
-    let purposes: &'static [KeyPurpose] =
-        if kind == "x509" { &[KeyPurpose::TlsHandshake] } else { &[KeyPurpose::Wpt] };
+    let purposes: &'static [KeyPurpose] = if kind == "x509" {
+        &[KeyPurpose::TlsHandshake]
+    } else {
+        &[KeyPurpose::Wpt]
+    };
     let held = created_key(&config.device, key, purposes).map_err(|error| wrong(error.to_string()))?;
     Ok(Credential {
         registration: registration.reference.clone(),

@@ -16,7 +16,10 @@ impl KeyFiles {
     pub(crate) fn open(state: &Path) -> Result<Self, FileError> {
         let folder = state.join("keys");
         files::private_folder(&folder)?;
-        let failed = |error: std::io::Error| FileError { path: folder.clone(), what: error.to_string() };
+        let failed = |error: std::io::Error| FileError {
+            path: folder.clone(),
+            what: error.to_string(),
+        };
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if path.extension().is_some_and(|extension| extension == "tss2") {
@@ -28,7 +31,9 @@ impl KeyFiles {
 
     /// Writes the key of a handle, 0600.
     pub(crate) fn write(&self, handle: &str, der: &[u8]) -> Result<(), String> {
-        let pem = Tss2Key::from_der(der).and_then(|key| key.to_pem()).map_err(|error| error.to_string())?;
+        let pem = Tss2Key::from_der(der)
+            .and_then(|key| key.to_pem())
+            .map_err(|error| error.to_string())?;
         files::write_private(&self.path(handle), pem.as_bytes()).map_err(|error| error.to_string())
     }
 

@@ -12,6 +12,11 @@ const LIFETIME: u64 = 60;
 /// Builds a proof under the key of a WIT; returns it and when it expires.
 pub(crate) fn prove(credential: &Credential, audience: &str) -> Result<(String, u64), SignError> {
     let expires_at = clock::now() + LIFETIME;
-    let id = SystemEntropy.array().map_err(|error| SignError::Retryable(error.to_string()))?;
-    Ok((wpt::mint(&credential.token, audience, expires_at, id, &credential.key)?, expires_at))
+    let id = SystemEntropy
+        .array()
+        .map_err(|error| SignError::Retryable(error.to_string()))?;
+    Ok((
+        wpt::mint(&credential.token, audience, expires_at, id, &credential.key)?,
+        expires_at,
+    ))
 }

@@ -53,7 +53,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     touchmark_tls::files::private_folder(&config.state)?;
     let socket = local::LocalSocket::bind(&config.socket)?;
     let config = Arc::new(config);
-    let (standing, watched) = watch::channel(Standing::Attesting { detail: String::new(), device: false });
+    let (standing, watched) = watch::channel(Standing::Attesting {
+        detail: String::new(),
+        device: false,
+    });
     let workloads = Arc::new(Workloads::new(Arc::clone(&config), watched.clone())?);
     let identities = Arc::new(AgentIdentities::new(workloads, watched));
     let (stopping, mut stopped) = watch::channel(false);
@@ -102,9 +105,10 @@ async fn keep_attested(config: Arc<Config>, standing: watch::Sender<Standing>) {
 /// What a failure says about the host. A credential that still holds is kept through everything but a refusal.
 fn after(error: &AttestationError, expired: bool) -> Option<Standing> {
     match error {
-        AttestationError::Channel(ChannelError::Refused { refusal, retry }) => {
-            Some(Standing::Refused { refusal: refusal.clone(), retry: retry.clone() })
-        }
+        AttestationError::Channel(ChannelError::Refused { refusal, retry }) => Some(Standing::Refused {
+            refusal: refusal.clone(),
+            retry: retry.clone(),
+        }),
         _ if !expired => None,
         error => Some(Standing::Attesting {
             detail: error.to_string(),

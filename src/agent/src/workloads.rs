@@ -57,23 +57,21 @@ impl Workloads {
     pub(crate) fn host(&self) -> Result<Arc<HostIdentity>, NoCredential> {
         match &*self.standing.borrow() {
             Standing::Attested(host) if host.not_after > clock::now() => Ok(Arc::clone(host)),
-            Standing::Attested(_) => Err(NoCredential::Unavailable("the host's credential has expired".into())),
-            Standing::Attesting { .. } => Err(NoCredential::Unavailable("the host is not attested yet".into())),
-            Standing::Refused { refusal, .. } => {
-                Err(NoCredential::Unavailable(format!("the host was refused ({refusal})")))
+            Standing::Attested(_) => Err(NoCredential::Unavailable(
+                "the host's credential has expired".into(),
+            )),
+            Standing::Attesting { .. } => {
+                Err(NoCredential::Unavailable("the host is not attested yet".into()))
             }
+            Standing::Refused { refusal, .. } => Err(NoCredential::Unavailable(format!(
+                "the host was refused ({refusal})"
+            ))),
         }
     }
 
     /// The trust bundle.
     pub(crate) fn bundle(&self) -> Result<Bundle, NoCredential> {
         Ok(self.host()?.bundle.clone())
-    }
-
-    /// Whether a registration selects by the executable's digest. Before any are known: yes, to be safe.
-    pub(crate) fn needs_digest(&self) -> bool {
-        let known = self.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        known.is_none_or(|known| known.iter().any(|registration| registration.exe_sha256.is_some()))
     }
 
     /// Credentials of one kind for a caller: those that live, and new ones for the rest. The service is asked for its
@@ -86,8 +84,9 @@ impl Workloads {
     ) -> Result<Vec<Arc<Credential>>, NoCredential> {
         let host = self.host()?;
         let _turn = self.fetching.lock().await;
-        let (mut channel, mut assignments) =
-            issue::assignments(&self.config, &host).await.map_err(|error| unavailable(&error))?;
+        let (mut channel, mut assignments) = issue::assignments(&self.config, &host)
+            .await
+            .map_err(|error| unavailable(&error))?;
         self.learn(&assignments.registrations);
         let wanted: Vec<Registration> = assignments
             .registrations
@@ -109,8 +108,9 @@ impl Workloads {
             }
             if !fresh {
                 // A challenge is for one request.
-                (channel, assignments) =
-                    issue::assignments(&self.config, &host).await.map_err(|error| unavailable(&error))?;
+                (channel, assignments) = issue::assignments(&self.config, &host)
+                    .await
+                    .map_err(|error| unavailable(&error))?;
             }
             fresh = false;
             let issued = issue::issue(&self.config, &mut channel, &assignments, registration, kind).await;
@@ -128,17 +128,27 @@ impl Workloads {
             }
         }
         if credentials.is_empty() {
-            return Err(NoCredential::Unavailable("no registration could be satisfied".into()));
+            return Err(NoCredential::Unavailable(
+                "no registration could be satisfied".into(),
+            ));
         }
         Ok(credentials)
     }
 
     /// The credential behind a handle, if it is this caller's.
     pub(crate) fn by_handle(&self, caller: &Caller, handle: &str) -> Option<Arc<Credential>> {
-        let known = self.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let known = self
+            .registrations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
         let credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
-        let credential = credentials.values().find(|credential| credential.handle == handle)?;
-        let registration = known.iter().find(|entry| entry.reference == credential.registration)?;
+        let credential = credentials
+            .values()
+            .find(|credential| credential.handle == handle)?;
+        let registration = known
+            .iter()
+            .find(|entry| entry.reference == credential.registration)?;
         let lives = credential.not_after > clock::now();
         (lives && matches(registration, caller)).then(|| Arc::clone(credential))
     }
@@ -147,21 +157,30 @@ impl Workloads {
         let known = Arc::new(registrations.to_vec());
         *self.registrations.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
         // What is no longer registered is no longer held.
-        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).retain(|(reference, _), credential| {
-            let kept = registrations
-                .iter()
-                .any(|entry| entry.reference == *reference && entry.identifier == credential.identifier);
-            if !kept {
-                self.keys.remove(&credential.handle);
-            }
-            kept
-        });
+        self.credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(reference, _), credential| {
+                let kept = registrations
+                    .iter()
+                    .any(|entry| entry.reference == *reference && entry.identifier == credential.identifier);
+                if !kept {
+                    self.keys.remove(&credential.handle);
+                }
+                kept
+            });
     }
 
     fn keep(&self, credential: Arc<Credential>) -> Result<(), NoCredential> {
         let key = (credential.registration.clone(), credential.kind.clone());
-        self.keys.write(&credential.handle, &credential.file).map_err(NoCredential::Unavailable)?;
-        let before = self.credentials.lock().unwrap_or_else(PoisonError::into_inner).insert(key, credential);
+        self.keys
+            .write(&credential.handle, &credential.file)
+            .map_err(NoCredential::Unavailable)?;
+        let before = self
+            .credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, credential);
         if let Some(before) = before {
             self.keys.remove(&before.handle);
         }

@@ -103,7 +103,11 @@ impl Splitter {
 
     /// Fails unless the message ended where it should.
     pub fn end(&self) -> Result<(), FrameError> {
-        if self.section == 5 && self.buffer.is_empty() { Ok(()) } else { Err(FrameError::Truncated(self.section)) }
+        if self.section == 5 && self.buffer.is_empty() {
+            Ok(())
+        } else {
+            Err(FrameError::Truncated(self.section))
+        }
     }
 
     /// The length of the present section, once it is known.
@@ -116,7 +120,11 @@ impl Splitter {
         };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         if length > limit {
-            return Err(FrameError::Oversized { section: self.section, length, limit });
+            return Err(FrameError::Oversized {
+                section: self.section,
+                length,
+                limit,
+            });
         }
         Ok(Some(length))
     }
@@ -147,7 +155,10 @@ mod tests {
     fn oversized_truncated_and_trailing_messages_are_refused() {
         let mut splitter = Splitter::default();
         let length = u32::try_from(MAX_COOKIE + 1).unwrap().to_be_bytes();
-        assert!(matches!(splitter.feed(&length), Err(FrameError::Oversized { section: 0, .. })));
+        assert!(matches!(
+            splitter.feed(&length),
+            Err(FrameError::Oversized { section: 0, .. })
+        ));
         let message = finish(encode(b"c", b"o", b"e", b"l"), &[]);
         let mut splitter = Splitter::default();
         splitter.feed(&message[..7]).unwrap();
@@ -158,7 +169,9 @@ mod tests {
         let last = (0..5).map(|_| splitter.next_section()).find(Result::is_err);
         assert_eq!(last, Some(Err(FrameError::Trailing)));
         let mut splitter = Splitter::default();
-        splitter.feed(&finish(encode(b"c", b"o", b"e", b"l"), &[1; 5])).unwrap();
+        splitter
+            .feed(&finish(encode(b"c", b"o", b"e", b"l"), &[1; 5]))
+            .unwrap();
         let last = (0..5).map(|_| splitter.next_section()).find(Result::is_err);
         assert_eq!(last, Some(Err(FrameError::Mac)));
     }

@@ -21,6 +21,11 @@ pub struct Problem {
 impl Problem {
     /// A refusal with this id.
     pub fn new(status: u16, refusal: &str, retry: &str) -> Self {
-        Self { title: "refused".to_owned(), status, refusal: refusal.to_owned(), retry: retry.to_owned() }
+        Self {
+            title: "refused".to_owned(),
+            status,
+            refusal: refusal.to_owned(),
+            retry: retry.to_owned(),
+        }
     }
 }

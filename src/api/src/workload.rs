@@ -138,6 +138,9 @@ mod tests {
         ] {
             assert!(!is_absolute_uri(text), "{text:?}");
         }
-        assert!(!is_absolute_uri(&format!("https://a/{}", "b".repeat(MAX_AUDIENCE))));
+        assert!(!is_absolute_uri(&format!(
+            "https://a/{}",
+            "b".repeat(MAX_AUDIENCE)
+        )));
     }
 }

@@ -55,7 +55,9 @@ impl Operator {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         if answer.is_empty() {
-            return Err(std::io::Error::other("it closed the connection without an answer"));
+            return Err(std::io::Error::other(
+                "it closed the connection without an answer",
+            ));
         }
         Ok(serde_json::from_slice(&answer)?)
     }

@@ -30,14 +30,19 @@ pub(crate) async fn connect(socket: &Path) -> Result<WorkloadIdentityClient<Chan
     let endpoint = Endpoint::from_static("http://agent.invalid").connect_timeout(Duration::from_secs(5));
     let channel = endpoint.connect_with_connector(connector).await;
     channel.map(WorkloadIdentityClient::new).map_err(|_| {
-        format!("no agent answers at {}; is touchmark agent run running?", socket.display())
+        format!(
+            "no agent answers at {}; is touchmark agent run running?",
+            socket.display()
+        )
     })
 }
 
 /// A request with the guard that every call carries.
 pub(crate) fn guarded<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert(GUARD, MetadataValue::from_static(GUARD_VALUE));
+    request
+        .metadata_mut()
+        .insert(GUARD, MetadataValue::from_static(GUARD_VALUE));
     request.set_timeout(DEADLINE);
     request
 }
@@ -52,7 +57,11 @@ fn trusted(socket: &Path) -> Result<(), String> {
     if !metadata.file_type().is_socket() {
         return Err(format!("{shown} is not a socket"));
     }
-    let folder = socket.parent().map(std::fs::metadata).and_then(Result::ok).map(|folder| folder.uid());
+    let folder = socket
+        .parent()
+        .map(std::fs::metadata)
+        .and_then(Result::ok)
+        .map(|folder| folder.uid());
     let ours = nix::unistd::geteuid().as_raw();
     if ![Some(0), Some(ours), folder].contains(&Some(metadata.uid())) {
         return Err(format!(

@@ -33,7 +33,10 @@ pub(crate) async fn run(arguments: AgentStatus) -> ExitCode {
         Err(why) => return fail(UNREACHABLE, why),
     };
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let until = u64::try_from(status.not_after).ok().filter(|time| *time > 0).map(clock::rfc3339);
+    let until = u64::try_from(status.not_after)
+        .ok()
+        .filter(|time| *time > 0)
+        .map(clock::rfc3339);
     let document = json!({
         "state": status.state,
         "host_id": some(&status.host_id),
@@ -43,15 +46,30 @@ pub(crate) async fn run(arguments: AgentStatus) -> ExitCode {
         "not_after": until,
     });
     report(arguments.output, &document, |_| {
-        let lines = [("identifier", some(&status.identifier)), ("until", until), ("refusal", some(&status.refusal)),
-            ("", some(&status.detail))];
-        let lines = lines.into_iter().filter_map(|(name, text)| text.map(|text| format!("{name:12}{text}")));
-        std::iter::once(status.state.clone()).chain(lines).collect::<Vec<_>>().join("\n")
+        let lines = [
+            ("identifier", some(&status.identifier)),
+            ("until", until),
+            ("refusal", some(&status.refusal)),
+            ("", some(&status.detail)),
+        ];
+        let lines = lines
+            .into_iter()
+            .filter_map(|(name, text)| text.map(|text| format!("{name:12}{text}")));
+        std::iter::once(status.state.clone())
+            .chain(lines)
+            .collect::<Vec<_>>()
+            .join("\n")
     });
-    if status.state == "attested" { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
+    if status.state == "attested" {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(REFUSED)
+    }
 }
 
 async fn ask(socket: &Path) -> Result<StatusResponse, String> {
     let answer = connect(socket).await?.status(guarded(StatusRequest {})).await;
-    answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| status.message().to_owned())
 }

@@ -109,12 +109,25 @@ impl RootDevice {
 /// Runs one act.
 pub(crate) fn run(command: Ca) -> ExitCode {
     let done = match command {
-        Ca::Init { dir, trust_domain, device } => init(&dir, &trust_domain, device),
+        Ca::Init {
+            dir,
+            trust_domain,
+            device,
+        } => init(&dir, &trust_domain, device),
         Ca::Request { config, out } => request(&config, out.as_deref()),
-        Ca::SignIntermediate { dir, request, out, days, yes, device } => {
-            sign(&dir, &request, out.as_deref(), days, yes, device)
-        }
-        Ca::Install { config, root, certificate } => install(&config, &root, &certificate),
+        Ca::SignIntermediate {
+            dir,
+            request,
+            out,
+            days,
+            yes,
+            device,
+        } => sign(&dir, &request, out.as_deref(), days, yes, device),
+        Ca::Install {
+            config,
+            root,
+            certificate,
+        } => install(&config, &root, &certificate),
         Ca::Show { config, output } => show(&config, output),
     };
     done.err().unwrap_or(ExitCode::SUCCESS)
@@ -133,11 +146,17 @@ fn init(dir: &std::path::Path, trust_domain: &str, device: RootDevice) -> Result
     let domain = TrustDomain::parse_origin(trust_domain)
         .map_err(|error| fail(REFUSED, format!("--trust-domain: {error}; {}", error.remedy())))?;
     if let Err(error) = domain.check_fqdn() {
-        return Err(fail(REFUSED, format!("--trust-domain: {error}; {}", error.remedy())));
+        return Err(fail(
+            REFUSED,
+            format!("--trust-domain: {error}; {}", error.remedy()),
+        ));
     }
     let root = ca::init(dir, &domain, device.open()?, clock::now()).map_err(explain)?;
     println!("root of {domain}: {}", dir.join("root.pem").display());
-    println!("its key is in the TPM; {} can be loaded by no other", dir.join("root.tss2").display());
+    println!(
+        "its key is in the TPM; {} can be loaded by no other",
+        dir.join("root.tss2").display()
+    );
     println!("pin for agents (root_pins): {}", hex::encode(root.spki_digest()));
     println!("a key in one TPM has no backup: make a second root elsewhere and pin both");
     Ok(())
@@ -162,8 +181,16 @@ fn sign(
     eprintln!("about to sign with {}:", proposal.root.subject);
     eprintln!("  subject      CN={}", proposal.common_name);
     eprintln!("  trust domain {}", proposal.root.uri_sans.join(", "));
-    eprintln!("  key          {:?}, SHA-256 {}", proposal.key.kind(), hex::encode(proposal.key.digest()));
-    eprintln!("  valid        {} to {}", clock::rfc3339(proposal.not_before), clock::rfc3339(proposal.not_after));
+    eprintln!(
+        "  key          {:?}, SHA-256 {}",
+        proposal.key.kind(),
+        hex::encode(proposal.key.digest())
+    );
+    eprintln!(
+        "  valid        {} to {}",
+        clock::rfc3339(proposal.not_before),
+        clock::rfc3339(proposal.not_after)
+    );
     eprintln!("  as           CA for leaves only (pathLen 0)");
     if !yes {
         eprint!("sign? [y/N] ");

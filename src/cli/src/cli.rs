@@ -7,7 +7,12 @@ use crate::{ca, daemon, events, host, id, reference, registration, why, workload
 /// Hardware-backed workload identity: hosts prove what they are with their TPM, processes on them hold identities whose
 /// keys never leave the chip.
 #[derive(Debug, Parser)]
-#[command(name = "touchmark", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(
+    name = "touchmark",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -40,7 +40,8 @@ pub(crate) struct Config {
 
 impl Config {
     fn path(self, name: &str) -> PathBuf {
-        self.config.unwrap_or_else(|| PathBuf::from("/etc/touchmark").join(name))
+        self.config
+            .unwrap_or_else(|| PathBuf::from("/etc/touchmark").join(name))
     }
 }
 
@@ -113,7 +114,8 @@ pub(crate) fn agent(command: AgentCommand) -> ExitCode {
 
 /// Completes at SIGTERM or SIGINT.
 async fn stop_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;
     };
@@ -128,5 +130,10 @@ fn log() {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).with_ansi(ansi).init();
+    fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(ansi)
+        .init();
 }

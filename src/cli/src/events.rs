@@ -20,10 +20,18 @@ pub(crate) struct Events {
 }
 
 pub(crate) fn run(arguments: &Events) -> ExitCode {
-    match arguments.operator.ask(&Request::Events { limit: arguments.limit }) {
+    match arguments.operator.ask(&Request::Events {
+        limit: arguments.limit,
+    }) {
         Ok(document) => {
             report(arguments.operator.output, &document, |document| {
-                let columns = [("id", "ID"), ("at", "AT"), ("kind", "KIND"), ("subject", "SUBJECT"), ("detail", "DETAIL")];
+                let columns = [
+                    ("id", "ID"),
+                    ("at", "AT"),
+                    ("kind", "KIND"),
+                    ("subject", "SUBJECT"),
+                    ("detail", "DETAIL"),
+                ];
                 table(document, &columns)
             });
             ExitCode::SUCCESS

@@ -56,9 +56,20 @@ enum Command {
 
 pub(crate) fn run(host: Host) -> ExitCode {
     let done = match host.command {
-        Command::Enrol { name, labels, ek_certs, ek_digests, file } => {
-            enrol(&host.operator, name, labels, &ek_certs, ek_digests, file.as_deref())
-        }
+        Command::Enrol {
+            name,
+            labels,
+            ek_certs,
+            ek_digests,
+            file,
+        } => enrol(
+            &host.operator,
+            name,
+            labels,
+            &ek_certs,
+            ek_digests,
+            file.as_deref(),
+        ),
         Command::List { pending } => list(&host.operator, pending),
         Command::Show { host: id } => show(&host.operator, id),
     };
@@ -85,13 +96,21 @@ fn enrol(
             for path in ek_certs {
                 ek_certificates.push(read_file(path)?);
             }
-            vec![Enrolment { name: name.unwrap_or_default(), labels, ek_certificates, ek_digests }]
+            vec![Enrolment {
+                name: name.unwrap_or_default(),
+                labels,
+                ek_certificates,
+                ek_digests,
+            }]
         }
     };
     let document = operator.ask(&Request::HostEnrol { hosts })?;
     report(operator.output, &document, |document| {
         let line = |host: &Value| format!("enrolled {} as {}", text(host, "name"), text(host, "id"));
-        document.as_array().map(|hosts| hosts.iter().map(line).collect::<Vec<_>>().join("\n")).unwrap_or_default()
+        document
+            .as_array()
+            .map(|hosts| hosts.iter().map(line).collect::<Vec<_>>().join("\n"))
+            .unwrap_or_default()
     });
     Ok(())
 }
@@ -100,11 +119,20 @@ fn list(operator: &Operator, pending: bool) -> Result<(), ExitCode> {
     let document = operator.ask(&Request::HostList { pending })?;
     report(operator.output, &document, |document| {
         if document.as_array().is_some_and(Vec::is_empty) {
-            return if pending { "nobody knocked" } else { "no hosts; touchmark host enrol --help" }.to_owned();
+            return if pending {
+                "nobody knocked"
+            } else {
+                "no hosts; touchmark host enrol --help"
+            }
+            .to_owned();
         }
         if pending {
-            let columns =
-                [("ek_digest", "EK DIGEST"), ("last_seen", "LAST SEEN"), ("attempts", "TRIES"), ("note", "NOTE")];
+            let columns = [
+                ("ek_digest", "EK DIGEST"),
+                ("last_seen", "LAST SEEN"),
+                ("attempts", "TRIES"),
+                ("note", "NOTE"),
+            ];
             return table(document, &columns);
         }
         table(
@@ -125,7 +153,10 @@ fn list(operator: &Operator, pending: bool) -> Result<(), ExitCode> {
 fn show(operator: &Operator, host: String) -> Result<(), ExitCode> {
     let document = operator.ask(&Request::HostShow { host })?;
     report(operator.output, &document, |document| {
-        let members = document.as_object().map(|map| map.iter().collect::<Vec<_>>()).unwrap_or_default();
+        let members = document
+            .as_object()
+            .map(|map| map.iter().collect::<Vec<_>>())
+            .unwrap_or_default();
         let line = |(name, value): &(&String, &Value)| match value {
             Value::String(text) => format!("{name:16}{text}"),
             other => format!("{name:16}{other}"),

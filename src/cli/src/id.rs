@@ -32,7 +32,11 @@ pub(crate) fn run(command: Id) -> ExitCode {
         let lines: Vec<String> = results.as_array().into_iter().flatten().map(line).collect();
         lines.join("\n")
     });
-    if all { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
+    if all {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(REFUSED)
+    }
 }
 
 fn check(uri: &str) -> Value {
@@ -58,8 +62,17 @@ fn line(result: &Value) -> String {
     let text = |member: &str| result[member].as_str().unwrap_or_default();
     let uri = text("uri").escape_debug();
     if result["valid"] == true {
-        format!("{uri}: an identifier of {}, path {}", text("trust_domain"), text("path"))
+        format!(
+            "{uri}: an identifier of {}, path {}",
+            text("trust_domain"),
+            text("path")
+        )
     } else {
-        format!("{uri}: {} ({}); {}", text("detail"), text("reason"), text("remedy"))
+        format!(
+            "{uri}: {} ({}); {}",
+            text("detail"),
+            text("reason"),
+            text("remedy")
+        )
     }
 }

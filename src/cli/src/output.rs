@@ -30,17 +30,34 @@ pub(crate) fn table(rows: &Value, columns: &[(&str, &str)]) -> String {
     let cell = |row: &Value, member: &str| match &row[member] {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        Value::Array(items) => items
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(","),
         other => other.to_string(),
     };
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|(_, title)| (*title).to_owned()).collect()];
-    lines.extend(rows.iter().map(|row| columns.iter().map(|(member, _)| cell(row, member)).collect()));
-    let width = |column: usize| lines.iter().map(|line| line.get(column).map_or(0, |c| c.chars().count())).max();
-    let widths: Vec<usize> = (0..columns.len()).map(|column| width(column).unwrap_or(0)).collect();
+    lines.extend(
+        rows.iter()
+            .map(|row| columns.iter().map(|(member, _)| cell(row, member)).collect()),
+    );
+    let width = |column: usize| {
+        lines
+            .iter()
+            .map(|line| line.get(column).map_or(0, |c| c.chars().count()))
+            .max()
+    };
+    let widths: Vec<usize> = (0..columns.len())
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
     let line = |line: &Vec<String>| {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         cells.join("  ").trim_end().to_owned()
     };
     lines.iter().map(line).collect::<Vec<_>>().join("\n")

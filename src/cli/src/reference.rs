@@ -58,11 +58,16 @@ fn capture(operator: &Operator, host: String, label: Option<String>) -> Result<(
 }
 
 fn apply(operator: &Operator, file: &std::path::Path) -> Result<(), ExitCode> {
-    let document = operator.ask(&Request::ReferenceApply { file: read_file(file)? })?;
+    let document = operator.ask(&Request::ReferenceApply {
+        file: read_file(file)?,
+    })?;
     report(operator.output, &document, |document| {
         let label = document["label"].as_str().unwrap_or_default();
         if document["changed"] == true {
-            format!("applied {} values as '{label}'; hosts that match them are admitted at their next try", document["values"])
+            format!(
+                "applied {} values as '{label}'; hosts that match them are admitted at their next try",
+                document["values"]
+            )
         } else {
             format!("'{label}' is applied as it is; nothing was changed")
         }
@@ -72,6 +77,8 @@ fn apply(operator: &Operator, file: &std::path::Path) -> Result<(), ExitCode> {
 
 fn list(operator: &Operator) -> Result<(), ExitCode> {
     let document = operator.ask(&Request::ReferenceList)?;
-    report(operator.output, &document, |document| table(document, &[("label", "LABEL"), ("values", "VALUES")]));
+    report(operator.output, &document, |document| {
+        table(document, &[("label", "LABEL"), ("values", "VALUES")])
+    });
     Ok(())
 }

@@ -63,7 +63,10 @@ fn apply(operator: &Operator, file: &std::path::Path, dry_run: bool, prune: bool
     let document = operator.ask(&Request::RegistrationApply { file, dry_run, prune })?;
     report(operator.output, &document, |document| {
         let label = document["label"].as_str().unwrap_or_default();
-        let changes = document["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let changes = document["changes"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let line = |change: &Value| {
             let what = change["change"].as_str().unwrap_or_default();
             let sign = match what {
@@ -72,7 +75,10 @@ fn apply(operator: &Operator, file: &std::path::Path, dry_run: bool, prune: bool
                 "deleted" => "-",
                 _ => " ",
             };
-            format!("{sign} {label}/{}  {what}", change["name"].as_str().unwrap_or_default())
+            format!(
+                "{sign} {label}/{}  {what}",
+                change["name"].as_str().unwrap_or_default()
+            )
         };
         let mut lines: Vec<String> = changes.iter().map(line).collect();
         if dry_run {
@@ -86,15 +92,24 @@ fn apply(operator: &Operator, file: &std::path::Path, dry_run: bool, prune: bool
 fn list(operator: &Operator, wanted: Option<String>) -> Result<(), ExitCode> {
     let mut document = operator.ask(&Request::RegistrationList)?;
     let reference = |entry: &Value| {
-        format!("{}/{}", entry["label"].as_str().unwrap_or_default(), entry["name"].as_str().unwrap_or_default())
+        format!(
+            "{}/{}",
+            entry["label"].as_str().unwrap_or_default(),
+            entry["name"].as_str().unwrap_or_default()
+        )
     };
     if let Some(wanted) = wanted {
         let entries = document.as_array().cloned().unwrap_or_default();
         let found = entries.into_iter().find(|entry| reference(entry) == wanted);
         let Some(found) = found else {
-            return Err(crate::exit::fail(crate::exit::REFUSED, format!("no registration {wanted:?}")));
+            return Err(crate::exit::fail(
+                crate::exit::REFUSED,
+                format!("no registration {wanted:?}"),
+            ));
         };
-        report(operator.output, &found, |found| serde_json::to_string_pretty(found).unwrap_or_default());
+        report(operator.output, &found, |found| {
+            serde_json::to_string_pretty(found).unwrap_or_default()
+        });
         return Ok(());
     }
     for entry in document.as_array_mut().into_iter().flatten() {
@@ -116,7 +131,10 @@ fn list(operator: &Operator, wanted: Option<String>) -> Result<(), ExitCode> {
 
 fn delete(operator: &Operator, registration: &str) -> Result<(), ExitCode> {
     let (label, name) = registration.split_once('/').unwrap_or((registration, ""));
-    let request = Request::RegistrationDelete { label: label.to_owned(), name: name.to_owned() };
+    let request = Request::RegistrationDelete {
+        label: label.to_owned(),
+        name: name.to_owned(),
+    };
     let document = operator.ask(&request)?;
     report(operator.output, &document, |_| format!("deleted {registration}"));
     Ok(())

@@ -17,7 +17,9 @@ pub(crate) struct Why {
 }
 
 pub(crate) fn run(arguments: &Why) -> ExitCode {
-    let request = Request::Why { id: arguments.id.clone() };
+    let request = Request::Why {
+        id: arguments.id.clone(),
+    };
     match arguments.operator.ask(&request) {
         Ok(document) => {
             report(arguments.operator.output, &document, explain);
@@ -29,7 +31,10 @@ pub(crate) fn run(arguments: &Why) -> ExitCode {
 
 fn explain(document: &Value) -> String {
     let line = |title: &str, member: &str| {
-        let text = document[member].as_str().unwrap_or("-").replace('\n', "\n          ");
+        let text = document[member]
+            .as_str()
+            .unwrap_or("-")
+            .replace('\n', "\n          ");
         format!("{title:10}{text}")
     };
     [

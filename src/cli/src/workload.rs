@@ -65,56 +65,73 @@ struct Which {
 
 /// Runs one request.
 pub(crate) async fn run(arguments: Workload) -> ExitCode {
-    let Workload { socket, output, command } = arguments;
+    let Workload {
+        socket,
+        output,
+        command,
+    } = arguments;
     let mut client = match connect(&socket).await {
         Ok(client) => client,
         Err(why) => return fail(UNREACHABLE, why),
     };
-    let done = match command {
-        Command::Fetch(Fetch::X509(which)) => {
-            let request = FetchX509Request { identifier: which.identifier.unwrap_or_default() };
-            let answer = client.fetch_x509(guarded(request)).await;
-            answer.map(|answer| first(answer.into_inner().identities, |one| &one.identifier)).map(|one| {
-                one.map(|one| report(output, &x509(&one), x509_text))
-            })
-        }
-        Command::Fetch(Fetch::Wit(which)) => {
-            let request = FetchWitRequest { identifier: which.identifier.unwrap_or_default() };
-            let answer = client.fetch_wit(guarded(request)).await;
-            answer.map(|answer| first(answer.into_inner().identities, |one| &one.identifier)).map(|one| {
-                one.map(|one| report(output, &wit(&one), wit_text))
-            })
-        }
-        Command::Fetch(Fetch::Bundle) => client.fetch_bundle(guarded(FetchBundleRequest {})).await.map(|answer| {
-            let bundle = answer.into_inner();
-            let document = json!({
-                "trust_domain": bundle.trust_domain,
-                "x509_pem": pem::encode_all(pem::CERTIFICATE, bundle.x509.iter().map(Vec::as_slice)),
-                "jwks": parsed(&bundle.jwks),
-                "sequence": bundle.sequence,
-            });
-            report(output, &document, bundle_text);
-            Some(())
-        }),
-        Command::Prove { audience, identifier } => {
-            if !is_absolute(&audience) {
-                return fail(UNUSABLE, format!("--audience: {audience:?} is not an absolute URI such as https://host/path"));
+    let done =
+        match command {
+            Command::Fetch(Fetch::X509(which)) => {
+                let request = FetchX509Request {
+                    identifier: which.identifier.unwrap_or_default(),
+                };
+                let answer = client.fetch_x509(guarded(request)).await;
+                answer
+                    .map(|answer| first(answer.into_inner().identities, |one| &one.identifier))
+                    .map(|one| one.map(|one| report(output, &x509(&one), x509_text)))
             }
-            let request = ProveRequest { audience: audience.clone(), identifier: identifier.unwrap_or_default() };
-            client.prove(guarded(request)).await.map(|answer| {
-                let proof = answer.into_inner();
-                let document = json!({
-                    "identifier": proof.identifier,
-                    "wit": proof.wit,
-                    "wpt": proof.wpt,
-                    "audience": audience,
-                    "not_after": time(proof.not_after),
-                });
-                report(output, &document, proof_text);
-                Some(())
-            })
-        }
-    };
+            Command::Fetch(Fetch::Wit(which)) => {
+                let request = FetchWitRequest {
+                    identifier: which.identifier.unwrap_or_default(),
+                };
+                let answer = client.fetch_wit(guarded(request)).await;
+                answer
+                    .map(|answer| first(answer.into_inner().identities, |one| &one.identifier))
+                    .map(|one| one.map(|one| report(output, &wit(&one), wit_text)))
+            }
+            Command::Fetch(Fetch::Bundle) => client.fetch_bundle(guarded(FetchBundleRequest {})).await.map(
+                |answer| {
+                    let bundle = answer.into_inner();
+                    let document = json!({
+                        "trust_domain": bundle.trust_domain,
+                        "x509_pem": pem::encode_all(pem::CERTIFICATE, bundle.x509.iter().map(Vec::as_slice)),
+                        "jwks": parsed(&bundle.jwks),
+                        "sequence": bundle.sequence,
+                    });
+                    report(output, &document, bundle_text);
+                    Some(())
+                },
+            ),
+            Command::Prove { audience, identifier } => {
+                if !is_absolute(&audience) {
+                    return fail(
+                        UNUSABLE,
+                        format!("--audience: {audience:?} is not an absolute URI such as https://host/path"),
+                    );
+                }
+                let request = ProveRequest {
+                    audience: audience.clone(),
+                    identifier: identifier.unwrap_or_default(),
+                };
+                client.prove(guarded(request)).await.map(|answer| {
+                    let proof = answer.into_inner();
+                    let document = json!({
+                        "identifier": proof.identifier,
+                        "wit": proof.wit,
+                        "wpt": proof.wpt,
+                        "audience": audience,
+                        "not_after": time(proof.not_after),
+                    });
+                    report(output, &document, proof_text);
+                    Some(())
+                })
+            }
+        };
     match done {
         Ok(Some(())) => ExitCode::SUCCESS,
         Ok(None) => fail(REFUSED, "the agent answered without an identity"),
@@ -172,8 +189,16 @@ fn wit(identity: &WitIdentity) -> Value {
 
 fn custody(document: &Value) -> String {
     let key = &document["key"];
-    let simulated = if key["simulated"] == true { ", in a simulated device" } else { "" };
-    format!("{}{simulated}, handle {}", text(&key["custody"]), text(&key["handle"]))
+    let simulated = if key["simulated"] == true {
+        ", in a simulated device"
+    } else {
+        ""
+    };
+    format!(
+        "{}{simulated}, handle {}",
+        text(&key["custody"]),
+        text(&key["handle"])
+    )
 }
 
 fn x509_text(document: &Value) -> String {
@@ -233,7 +258,13 @@ fn is_absolute(uri: &str) -> bool {
         return false;
     };
     let letter = scheme.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
-    let scheme = letter && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    let authority = rest.split('/').next().is_some_and(|authority| !authority.is_empty());
+    let scheme = letter
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let authority = rest
+        .split('/')
+        .next()
+        .is_some_and(|authority| !authority.is_empty());
     scheme && authority && uri.chars().all(|c| c.is_ascii_graphic() && c != '?' && c != '#')
 }

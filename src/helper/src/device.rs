@@ -70,6 +70,11 @@ impl Device {
         Ok(std::env::current_exe()?.with_file_name("touchmark-device"))
     }
 
+    /// Process id of the helper that serves the device now; `None` before the first call.
+    pub fn helper_pid(&self) -> Option<u32> {
+        lock(&self.shared.process).as_ref().map(|process| process.id())
+    }
+
     /// The endorsement keys with their certificates, in the device's order of preference.
     pub fn endorsements(&self) -> Result<Vec<TpmEndorsement>, DeviceError> {
         match self.call(Op::Endorsements)? {

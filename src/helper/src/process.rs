@@ -63,11 +63,18 @@ impl Process {
         self.dead.load(Ordering::Acquire)
     }
 
+    /// The helper's process id.
+    pub(crate) fn id(&self) -> u32 {
+        lock(&self.child).id()
+    }
+
     /// Sends a request; the receiver disconnects if the helper dies first.
     pub(crate) fn send(&self, request: &Request) -> io::Result<Receiver<Result<Reply, Fault>>> {
         let (sender, receiver) = channel();
         lock(&self.waiting).insert(request.id, sender);
         if let Err(error) = write_frame(&mut *lock(&self.socket), request) {
+            // Its reader will notice too, but perhaps not before the next call.
+            self.dead.store(true, Ordering::Release);
             lock(&self.waiting).remove(&request.id);
             return Err(error);
         }

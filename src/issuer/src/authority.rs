@@ -28,7 +28,9 @@ pub enum IssueError {
     #[error("no key was attested")]
     NoKey,
     /// The issuing certificate ends too soon.
-    #[error("the intermediate certificate expires before a credential would be of use; renew it (touchmark ca request)")]
+    #[error(
+        "the intermediate certificate expires before a credential would be of use; renew it (touchmark ca request)"
+    )]
     IntermediateExpires,
 }
 
@@ -107,7 +109,11 @@ impl Authority {
             serial: entropy.array()?,
         };
         let der = wic::mint(&template, &key.public, &self.intermediate, &self.x509_key)?;
-        Ok(HostCertificate { der, identifier, not_after })
+        Ok(HostCertificate {
+            der,
+            identifier,
+            not_after,
+        })
     }
 
     /// Issues what was granted. `host_evidence` is the digest of the evidence behind the host's own certificate,
@@ -150,7 +156,10 @@ impl Authority {
                     expires_at: not_after,
                     id: entropy.array()?,
                 };
-                Ok(Credential::Wit { token: wit::mint(&template, &self.wit_kid()?, &self.wit_key)?, not_after })
+                Ok(Credential::Wit {
+                    token: wit::mint(&template, &self.wit_kid()?, &self.wit_key)?,
+                    not_after,
+                })
             }
         }
     }
@@ -170,7 +179,11 @@ impl Authority {
         Ear {
             issued_at: attested.at(),
             build: self.build.clone(),
-            host: HostResult { simulated, vouched: attested.voucher().is_some(), evidence: host_evidence },
+            host: HostResult {
+                simulated,
+                vouched: attested.voucher().is_some(),
+                evidence: host_evidence,
+            },
             key: KeyResult {
                 custody: class_of(attested.voucher()).as_str().to_owned(),
                 simulated,
@@ -184,6 +197,10 @@ impl Authority {
     fn end(&self, now: u64, lifetime: u64) -> Result<u64, IssueError> {
         let issuer = u64::try_from(self.intermediate.not_after).unwrap_or(0);
         let end = (now + lifetime).min(issuer);
-        if end < now + 30 { Err(IssueError::IntermediateExpires) } else { Ok(end) }
+        if end < now + 30 {
+            Err(IssueError::IntermediateExpires)
+        } else {
+            Ok(end)
+        }
     }
 }

@@ -26,7 +26,9 @@ impl Kind {
 
     /// The kind a word names.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::X509, Self::Wit].into_iter().find(|kind| kind.as_str() == word)
+        [Self::X509, Self::Wit]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
     }
 }
 
@@ -96,7 +98,12 @@ pub fn grant(
         retry: Retry::Later,
     };
     let identifier = WorkloadId::parse(&registration.identifier).map_err(|error| {
-        refuse(Reason::IdentifierInvalid, "an identifier".into(), error.to_string(), "apply the registration again")
+        refuse(
+            Reason::IdentifierInvalid,
+            "an identifier".into(),
+            error.to_string(),
+            "apply the registration again",
+        )
     })?;
     if !registration.allows(kind) {
         return Err(refuse(

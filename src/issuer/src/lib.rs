@@ -12,4 +12,6 @@ mod registration;
 pub use authority::{Authority, Credential, HostCertificate, IssueError};
 pub use duration::parse_duration;
 pub use grant::{Grant, Kind, class_of, grant};
-pub use registration::{HostSelector, MAX_REGISTRATIONS, Registration, RegistrationError, RegistrationFile, WorkloadSelector};
+pub use registration::{
+    HostSelector, MAX_REGISTRATIONS, Registration, RegistrationError, RegistrationFile, WorkloadSelector,
+};

@@ -134,7 +134,11 @@ impl RegistrationFile {
             names.push(&registration.name);
         }
         names.sort_unstable();
-        match names.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {
+        match names
+            .windows(2)
+            .find(|pair| pair.first() == pair.last())
+            .and_then(|pair| pair.first())
+        {
             Some(twice) => Err(RegistrationError::Duplicate((*twice).to_owned())),
             None => Ok(file),
         }
@@ -155,7 +159,9 @@ impl Registration {
 
     /// Life of its credentials in seconds.
     pub fn lifetime_seconds(&self) -> u64 {
-        parse_duration(&self.lifetime).unwrap_or(MIN_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME)
+        parse_duration(&self.lifetime)
+            .unwrap_or(MIN_LIFETIME)
+            .clamp(MIN_LIFETIME, MAX_LIFETIME)
     }
 
     /// Whether a kind of credential is listed.
@@ -170,7 +176,12 @@ impl Registration {
 
     fn check(&self, trust_domain: &TrustDomain) -> Result<(), RegistrationError> {
         check_name("name", &self.name)?;
-        let wrong = |what: String| Err(RegistrationError::Field { name: self.name.clone(), what });
+        let wrong = |what: String| {
+            Err(RegistrationError::Field {
+                name: self.name.clone(),
+                what,
+            })
+        };
         let identifier = match WorkloadId::parse(&self.identifier) {
             Ok(identifier) => identifier,
             Err(error) => return wrong(format!("identifier: {error}; {}", error.remedy())),
@@ -181,17 +192,34 @@ impl Registration {
         if identifier.is_reserved() {
             return wrong("identifiers below /touchmark/ are the service's own".into());
         }
-        if self.host.as_ref().is_some_and(|host| host.labels.is_empty() && host.names.is_empty()) {
-            return wrong("host selects nothing: give labels or names, or leave it out for any attested host".into());
+        if self
+            .host
+            .as_ref()
+            .is_some_and(|host| host.labels.is_empty() && host.names.is_empty())
+        {
+            return wrong(
+                "host selects nothing: give labels or names, or leave it out for any attested host".into(),
+            );
         }
         if self.workload == WorkloadSelector::default() {
             return wrong("workload selects every process: give uid, gid, exe or exe_sha256".into());
         }
-        if self.workload.exe.as_ref().is_some_and(|exe| !exe.starts_with('/')) {
+        if self
+            .workload
+            .exe
+            .as_ref()
+            .is_some_and(|exe| !exe.starts_with('/'))
+        {
             return wrong("workload.exe is not an absolute path".into());
         }
-        let digest = |text: &String| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if self.workload.exe_sha256.as_ref().is_some_and(|text| !digest(text)) {
+        let digest =
+            |text: &String| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if self
+            .workload
+            .exe_sha256
+            .as_ref()
+            .is_some_and(|text| !digest(text))
+        {
             return wrong("workload.exe_sha256 is not 64 lower-case hexadecimal digits".into());
         }
         if self.kinds.is_empty() || self.kinds.iter().any(|kind| Kind::parse(kind).is_none()) {
@@ -203,7 +231,9 @@ impl Registration {
         match KeyUse::parse(&self.usage) {
             None => return wrong("use is \"agent\" or \"file\"".into()),
             Some(KeyUse::File) if self.kinds.iter().any(|kind| kind == "wit") => {
-                return wrong("use = \"file\" is for x509 only: proofs for a WIT are made by the agent".into());
+                return wrong(
+                    "use = \"file\" is for x509 only: proofs for a WIT are made by the agent".into(),
+                );
             }
             Some(_) => {}
         }
@@ -233,7 +263,10 @@ fn is_dns_name(name: &str) -> bool {
 fn check_name(what: &'static str, text: &str) -> Result<(), RegistrationError> {
     let printable = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if text.is_empty() || text.len() > 64 || !text.chars().all(printable) {
-        return Err(RegistrationError::Name { what, text: text.to_owned() });
+        return Err(RegistrationError::Name {
+            what,
+            text: text.to_owned(),
+        });
     }
     Ok(())
 }
@@ -273,9 +306,21 @@ dns_names = ["api.example.org"]
     #[test]
     fn r069_registrations_that_do_not_hold_are_refused_with_what_to_do() {
         for (from, to, want) in [
-            ("spiffe://example.org/payments/api", "spiffe://other.org/api", "not in this trust domain"),
-            ("spiffe://example.org/payments/api", "spiffe://example.org/touchmark/server", "the service's own"),
-            ("spiffe://example.org/payments/api", "spiffe://example.org/a/", "identifier"),
+            (
+                "spiffe://example.org/payments/api",
+                "spiffe://other.org/api",
+                "not in this trust domain",
+            ),
+            (
+                "spiffe://example.org/payments/api",
+                "spiffe://example.org/touchmark/server",
+                "the service's own",
+            ),
+            (
+                "spiffe://example.org/payments/api",
+                "spiffe://example.org/a/",
+                "identifier",
+            ),
             ("{ uid = 1000, exe = \"/usr/bin/api\" }", "{}", "every process"),
             ("\"/usr/bin/api\"", "\"api\"", "absolute"),
             ("[\"x509\", \"wit\"]", "[\"jwt\"]", "kinds"),

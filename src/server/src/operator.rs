@@ -136,7 +136,11 @@ fn host_entry(host: &Host) -> Value {
 /// A host that was never admitted and whose attempts fail is refused, for people. The record itself changes only by
 /// evidence that was authentic, which a stranger cannot make.
 fn shown_state(host: &Host) -> &str {
-    if host.state == "enrolled" && host.note.is_some() { "refused" } else { &host.state }
+    if host.state == "enrolled" && host.note.is_some() {
+        "refused"
+    } else {
+        &host.state
+    }
 }
 
 /// Notes begin with check and reason.

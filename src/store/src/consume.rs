@@ -139,9 +139,24 @@ impl Store {
         .bind(signed(now))
         .execute(&mut *tx)
         .await?;
-        keep_evidence(&mut tx, &consumption.host, &admitted.evidence, &admitted.log, &admitted.reference, now).await?;
+        keep_evidence(
+            &mut tx,
+            &consumption.host,
+            &admitted.evidence,
+            &admitted.log,
+            &admitted.reference,
+            now,
+        )
+        .await?;
         write_issuance(&mut tx, &consumption.host, &admitted.issuance, now).await?;
-        record(&mut tx, now, "host.attested", &consumption.host, &admitted.issuance.identifier).await?;
+        record(
+            &mut tx,
+            now,
+            "host.attested",
+            &consumption.host,
+            &admitted.issuance.identifier,
+        )
+        .await?;
         tx.commit().await?;
         Ok(Consumed::First)
     }
@@ -168,8 +183,23 @@ impl Store {
         .bind(&consumption.host)
         .execute(&mut *tx)
         .await?;
-        keep_evidence(&mut tx, &consumption.host, &attempt.evidence, &attempt.log, &attempt.reference, now).await?;
-        record(&mut tx, now, "host.refused", &consumption.host, &format!("{} {}", refusal.id, refusal.reason)).await?;
+        keep_evidence(
+            &mut tx,
+            &consumption.host,
+            &attempt.evidence,
+            &attempt.log,
+            &attempt.reference,
+            now,
+        )
+        .await?;
+        record(
+            &mut tx,
+            now,
+            "host.refused",
+            &consumption.host,
+            &format!("{} {}", refusal.id, refusal.reason),
+        )
+        .await?;
         tx.commit().await?;
         Ok(Consumed::First)
     }
@@ -208,27 +238,36 @@ impl Store {
             return Ok(Consumed::Before(before));
         }
         write_refusal(&mut tx, refusal).await?;
-        record(&mut tx, now, "request.refused", &refusal.host, &format!("{} {}", refusal.id, refusal.reason)).await?;
+        record(
+            &mut tx,
+            now,
+            "request.refused",
+            &refusal.host,
+            &format!("{} {}", refusal.id, refusal.reason),
+        )
+        .await?;
         tx.commit().await?;
         Ok(Consumed::First)
     }
 
     /// Reference values captured from a host's last authenticated evidence, TOML.
     pub async fn captured(&self, host: &str) -> Result<Option<String>, StoreError> {
-        let captured: Option<Option<String>> = sqlx::query_scalar("SELECT reference FROM evidence WHERE host = ?")
-            .bind(host)
-            .fetch_optional(&self.pool)
-            .await?;
+        let captured: Option<Option<String>> =
+            sqlx::query_scalar("SELECT reference FROM evidence WHERE host = ?")
+                .bind(host)
+                .fetch_optional(&self.pool)
+                .await?;
         Ok(captured.flatten())
     }
 }
 
 /// Refuses unless the host may be given something; takes the write lock on its row.
 async fn lock_active(tx: &mut Transaction<'_, Sqlite>, host: &str) -> Result<(), StoreError> {
-    let locked = sqlx::query("UPDATE hosts SET state = state WHERE id = ? AND state NOT IN ('evicted', 'suspect')")
-        .bind(host)
-        .execute(&mut **tx)
-        .await?;
+    let locked =
+        sqlx::query("UPDATE hosts SET state = state WHERE id = ? AND state NOT IN ('evicted', 'suspect')")
+            .bind(host)
+            .execute(&mut **tx)
+            .await?;
     if locked.rows_affected() == 1 {
         Ok(())
     } else {
@@ -242,7 +281,10 @@ async fn consume(
     consumption: &Consumption,
     now: u64,
 ) -> Result<Option<Stored>, StoreError> {
-    sqlx::query("DELETE FROM consumed WHERE expires_at < ?").bind(signed(now)).execute(&mut **tx).await?;
+    sqlx::query("DELETE FROM consumed WHERE expires_at < ?")
+        .bind(signed(now))
+        .execute(&mut **tx)
+        .await?;
     let inserted = sqlx::query(
         "INSERT INTO consumed (challenge, message, host, status, answer, expires_at) VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT (challenge) DO NOTHING",

@@ -48,8 +48,14 @@ pub struct Event {
 impl Store {
     /// The refusal of this id.
     pub async fn refusal(&self, id: &str) -> Result<StoredRefusal, StoreError> {
-        let row = sqlx::query("SELECT * FROM refusals WHERE id = ?").bind(id).fetch_optional(&self.pool).await?;
-        let row = row.ok_or_else(|| StoreError::NotFound { what: "refusal", id: id.to_owned() })?;
+        let row = sqlx::query("SELECT * FROM refusals WHERE id = ?")
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?;
+        let row = row.ok_or_else(|| StoreError::NotFound {
+            what: "refusal",
+            id: id.to_owned(),
+        })?;
         Ok(StoredRefusal {
             id: row.try_get("id")?,
             at: unsigned(row.try_get("at")?),

@@ -102,8 +102,10 @@ impl Store {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let mut enrolled = Vec::new();
         for host in hosts {
-            let taken: Option<String> =
-                sqlx::query_scalar("SELECT id FROM hosts WHERE name = ?").bind(&host.name).fetch_optional(&mut *tx).await?;
+            let taken: Option<String> = sqlx::query_scalar("SELECT id FROM hosts WHERE name = ?")
+                .bind(&host.name)
+                .fetch_optional(&mut *tx)
+                .await?;
             if taken.is_some() {
                 return Err(StoreError::Conflict(format!(
                     "a host named {:?} is enrolled already; nothing was changed",
@@ -111,14 +113,17 @@ impl Store {
                 )));
             }
             let id = Uuid::new_v4().to_string();
-            let labels = serde_json::to_string(&host.labels).map_err(|error| StoreError::Row(error.to_string()))?;
-            sqlx::query("INSERT INTO hosts (id, name, labels, state, enrolled_at) VALUES (?, ?, ?, 'enrolled', ?)")
-                .bind(&id)
-                .bind(&host.name)
-                .bind(&labels)
-                .bind(signed(now))
-                .execute(&mut *tx)
-                .await?;
+            let labels =
+                serde_json::to_string(&host.labels).map_err(|error| StoreError::Row(error.to_string()))?;
+            sqlx::query(
+                "INSERT INTO hosts (id, name, labels, state, enrolled_at) VALUES (?, ?, ?, 'enrolled', ?)",
+            )
+            .bind(&id)
+            .bind(&host.name)
+            .bind(&labels)
+            .bind(signed(now))
+            .execute(&mut *tx)
+            .await?;
             for (digest, by_certificate) in &host.endorsements {
                 let owner: Option<String> = sqlx::query_scalar(
                     "SELECT hosts.name FROM endorsements JOIN hosts ON hosts.id = host WHERE digest = ?",
@@ -138,7 +143,10 @@ impl Store {
                     .bind(*by_certificate)
                     .execute(&mut *tx)
                     .await?;
-                sqlx::query("DELETE FROM pending WHERE digest = ?").bind(digest.as_slice()).execute(&mut *tx).await?;
+                sqlx::query("DELETE FROM pending WHERE digest = ?")
+                    .bind(digest.as_slice())
+                    .execute(&mut *tx)
+                    .await?;
             }
             record(&mut tx, now, "host.enrolled", &id, &host.name).await?;
             enrolled.push(Host {
@@ -158,20 +166,28 @@ impl Store {
 
     /// All hosts by name.
     pub async fn hosts(&self) -> Result<Vec<Host>, StoreError> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM hosts ORDER BY name")))
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM hosts ORDER BY name"
+        )))
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter().map(host).collect()
     }
 
     /// The host of this id or name.
     pub async fn host(&self, id_or_name: &str) -> Result<Host, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM hosts WHERE id = ?1 OR name = ?1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id_or_name).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(id_or_name)
+            .fetch_optional(&self.pool)
+            .await?;
         row.as_ref()
             .map(host)
             .transpose()?
-            .ok_or_else(|| StoreError::NotFound { what: "host", id: id_or_name.to_owned() })
+            .ok_or_else(|| StoreError::NotFound {
+                what: "host",
+                id: id_or_name.to_owned(),
+            })
     }
 
     /// The host that an endorsement key is enrolled for.
@@ -179,17 +195,27 @@ impl Store {
         let sql = format!(
             "SELECT {COLUMNS}, by_certificate FROM hosts JOIN endorsements ON endorsements.host = hosts.id WHERE digest = ?"
         );
-        let row =
-            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(digest.as_slice()).fetch_optional(&self.pool).await?;
-        row.map(|row| Ok(Enrolled { host: host(&row)?, by_certificate: row.try_get("by_certificate")? })).transpose()
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(digest.as_slice())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| {
+            Ok(Enrolled {
+                host: host(&row)?,
+                by_certificate: row.try_get("by_certificate")?,
+            })
+        })
+        .transpose()
     }
 
     /// Digests of a host's endorsement keys.
     pub async fn endorsements_of(&self, host: &str) -> Result<Vec<Vec<u8>>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT digest FROM endorsements WHERE host = ? ORDER BY digest")
-            .bind(host)
-            .fetch_all(&self.pool)
-            .await?)
+        Ok(
+            sqlx::query_scalar("SELECT digest FROM endorsements WHERE host = ? ORDER BY digest")
+                .bind(host)
+                .fetch_all(&self.pool)
+                .await?,
+        )
     }
 
     /// An attestation key by its Name.
@@ -203,10 +229,11 @@ impl Store {
 
     /// The attestation key that a host activated last.
     pub async fn attestation_key_of(&self, host: &str) -> Result<Option<AttestationKey>, StoreError> {
-        let row = sqlx::query("SELECT * FROM attestation_keys WHERE host = ? ORDER BY activated_at DESC LIMIT 1")
-            .bind(host)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row =
+            sqlx::query("SELECT * FROM attestation_keys WHERE host = ? ORDER BY activated_at DESC LIMIT 1")
+                .bind(host)
+                .fetch_optional(&self.pool)
+                .await?;
         row.as_ref().map(attestation_key).transpose()
     }
 
@@ -245,7 +272,9 @@ impl Store {
 
     /// Endorsement keys that knocked, the latest first.
     pub async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM pending ORDER BY last_at DESC").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT * FROM pending ORDER BY last_at DESC")
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(Pending {

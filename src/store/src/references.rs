@@ -29,6 +29,10 @@ impl Store {
 
     /// All sets by label.
     pub async fn references(&self) -> Result<Vec<(String, String)>, StoreError> {
-        Ok(sqlx::query_as("SELECT label, body FROM reference_sets ORDER BY label").fetch_all(&self.pool).await?)
+        Ok(
+            sqlx::query_as("SELECT label, body FROM reference_sets ORDER BY label")
+                .fetch_all(&self.pool)
+                .await?,
+        )
     }
 }

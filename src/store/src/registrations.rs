@@ -2,11 +2,7 @@
 
 use sqlx::{Row, Sqlite, Transaction};
 
-use crate::{
-    Store, StoreError,
-    events::record,
-    open::signed,
-};
+use crate::{Store, StoreError, events::record, open::signed};
 
 /// A registration on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +35,10 @@ pub enum Change {
 impl Store {
     /// All registrations, by label and name.
     pub async fn registrations(&self) -> Result<Vec<StoredRegistration>, StoreError> {
-        let rows = sqlx::query("SELECT label, name, identifier, body FROM registrations ORDER BY label, name")
-            .fetch_all(&self.pool)
-            .await?;
+        let rows =
+            sqlx::query("SELECT label, name, identifier, body FROM registrations ORDER BY label, name")
+                .fetch_all(&self.pool)
+                .await?;
         rows.iter().map(registration).collect()
     }
 
@@ -86,7 +83,10 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         }
-        for before in present.iter().filter(|before| !wanted.iter().any(|entry| entry.name == before.name)) {
+        for before in present
+            .iter()
+            .filter(|before| !wanted.iter().any(|entry| entry.name == before.name))
+        {
             if prune {
                 delete(&mut tx, label, &before.name).await?;
                 changes.push(Change::Deleted(before.name.clone()));
@@ -97,7 +97,14 @@ impl Store {
         if dry_run {
             tx.rollback().await?;
         } else {
-            record(&mut tx, now, "registration.applied", label, &format!("{} entries", wanted.len())).await?;
+            record(
+                &mut tx,
+                now,
+                "registration.applied",
+                label,
+                &format!("{} entries", wanted.len()),
+            )
+            .await?;
             tx.commit().await?;
         }
         Ok(changes)
@@ -107,7 +114,10 @@ impl Store {
     pub async fn delete_registration(&self, label: &str, name: &str, now: u64) -> Result<(), StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         if delete(&mut tx, label, name).await? == 0 {
-            return Err(StoreError::NotFound { what: "registration", id: format!("{label}/{name}") });
+            return Err(StoreError::NotFound {
+                what: "registration",
+                id: format!("{label}/{name}"),
+            });
         }
         record(&mut tx, now, "registration.deleted", label, name).await?;
         tx.commit().await?;

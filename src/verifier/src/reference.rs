@@ -176,7 +176,12 @@ impl ReferenceSet {
     /// The same set under another label.
     pub fn relabelled(&self, label: &str) -> Result<Self, ReferenceError> {
         let empty = self.empty.iter().copied().collect();
-        Self::new(label.to_owned(), self.host_labels.clone(), self.values.clone(), empty)
+        Self::new(
+            label.to_owned(),
+            self.host_labels.clone(),
+            self.values.clone(),
+            empty,
+        )
     }
 
     /// The label.

@@ -29,7 +29,11 @@ pub fn to_jwks(anchors: &[Certificate], wit_keys: &[PublicKey], sequence: u64) -
 
 /// The WIT keys of a set by `kid`. Entries that cannot be used are passed over, as the bundle format asks.
 pub fn wit_keys(jwks: &Map<String, Value>) -> Vec<(String, PublicKey)> {
-    let entries = jwks.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let entries = jwks
+        .get("keys")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     entries
         .iter()
         .filter_map(Value::as_object)

@@ -45,7 +45,10 @@ pub fn mint(
         not_after: wic.not_after,
         serial: wic.serial,
         // CMW ::= CHOICE { json UTF8String, cbor OCTET STRING }
-        extensions: vec![Extension { oid: CMW_OID.to_vec(), value: der::tlv(0x0c, &[cmw.as_bytes()]) }],
+        extensions: vec![Extension {
+            oid: CMW_OID.to_vec(),
+            value: der::tlv(0x0c, &[cmw.as_bytes()]),
+        }],
     };
     issue(&template, key, issuer, signer)
 }

@@ -41,7 +41,12 @@ pub fn mint(wit: &Wit<'_>, kid: &str, signer: &dyn Signer) -> Result<String, Sig
         "cnf": {"jwk": wit.key.to_json()},
         "cmw": wit.cmw,
     });
-    jws::sign(header, claims.as_object().unwrap_or(&Map::new()), Purpose::Wit, signer)
+    jws::sign(
+        header,
+        claims.as_object().unwrap_or(&Map::new()),
+        Purpose::Wit,
+        signer,
+    )
 }
 
 /// Why a token that was just received is not the one that was asked for.
@@ -71,24 +76,40 @@ pub fn check_received(
         return Err(NotAsAsked("typ is not wit+jwt"));
     }
     let kid = jws.header("kid").ok_or(NotAsAsked("no kid"))?;
-    let anchor = anchors.iter().find(|(id, _)| id == kid).ok_or(NotAsAsked("kid is not in the bundle"))?;
+    let anchor = anchors
+        .iter()
+        .find(|(id, _)| id == kid)
+        .ok_or(NotAsAsked("kid is not in the bundle"))?;
     let alg = SigningAlg::for_key(anchor.1.kind()).ok_or(NotAsAsked("key in the bundle does not sign"))?;
-    let claims = jws.verify(&anchor.1, alg).map_err(|_| NotAsAsked("signature does not verify"))?;
+    let claims = jws
+        .verify(&anchor.1, alg)
+        .map_err(|_| NotAsAsked("signature does not verify"))?;
     let identifier = claims
         .get("sub")
         .and_then(Value::as_str)
         .and_then(|sub| WorkloadId::parse(sub).ok())
         .ok_or(NotAsAsked("sub is not an identifier"))?;
-    let expires_at = claims.get("exp").and_then(Value::as_u64).ok_or(NotAsAsked("no exp"))?;
+    let expires_at = claims
+        .get("exp")
+        .and_then(Value::as_u64)
+        .ok_or(NotAsAsked("no exp"))?;
     if expires_at <= now {
         return Err(NotAsAsked("expired"));
     }
-    let bound = claims.get("cnf").and_then(|cnf| cnf.get("jwk")).and_then(Value::as_object);
-    let bound = bound.and_then(|jwk| Jwk::from_json(jwk).ok()).ok_or(NotAsAsked("no usable cnf.jwk"))?;
+    let bound = claims
+        .get("cnf")
+        .and_then(|cnf| cnf.get("jwk"))
+        .and_then(Value::as_object);
+    let bound = bound
+        .and_then(|jwk| Jwk::from_json(jwk).ok())
+        .ok_or(NotAsAsked("no usable cnf.jwk"))?;
     if bound.key() != key {
         return Err(NotAsAsked("bound to another key"));
     }
-    Ok(Received { identifier, expires_at })
+    Ok(Received {
+        identifier,
+        expires_at,
+    })
 }
 
 #[cfg(test)]
@@ -118,10 +139,19 @@ mod tests {
         let refused = |key: &PublicKey, anchors: &[(String, PublicKey)], now| {
             check_received(&token, key, anchors, now).unwrap_err().0
         };
-        assert_eq!(refused(other.public_key(), &anchors, 1_500), "bound to another key");
+        assert_eq!(
+            refused(other.public_key(), &anchors, 1_500),
+            "bound to another key"
+        );
         assert_eq!(refused(workload.public_key(), &anchors, 2_000), "expired");
-        assert_eq!(refused(workload.public_key(), &[], 1_500), "kid is not in the bundle");
+        assert_eq!(
+            refused(workload.public_key(), &[], 1_500),
+            "kid is not in the bundle"
+        );
         let wrong = [("k1".to_owned(), other.public_key().clone())];
-        assert_eq!(refused(workload.public_key(), &wrong, 1_500), "signature does not verify");
+        assert_eq!(
+            refused(workload.public_key(), &wrong, 1_500),
+            "signature does not verify"
+        );
     }
 }

@@ -28,5 +28,10 @@ pub fn mint(
         "jti": b64u(&id),
         "wth": b64u(&sha256(&[wit.as_bytes()])),
     });
-    jws::sign(header, claims.as_object().unwrap_or(&Map::new()), Purpose::Wpt, signer)
+    jws::sign(
+        header,
+        claims.as_object().unwrap_or(&Map::new()),
+        Purpose::Wpt,
+        signer,
+    )
 }

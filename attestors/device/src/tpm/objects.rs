@@ -4,11 +4,20 @@
 //! least recently used object flushed that it does not need itself. Primaries are made again when needed: from the same
 //! template comes the same key.
 
-use tss_esapi::{Error, constants::response_code::Tss2ResponseCodeKind as Kind, handles::KeyHandle};
+use tss_esapi::{
+    Error,
+    constants::{CapabilityType, response_code::Tss2ResponseCodeKind as Kind},
+    handles::KeyHandle,
+    structures::CapabilityData,
+};
 
 use super::{Connection, Failure};
 use crate::fault::kind;
 
+/// First handle of a transient object.
+const TRANSIENT_FIRST: u32 = 0x8000_0000;
+/// Most handles asked for.
+const MAX_LEFTOVERS: u32 = 64;
 /// Most objects kept loaded.
 const MAX_LOADED: usize = 8;
 
@@ -73,12 +82,35 @@ impl Connection {
             .iter()
             .position(|(_, handle)| !keep.contains(handle))
         else {
-            return Ok(false);
+            return self.flush_leftovers();
         };
         let (_, handle) = self.objects.0.remove(at);
         self.context
             .flush_context(handle.into())
             .map_err(|error| Failure::tss("flush", error))?;
         Ok(true)
+    }
+
+    /// On a TPM without a resource manager, what a process that was killed had loaded stays, and takes all slots. When
+    /// none of them holds anything of ours, they are flushed; behind a resource manager this finds nothing.
+    fn flush_leftovers(&mut self) -> Result<bool, Failure> {
+        let failed = |error| Failure::tss("flush", error);
+        if !self.objects.0.is_empty() {
+            return Ok(false);
+        }
+        let (data, _) = self
+            .context
+            .get_capability(CapabilityType::Handles, TRANSIENT_FIRST, MAX_LEFTOVERS)
+            .map_err(failed)?;
+        let CapabilityData::Handles(handles) = data else {
+            return Ok(false);
+        };
+        let mut flushed = false;
+        for handle in handles.into_inner() {
+            let object = self.context.tr_from_tpm_public(handle).map_err(failed)?;
+            self.context.flush_context(object).map_err(failed)?;
+            flushed = true;
+        }
+        Ok(flushed)
     }
 }

@@ -70,7 +70,8 @@ impl Digests {
         let Some(state) = State::of(file)? else {
             return Ok(None);
         };
-        if state.size > Identification::MAX_EXECUTABLE || fstatfs(file)?.filesystem_type() == FUSE_SUPER_MAGIC {
+        if state.size > Identification::MAX_EXECUTABLE || fstatfs(file)?.filesystem_type() == FUSE_SUPER_MAGIC
+        {
             return Ok(None);
         }
         // A change within the same tick of the file system's clock as an earlier one leaves no trace in the times. So

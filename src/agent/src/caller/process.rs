@@ -92,10 +92,11 @@ impl Process {
         let number = Pid::from_raw(pid).ok_or(CallerError::Hidden)?;
         let proc = proc_directory(pid)?;
         let before = start_time(proc.as_ref())?;
-        let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty()).map_err(|errno| match errno {
-            Errno::SRCH => CallerError::Gone,
-            errno => errno.into(),
-        })?;
+        let pidfd =
+            rustix::process::pidfd_open(number, PidfdFlags::empty()).map_err(|errno| match errno {
+                Errno::SRCH => CallerError::Gone,
+                errno => errno.into(),
+            })?;
         if start_time(proc.as_ref())? != before {
             return Err(CallerError::Gone);
         }
@@ -107,7 +108,10 @@ impl Process {
     /// Fails once the process has ended.
     pub(super) fn must_live(&self) -> Result<(), CallerError> {
         let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         match rustix::event::poll(&mut ended, Some(&now))? {
             0 => Ok(()),
             _ => Err(CallerError::Gone),

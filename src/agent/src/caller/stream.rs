@@ -142,7 +142,10 @@ impl AsyncWrite for PeerStream {
 }
 
 fn is_retried(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 impl Connected for PeerStream {

@@ -73,7 +73,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut users = self.admission.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut users = self
+            .admission
+            .users
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(user) = users.get_mut(&self.uid) {
             user.connections -= 1;
             if user.connections == 0 {
@@ -87,7 +91,11 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn admission(connections: usize, connections_per_user: usize, requests_per_user: usize) -> Arc<Admission> {
+    fn admission(
+        connections: usize,
+        connections_per_user: usize,
+        requests_per_user: usize,
+    ) -> Arc<Admission> {
         Arc::new(Admission::new(Limits {
             connections,
             connections_per_user,
@@ -124,9 +132,15 @@ mod tests {
     fn the_defaults_are_as_documented() {
         let limits = Limits::default();
         assert_eq!((limits.connections, limits.connections_per_user), (1024, 64));
-        assert_eq!((limits.requests_per_user, limits.streams_per_connection), (32, 16));
+        assert_eq!(
+            (limits.requests_per_user, limits.streams_per_connection),
+            (32, 16)
+        );
         assert_eq!(limits.header_bytes, 8192);
-        assert_eq!((limits.first_request.as_secs(), limits.request.as_secs()), (10, 60));
+        assert_eq!(
+            (limits.first_request.as_secs(), limits.request.as_secs()),
+            (10, 60)
+        );
         assert_eq!((limits.idle.as_secs(), limits.farewell.as_secs()), (300, 5));
     }
 }

@@ -1,13 +1,6 @@
 //! Accepts connections and sees each to its end.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    io,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,7 +11,9 @@ use tokio::{
     time::sleep_until,
 };
 use tonic::codegen::{Service, http};
-use touchmark_api::workload::{GUARD, GUARD_VALUE, MAX_REQUEST, workload_identity_server::WorkloadIdentityServer};
+use touchmark_api::workload::{
+    GUARD, GUARD_VALUE, MAX_REQUEST, workload_identity_server::WorkloadIdentityServer,
+};
 
 use crate::caller::{Identification, Peer, PeerStream};
 

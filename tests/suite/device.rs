@@ -1,0 +1,214 @@
+//! `touchmark-device` and its supervision: leaks, deaths, resets, slow and absent TPMs, and what they cost in commands.
+
+use std::{process::Command, time::Duration};
+
+use touchmark_api::device::Settings;
+use touchmark_helper::{Device, DeviceError};
+use touchmark_rats::PcrSelection;
+use touchmark_tests::{
+    dev::Dev,
+    sim::{Sim, binary},
+};
+
+const DOMAIN: &str = "spiffe://example.org";
+
+fn tool(sim: &Sim, program: &str, arguments: &[&str]) -> String {
+    let tcti = format!("swtpm:host=127.0.0.1,port={}", sim.port(1));
+    let output = Command::new(program)
+        .args(["-T", &tcti])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn d06_ten_thousand_operations_leave_no_handle_and_no_session() {
+    let sim = Sim::start(&["--tpm", "1"]);
+    let device = sim.device(1);
+    let boot = PcrSelection::boot();
+    let sealed = device.create_key(Some(&boot)).unwrap();
+    for round in 0..2_500_u32 {
+        let bind = touchmark_crypto::sha256(&[&round.to_be_bytes()]);
+        device.quote(DOMAIN, &boot, &bind).unwrap();
+        device.sign(&sealed.key, &bind).unwrap();
+        device.certify(DOMAIN, &sealed.key, &bind).unwrap();
+        // An operation that fails on the way.
+        device
+            .sign(&sealed.key[..sealed.key.len() - 1], &bind)
+            .unwrap_err();
+    }
+    drop(device);
+    touchmark_tests::dev::eventually("the helper's end", || {
+        let handles = tool(&sim, "tpm2_getcap", &["handles-transient"]);
+        let sessions = tool(&sim, "tpm2_getcap", &["handles-loaded-session"]);
+        handles.trim().is_empty() && sessions.trim().is_empty()
+    });
+    let saved = tool(&sim, "tpm2_getcap", &["handles-saved-session"]);
+    assert!(saved.trim().is_empty(), "{saved}");
+}
+
+#[test]
+fn a_helper_that_dies_is_started_again_and_callers_see_a_retryable_error() {
+    let sim = Sim::start(&["--tpm", "1"]);
+    let device = sim.device(1);
+    let public = device.attestation_key(DOMAIN).unwrap();
+    for _ in 0..3 {
+        let helper = device.helper_pid().unwrap().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-KILL", &helper])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let mut failures = 0;
+        // Perhaps the death is noticed before the call, perhaps during it.
+        let again = loop {
+            match device.attestation_key(DOMAIN) {
+                Ok(public) => break public,
+                Err(error) => {
+                    assert!(error.is_retryable(), "{error}");
+                    failures += 1;
+                    assert!(failures < 5, "{error}");
+                }
+            }
+        };
+        assert_eq!(again, public, "the attestation key is the same after any loss");
+    }
+}
+
+#[test]
+fn the_attestation_key_is_the_same_after_a_reset_and_another_in_each_trust_domain() {
+    let sim = Sim::start(&["--tpm", "1"]);
+    let device = sim.device(1);
+    let public = device.attestation_key(DOMAIN).unwrap();
+    assert_ne!(device.attestation_key("spiffe://example.com").unwrap(), public);
+    let sealed = device.create_key(Some(&PcrSelection::boot())).unwrap();
+    device.sign(&sealed.key, b"message").unwrap();
+    // A power cycle: what was loaded is gone, the registers are zero.
+    let control = format!("127.0.0.1:{}", sim.port(1) + 1);
+    assert!(
+        Command::new("swtpm_ioctl")
+            .args(["--tcp", &control, "-i"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    tool(&sim, "tpm2_startup", &["-c"]);
+    assert_eq!(device.attestation_key(DOMAIN).unwrap(), public);
+    // The key that was sealed to the boot state does not answer in another.
+    let refused = device.sign(&sealed.key, b"message").unwrap_err();
+    assert!(refused.is_sealed(), "{refused}");
+}
+
+#[test]
+fn a_tpm_that_is_not_there_is_told_with_what_to_do() {
+    let gone = |tcti: &str| {
+        let settings = Settings {
+            tcti: tcti.into(),
+            boot_log: None,
+            owner_auth: Default::default(),
+            endorsement_auth: Default::default(),
+        };
+        Device::new(&binary("touchmark-device"), settings)
+            .attestation_key(DOMAIN)
+            .unwrap_err()
+    };
+    let error = gone("swtpm:host=127.0.0.1,port=9");
+    assert!(
+        error.is_retryable() && error.to_string().contains("tpm.device"),
+        "{error}"
+    );
+    let error = gone("device:/nonexistent");
+    assert!(
+        error.is_retryable() && error.to_string().contains("group tss"),
+        "{error}"
+    );
+    let error = gone("bogus");
+    assert!(
+        !error.is_retryable() && error.to_string().contains("device:/dev/tpmrm0"),
+        "{error}"
+    );
+    let nobody = Device::new(
+        std::path::Path::new("/nonexistent/touchmark-device"),
+        Settings {
+            tcti: "swtpm:".into(),
+            boot_log: None,
+            owner_auth: Default::default(),
+            endorsement_auth: Default::default(),
+        },
+    );
+    assert!(matches!(
+        nobody.attestation_key(DOMAIN),
+        Err(DeviceError::Start { .. })
+    ));
+}
+
+#[test]
+fn a_caller_waits_no_longer_than_it_said() {
+    let sim = Sim::start(&["--tpm", "1"]);
+    let device = sim.device(1);
+    device.attestation_key(DOMAIN).unwrap();
+    // The simulator is stopped in the middle of its life: it neither answers nor refuses.
+    let pid = sim.tpm(1)["pid"].to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-STOP", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let error = device
+        .patient(Duration::from_millis(300))
+        .quote(DOMAIN, &PcrSelection::boot(), &[1])
+        .unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    assert!(
+        Command::new("kill")
+            .args(["-CONT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    touchmark_tests::dev::eventually("the TPM's return", || {
+        device.quote(DOMAIN, &PcrSelection::boot(), &[1]).is_ok()
+    });
+}
+
+/// Commands of the first enrolment, counted in front of the TPM; what a resource manager adds is not counted.
+fn counted(file: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let own = |line: &&str| {
+        !["ContextLoad", "ContextSave", "FlushContext"]
+            .iter()
+            .any(|name| line.contains(name))
+            && line.starts_with("1 ")
+    };
+    text.lines().filter(own).map(str::to_owned).collect()
+}
+
+#[test]
+fn b10_b12_enrolment_and_new_keys_stay_within_their_number_of_tpm_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("count");
+    let dev = Dev::start(&["--count", &file.display().to_string()]);
+    let enrolment = counted(&file);
+    assert!(enrolment.len() <= 30, "{}: {enrolment:#?}", enrolment.len());
+    dev.json(&["workload", "fetch", "wit"]);
+    let after = counted(&file);
+    // Mutual TLS takes the sealed host key: a session, a policy, a signature. The rest is the new key.
+    let new: Vec<&String> = after.iter().skip(enrolment.len()).collect();
+    let tls = new
+        .iter()
+        .filter(|line| line.contains("StartAuthSession") || line.contains("PolicyPCR"))
+        .count();
+    let signs = new.iter().filter(|line| line.contains("TPM2_Sign")).count();
+    assert_eq!((tls, signs), (2, 2), "{new:#?}");
+    assert!(new.len() - tls - 1 <= 4, "{new:#?}");
+}

@@ -1,0 +1,215 @@
+//! Attested hosts of the test's own making, at the mutual-TLS listener: what one host may not have of another.
+
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use touchmark_api::{
+    attest::{Admission, Challenge, MESSAGE},
+    device::KeyDescription,
+    frame,
+    host::{Assignments, ISSUE_PATH, IssueOffer, REGISTRATIONS_PATH},
+};
+use touchmark_crypto::Purpose as KeyPurpose;
+use touchmark_helper::{Device, Exchange, created_key};
+use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
+use touchmark_tests::{
+    dev::Dev,
+    sim::device,
+    wire::{self, Answer},
+};
+
+/// A host with a certificate.
+pub(crate) struct Attested {
+    address: String,
+    pin: [u8; 32],
+    device: Device,
+    identity: Arc<CertifiedKey>,
+}
+
+/// A host that was just admitted.
+pub(crate) fn attested(dev: &Dev, device: &Device, admission: &Admission, key: &KeyDescription) -> Attested {
+    let held = created_key(device, key, &[KeyPurpose::TlsHandshake]).unwrap();
+    let chain: Vec<Vec<u8>> = admission.chain.iter().map(|der| der.to_vec()).collect();
+    let (_, address) = dev.addresses();
+    Attested {
+        address,
+        pin: dev.pin(),
+        device: device.clone(),
+        identity: touchmark_tls::identity(&chain, held),
+    }
+}
+
+/// Attests device `n` of a system.
+fn attest(dev: &Dev, n: usize) -> Attested {
+    let device = device(&dev.description()["tpms"][n - 1]);
+    let (address, _) = dev.addresses();
+    let visit = wire::introduce(&address, dev.pin(), &device);
+    let (parts, key) = wire::evidence(&device, &visit, dev.pin());
+    let answer = wire::send(&address, dev.pin(), &parts.message(&visit));
+    let admission: Admission = cbor::decode(&answer.body, 1 << 20).unwrap();
+    attested(dev, &device, &admission, &key)
+}
+
+impl Attested {
+    fn ask(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        let identity = Some(Arc::clone(&self.identity));
+        wire::request(&self.address, self.pin, identity, method, path, MESSAGE, body).unwrap()
+    }
+
+    fn challenge(&self) -> Challenge {
+        let answer = self.ask("GET", REGISTRATIONS_PATH, b"");
+        cbor::decode::<Assignments>(&answer.body, 1 << 20)
+            .unwrap()
+            .challenge
+    }
+
+    /// A message for a new key of `key_device`, certified by that device.
+    fn message(&self, challenge: &Challenge, key_device: &Device, registration: &str, kind: &str) -> Vec<u8> {
+        let key = key_device.create_key(None).unwrap();
+        let offer = cbor::encode(&IssueOffer {
+            registration: registration.into(),
+            kind: kind.into(),
+            key: key.public.clone(),
+        });
+        let exchange = Exchange {
+            purpose: Purpose::Workload,
+            trust_domain: wire::DOMAIN,
+            anchor: self.pin,
+            challenge_id: challenge.id.into_array(),
+            nonce: challenge.nonce.into_array(),
+            cookie: &challenge.cookie,
+            selection: &PcrSelection(Vec::new()),
+            log_offsets: &challenge.log_offsets,
+        };
+        let evidence = touchmark_helper::evidence(key_device, &exchange, &offer, &[&key]).unwrap();
+        let evidence = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
+        frame::finish(frame::encode(&challenge.cookie, &offer, &evidence, &[]), &[])
+    }
+
+    /// Asks for a credential for a key of its own; status and refusal id.
+    pub(crate) fn issue(&self, registration: &str, kind: &str) -> (u16, String) {
+        let challenge = self.challenge();
+        let answer = self.ask(
+            "POST",
+            ISSUE_PATH,
+            &self.message(&challenge, &self.device, registration, kind),
+        );
+        (answer.status, refusal(&answer))
+    }
+}
+
+fn refusal(answer: &Answer) -> String {
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    problem["refusal"].as_str().unwrap_or_default().to_owned()
+}
+
+/// A registration for one host only.
+fn register(dev: &Dev, name: &str, host: &str) {
+    let file = dev.file(
+        &format!("{name}.toml"),
+        &format!(
+            "label = \"{name}\"\n[[registration]]\nname = \"{name}\"\nidentifier = \"spiffe://example.org/{name}\"\n\
+             host = {{ names = [\"{host}\"] }}\nworkload = {{ uid = 1 }}\nkinds = [\"x509\"]\ncustody = [\"hardware\"]\n"
+        ),
+    );
+    assert!(
+        dev.touchmark(&["registration", "apply", "--file", &file])
+            .status
+            .success()
+    );
+}
+
+#[test]
+fn a01_a_host_cannot_ask_for_what_is_registered_for_another_or_not_at_all() {
+    let dev = Dev::start(&["--tpm", "2"]);
+    register(&dev, "one", "host-1");
+    register(&dev, "two", "host-2");
+    let (first, second) = (attest(&dev, 1), attest(&dev, 2));
+    assert_eq!(first.issue("one/one", "x509").0, 200);
+    assert_eq!(second.issue("two/two", "x509").0, 200);
+    for (host, registration, kind, reason) in [
+        (&first, "two/two", "x509", "no_registration"),
+        (&second, "one/one", "x509", "no_registration"),
+        (&first, "none/none", "x509", "no_registration"),
+        (&first, "one/one", "wit", "kind_not_allowed"),
+        (&first, "one/one", "root", "kind_not_allowed"),
+    ] {
+        let (status, refusal) = host.issue(registration, kind);
+        assert_eq!(status, 403, "{registration} {kind}");
+        assert_eq!(
+            dev.json(&["why", &refusal])["reason"],
+            reason,
+            "{registration} {kind}"
+        );
+    }
+    // Neither does a host see the other's registrations.
+    let answer = second.ask("GET", REGISTRATIONS_PATH, b"");
+    let assignments: Assignments = cbor::decode(&answer.body, 1 << 20).unwrap();
+    assert!(
+        assignments
+            .registrations
+            .iter()
+            .all(|entry| entry.reference != "one/one")
+    );
+}
+
+#[test]
+fn e27_a_key_certified_by_another_hosts_attestation_key_is_refused() {
+    let dev = Dev::start(&["--tpm", "2"]);
+    register(&dev, "one", "host-1");
+    let (first, second) = (attest(&dev, 1), attest(&dev, 2));
+    // Host 1, compromised, asks for a certificate for a key that lives in host 2 and is certified there.
+    let challenge = first.challenge();
+    let message = first.message(&challenge, &second.device, "one/one", "x509");
+    let answer = first.ask("POST", ISSUE_PATH, &message);
+    assert_eq!(answer.status, 403);
+    let why = dev.json(&["why", &refusal(&answer)]);
+    assert_eq!(why["reason"], "signature_invalid");
+    assert_eq!(why["check"], "tpm.certify.signature");
+    // Nothing was consumed by that: the host's own key under the same challenge passes, once.
+    let own = first.message(&challenge, &first.device, "one/one", "x509");
+    assert_eq!(first.ask("POST", ISSUE_PATH, &own).status, 200);
+    assert_eq!(first.ask("POST", ISSUE_PATH, &own).status, 200);
+    let other = first.message(&challenge, &first.device, "one/one", "x509");
+    assert_eq!(first.ask("POST", ISSUE_PATH, &other).status, 403);
+    // Host 2 cannot use host 1's challenge at all.
+    let challenge = first.challenge();
+    let message = second.message(&challenge, &second.device, "one/one", "x509");
+    assert_eq!(second.ask("POST", ISSUE_PATH, &message).status, 403);
+}
+
+#[test]
+fn e17_a_key_without_certification_or_possession_is_refused() {
+    let dev = Dev::start(&[]);
+    register(&dev, "one", "host-1");
+    let host = attest(&dev, 1);
+    let challenge = host.challenge();
+    let whole = host.message(&challenge, &host.device, "one/one", "x509");
+    // The evidence of one key with the public area of another.
+    let other = host.device.create_key(None).unwrap();
+    let offer = cbor::encode(&IssueOffer {
+        registration: "one/one".into(),
+        kind: "x509".into(),
+        key: other.public.clone(),
+    });
+    let mut splitter = frame::Splitter::default();
+    splitter.feed(&whole).unwrap();
+    let sections: Vec<Vec<u8>> = (0..5)
+        .map(|_| splitter.next_section().unwrap().unwrap())
+        .collect();
+    let swapped = frame::finish(frame::encode(&sections[0], &offer, &sections[2], &[]), &[]);
+    let answer = host.ask("POST", ISSUE_PATH, &swapped);
+    assert_eq!(answer.status, 403);
+    assert_eq!(dev.json(&["why", &refusal(&answer)])["reason"], "nonce_mismatch");
+    // A bare public key with empty evidence.
+    let none = tpm::TpmEvidence {
+        quote: None,
+        certifications: Vec::new(),
+        pcr_values: Vec::new(),
+    };
+    let evidence = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&none)).to_cbor();
+    let bare = frame::finish(frame::encode(&sections[0], &offer, &evidence, &[]), &[]);
+    let answer = host.ask("POST", ISSUE_PATH, &bare);
+    assert_eq!(answer.status, 403);
+    assert_eq!(dev.json(&["why", &refusal(&answer)])["reason"], "malformed");
+}
