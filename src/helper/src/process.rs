@@ -12,9 +12,13 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use touchmark_api::device::{Fault, Reply, Request, Response, read_frame, write_frame};
+
+/// How long a helper may take to end after its socket was closed.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 type Waiting = Arc<Mutex<HashMap<u64, Sender<Result<Reply, Fault>>>>>;
 
@@ -119,7 +123,14 @@ impl Reader {
         }
         self.dead.store(true, Ordering::Release);
         lock(&self.waiting).clear();
-        // It closed its socket: it is ending, or has to be made to.
+        // The socket is closed: the helper is flushing what it loaded and ending, or hangs and has to be ended.
+        let start = Instant::now();
+        while start.elapsed() < FAREWELL {
+            if matches!(lock(&self.child).try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
         let mut child = lock(&self.child);
         let _ = child.kill();
         let _ = child.wait();

@@ -89,7 +89,8 @@ impl Process {
     /// For kernels without SO_PEERPIDFD (before 6.5): the number counts if the process's start time is the same before
     /// and after a pidfd is made from it.
     pub(super) fn by_number(pid: i32) -> Result<Self, CallerError> {
-        let number = Pid::from_raw(pid).ok_or(CallerError::Hidden)?;
+        // Negative numbers, which name no process, must not get that far.
+        let number = Pid::from_raw(pid.max(0)).ok_or(CallerError::Hidden)?;
         let proc = proc_directory(pid)?;
         let before = start_time(proc.as_ref())?;
         let pidfd =

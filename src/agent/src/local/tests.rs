@@ -1,1 +1,6 @@
+//! The service on real sockets, with stock gRPC clients.
 
+mod fake;
+mod requests;
+mod sockets;
+mod stalls;
