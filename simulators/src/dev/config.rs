@@ -129,7 +129,8 @@ pub(super) fn write(path: &Path, text: &str) -> Result<PathBuf, SimError> {
     let writing = || SimError::system(format!("cannot write {}", path.display()));
     let mut file = OpenOptions::new()
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o644)
         .open(path)
         .map_err(writing())?;

@@ -10,7 +10,7 @@ mod reference;
 mod settle;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::child::Daemon;
@@ -61,6 +61,37 @@ fn start(arguments: DevArguments) -> Result<u8, SimError> {
     Ok(if quiet && code == 130 { 0 } else { code })
 }
 
+/// How often the service is started on other ports because somebody else took one in the meantime.
+const ATTEMPTS: usize = 5;
+
+/// Makes the authority, starts the service and waits until it answers.
+fn start_service(
+    touchmark: &Touchmark,
+    simulation: &Simulation,
+    folder: &Path,
+) -> Result<(Vec<Daemon>, Addresses, PathBuf, String), SimError> {
+    let mut pin = None;
+    let mut attempt = 1;
+    loop {
+        let addresses = Addresses::free()?;
+        let config = config::server(simulation, &addresses, folder)?;
+        let pin = match &pin {
+            Some(pin) => pin,
+            None => pin.insert(touchmark.make_authority(&config, simulation)?),
+        };
+        let mut daemon = touchmark.daemon("server", &config)?;
+        match settle::service(touchmark, &mut daemon) {
+            Ok(()) => return Ok((vec![daemon], addresses, config, pin.clone())),
+            Err(SimError::NotReady { detail, .. })
+                if detail.contains("cannot listen") && attempt < ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// The service and the agents of a simulation. Dropped before the devices that they use.
 struct System {
     service: ServiceDescription,
@@ -75,11 +106,8 @@ impl System {
     fn start(simulation: &Simulation, binaries: Option<PathBuf>) -> Result<Self, SimError> {
         let folder = simulation.folder().join("system");
         std::fs::create_dir(&folder).map_err(SimError::system("cannot make the system's folder"))?;
-        let addresses = Addresses::free()?;
         let touchmark = Touchmark::find(binaries.as_deref(), simulation, &folder)?;
-        let server_config = config::server(simulation, &addresses, &folder)?;
-        let pin = touchmark.make_authority(&server_config, simulation)?;
-        let mut daemons = vec![touchmark.daemon("server", &server_config)?];
+        let (mut daemons, addresses, server_config, pin) = start_service(&touchmark, simulation, &folder)?;
         let service = ServiceDescription {
             tpms: simulation.service_tpms(),
             config: server_config,
@@ -88,7 +116,6 @@ impl System {
             hosts: addresses.hosts(),
             bundle: addresses.bundle(),
         };
-        settle::service(&touchmark, &mut daemons[0])?;
         touchmark.apply("reference", &reference::good_boot(&folder)?)?;
         let (registration, identifier) = config::registration(&folder)?;
         touchmark.apply("registration", &registration)?;
