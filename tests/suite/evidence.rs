@@ -5,7 +5,9 @@ use touchmark_crypto::{SystemEntropy, mac::MacSha256, x509::Anchors};
 use touchmark_helper::{Device, Exchange};
 use touchmark_rats::{Appraiser, MakerKind, PcrSelection, Purpose, Reason, Voucher, cbor, message_mac_key};
 use touchmark_tests::sim::Sim;
-use touchmark_verifier::{Attested, Challenger, Issued, Message, ReferenceSet, Refused, Subject, appraise};
+use touchmark_verifier::{
+    Attested, Believed, Challenger, Issued, Message, ReferenceSet, Refused, Subject, appraise,
+};
 
 const DOMAIN: &str = "spiffe://example.org";
 const ANCHOR: [u8; 32] = [7; 32];
@@ -102,14 +104,18 @@ fn attest(device: &Device, appraiser: &TpmAppraiser, references: &[&ReferenceSet
         keys: &[key.public.to_vec()],
     };
     match appraise(&challenger, &challenge, appraiser, &message, references, NOW + 1) {
-        Ok((attested, events, measured)) => Outcome {
+        Ok(Believed {
+            attested,
+            events,
+            measured,
+        }) => Outcome {
             result: Ok(attested),
             captured: ReferenceSet::capture("captured", &events, &measured).ok(),
         },
         Err(refused) => {
             let captured = ReferenceSet::capture("captured", &refused.events, &refused.measured).ok();
             Outcome {
-                result: Err(refused),
+                result: Err(*refused),
                 captured,
             }
         }

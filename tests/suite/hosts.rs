@@ -190,7 +190,7 @@ fn e17_a_key_without_certification_or_possession_is_refused() {
     let offer = cbor::encode(&IssueOffer {
         registration: "one/one".into(),
         kind: "x509".into(),
-        key: other.public.clone(),
+        key: other.public,
     });
     let mut splitter = frame::Splitter::default();
     splitter.feed(&whole).unwrap();

@@ -1,7 +1,16 @@
 //! The one test binary of this crate.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod architecture;
 mod device;
 mod evidence;
 mod hosts;
 mod protocol;
+mod requirements;
 mod workloads;

@@ -112,7 +112,7 @@ fn e08_r097_strangers_and_wrong_secrets_learn_nothing_but_an_id() {
     let (parts, _) = wire::evidence(&scene.device, &visit, scene.pin);
     visit.secret = Some(Secret::new(vec![9; 32]));
     let wrong_secret = scene.send(&parts.message(&visit));
-    let mut flipped = parts.clone();
+    let mut flipped = parts;
     flipped.cookie[40] ^= 1;
     let wrong_cookie = scene.send(&flipped.message(&visit));
     let nonsense = scene.send(b"nonsense");
@@ -311,7 +311,7 @@ fn truncated_oversized_and_trailing_messages_are_refused_and_others_are_served()
         assert_eq!(scene.send(&message[..cut]).status, 403, "cut at {cut}");
     }
     assert_eq!(scene.send(&[message.clone(), vec![0]].concat()).status, 403);
-    let mut oversized = parts.clone();
+    let mut oversized = parts;
     oversized.offer = vec![0; 13 * 1024];
     assert_eq!(scene.send(&oversized.message(&visit)).status, 403);
     // A connection that stalls in the middle of its message holds up nobody.

@@ -44,7 +44,7 @@ fn start(arguments: DevArguments) -> Result<u8, SimError> {
     };
     let forwarder = Forwarder::start()?;
     let mut simulation = Simulation::start(&plan)?;
-    let system = System::start(&simulation, arguments.binaries)?;
+    let system = System::start(&simulation, arguments.binaries.as_deref())?;
     simulation.describe_system(&system.service, &system.hosts)?;
     let more = system.environment();
     let command = match arguments.command.is_empty() {
@@ -103,10 +103,10 @@ struct System {
 
 impl System {
     /// Starts everything and waits until each agent is attested, refused, or cannot reach its TPM.
-    fn start(simulation: &Simulation, binaries: Option<PathBuf>) -> Result<Self, SimError> {
+    fn start(simulation: &Simulation, binaries: Option<&Path>) -> Result<Self, SimError> {
         let folder = simulation.folder().join("system");
         std::fs::create_dir(&folder).map_err(SimError::system("cannot make the system's folder"))?;
-        let touchmark = Touchmark::find(binaries.as_deref(), simulation, &folder)?;
+        let touchmark = Touchmark::find(binaries, simulation, &folder)?;
         let (mut daemons, addresses, server_config, pin) = start_service(&touchmark, simulation, &folder)?;
         let service = ServiceDescription {
             tpms: simulation.service_tpms(),

@@ -37,7 +37,7 @@ enum Command {
         /// signed, the host's keys are of class `token` at most.
         #[arg(long = "ek-digest")]
         ek_digests: Vec<String>,
-        /// TOML file with [[host]] entries (name, labels, ek_certificates, ek_digests); `-` for standard input.
+        /// TOML file with an array of tables `host` (name, labels, ek_certificates, ek_digests); `-` for standard input.
         #[arg(short, long, conflicts_with_all = ["name", "labels", "ek_certs", "ek_digests"])]
         file: Option<PathBuf>,
     },

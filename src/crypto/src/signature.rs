@@ -129,6 +129,6 @@ mod tests {
         let der = ecdsa_der_from_fixed(&fixed);
         assert_eq!(ecdsa_fixed_from_der(&der, 32).unwrap(), fixed);
         assert!(ecdsa_fixed_from_der(&der[..der.len() - 1], 32).is_err());
-        assert!(ecdsa_fixed_from_der(&[der.clone(), vec![0]].concat(), 32).is_err());
+        assert!(ecdsa_fixed_from_der(&[der, vec![0]].concat(), 32).is_err());
     }
 }

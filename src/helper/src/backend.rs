@@ -22,12 +22,15 @@ impl KeyBackend for TpmKeys {
                     .ok_or_else(|| CustodyError::Unusable("registers to seal to".to_owned()))?,
             ),
         };
-        let description = self.0.create_key(selection.as_ref()).map_err(custody_error)?;
+        let description = self
+            .0
+            .create_key(selection.as_ref())
+            .map_err(|error| custody_error(&error))?;
         Tss2Key::from_der(&description.key).map_err(|error| CustodyError::Unusable(error.to_string()))
     }
 
     fn open(&self, key: &Tss2Key, purposes: &'static [Purpose]) -> Result<HeldKey, CustodyError> {
-        let description = self.0.check_key(key).map_err(custody_error)?;
+        let description = self.0.check_key(key).map_err(|error| custody_error(&error))?;
         held(&self.0, &description, purposes)
     }
 }
@@ -86,7 +89,7 @@ impl Signer for TpmSigner {
     }
 }
 
-fn custody_error(error: DeviceError) -> CustodyError {
+fn custody_error(error: &DeviceError) -> CustodyError {
     if error.is_retryable() {
         CustodyError::Retryable(error.to_string())
     } else {

@@ -24,7 +24,7 @@ use touchmark_store::{
     Admitted, AttestationKey, Consumed, Consumption, Host, Issuance, RefusedAttempt, StoreError,
 };
 use touchmark_tls::clock;
-use touchmark_verifier::{Attested, Message, ReferenceSet, Refused, Subject, appraise};
+use touchmark_verifier::{Attested, Believed, Message, ReferenceSet, Refused, Subject, appraise};
 
 use crate::{
     Service,
@@ -355,7 +355,11 @@ async fn answer(service: &Arc<Service>, received: Received, now: u64) -> Result<
         &applicable,
         now,
     ) {
-        Ok((attested, events, measured)) => {
+        Ok(Believed {
+            attested,
+            events,
+            measured,
+        }) => {
             let reference = ReferenceSet::capture(&host.name, &events, &measured)
                 .ok()
                 .map(|set| set.to_toml());
@@ -471,7 +475,7 @@ async fn refuse(
     service: &Service,
     host: &Host,
     received: &Received,
-    refused: Refused,
+    refused: Box<Refused>,
     now: u64,
 ) -> Result<Reply, StoreError> {
     let refusal = &refused.refusal;

@@ -200,7 +200,13 @@ pub(crate) fn check(
     // A CA certificate passes the path builder only as what it is: build the path of a leaf that stands for it.
     let anchors = Anchors::new([root.der.clone()])?;
     let probe = probe(intermediate, key, now)?;
-    verify_path(&probe, &[intermediate.der.clone()], &anchors, Usage::Server, now)?;
+    verify_path(
+        &probe,
+        std::slice::from_ref(&intermediate.der),
+        &anchors,
+        Usage::Server,
+        now,
+    )?;
     Ok(())
 }
 

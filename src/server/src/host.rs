@@ -178,7 +178,7 @@ async fn decide(
         &[],
         now,
     ) {
-        Ok((attested, ..)) => attested,
+        Ok(believed) => believed.attested,
         Err(refused) => {
             return refuse(
                 service,

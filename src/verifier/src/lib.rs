@@ -10,4 +10,4 @@ mod verdict;
 
 pub use challenge::{Challenge, ChallengeError, Challenger, Issued, Subject};
 pub use reference::{MAX_VALUES, ReferenceError, ReferenceSet, ReferenceValue};
-pub use verdict::{Attested, Message, Refused, appraise};
+pub use verdict::{Attested, Believed, Message, Refused, appraise};

@@ -328,7 +328,7 @@ mod tests {
         let set = ReferenceSet::capture("release-1", &events, &measured).unwrap();
         assert_eq!(ReferenceSet::from_toml(&set.to_toml()).unwrap(), set);
         assert_eq!(check(&[&set], &events, &measured).reason(), None);
-        let mut other = events.clone();
+        let mut other = events;
         other[1].digest = vec![9; 32];
         let refused = check(&[&set], &other, &measured);
         assert_eq!(refused.reason(), Some(Reason::ReferenceMismatch));

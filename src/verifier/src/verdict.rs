@@ -89,6 +89,17 @@ impl Attested {
     }
 }
 
+/// Evidence that was believed, and what reference values can be captured from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Believed {
+    /// What was concluded.
+    pub attested: Attested,
+    /// Events that explain the quoted registers.
+    pub events: Vec<MeasuredEvent>,
+    /// The registers that were quoted, and whether anything was measured into each.
+    pub measured: Vec<(u8, bool)>,
+}
+
 /// Evidence that was not believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -111,12 +122,14 @@ pub fn appraise(
     message: &Message<'_>,
     references: &[&ReferenceSet],
     now: u64,
-) -> Result<(Attested, Vec<MeasuredEvent>, Vec<(u8, bool)>), Refused> {
-    let unread = |refusal| Refused {
-        refusal,
-        authenticated: false,
-        events: Vec::new(),
-        measured: Vec::new(),
+) -> Result<Believed, Box<Refused>> {
+    let unread = |refusal| {
+        Box::new(Refused {
+            refusal,
+            authenticated: false,
+            events: Vec::new(),
+            measured: Vec::new(),
+        })
     };
     let Some(host) = challenge.subject.host.clone() else {
         return Err(unread(Refusal::malformed(
@@ -165,12 +178,12 @@ pub fn appraise(
             } else {
                 Retry::Fresh
             };
-            Err(Refused {
+            Err(Box::new(Refused {
                 refusal: Refusal::from(check.clone()).retry(retry),
                 authenticated: appraisal.authenticated,
                 events: appraisal.events,
                 measured: appraisal.measured,
-            })
+            }))
         }
         None => {
             let attested = Attested {
@@ -184,7 +197,11 @@ pub fn appraise(
                 evidence: sha256(&[message.evidence]),
                 at: now,
             };
-            Ok((attested, appraisal.events, appraisal.measured))
+            Ok(Believed {
+                attested,
+                events: appraisal.events,
+                measured: appraisal.measured,
+            })
         }
     }
 }

@@ -45,7 +45,7 @@ impl Connection {
         let template =
             templates::attestation(trust_domain).map_err(|error| Failure::tss("attestation key", error))?;
         let (handle, public) =
-            self.primary_with_public(Hierarchy::Endorsement, template, "attestation key")?;
+            self.primary_with_public(Hierarchy::Endorsement, &template, "attestation key")?;
         self.attestation_areas.insert(trust_domain.to_owned(), public);
         self.remember(identity, handle)?;
         Ok(handle)

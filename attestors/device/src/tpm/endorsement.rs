@@ -134,7 +134,7 @@ impl Connection {
     fn make_endorsement(&mut self, place: &Place) -> Result<Endorsement, Failure> {
         let failed = |error| Failure::tss("endorsement key", error);
         let template = (place.template)().map_err(failed)?;
-        let transient = self.primary(Hierarchy::Endorsement, template, "endorsement key")?;
+        let transient = self.primary(Hierarchy::Endorsement, &template, "endorsement key")?;
         let persistent = PersistentTpmHandle::new(place.handle).map_err(failed)?;
         let kept = self.with_hierarchy(self.owner_auth, "endorsement key", |context| {
             context.evict_control(

@@ -153,7 +153,7 @@ impl Connection {
             return Ok(handle);
         }
         let template = templates::storage().map_err(|error| Failure::tss("storage primary", error))?;
-        let handle = self.primary(Hierarchy::Owner, template, "storage primary")?;
+        let handle = self.primary(Hierarchy::Owner, &template, "storage primary")?;
         self.remember(Identity::Storage, handle)?;
         Ok(handle)
     }
@@ -162,7 +162,7 @@ impl Connection {
     pub(crate) fn primary(
         &mut self,
         hierarchy: Hierarchy,
-        template: Public,
+        template: &Public,
         what: &'static str,
     ) -> Result<KeyHandle, Failure> {
         self.primary_with_public(hierarchy, template, what)
@@ -173,7 +173,7 @@ impl Connection {
     pub(crate) fn primary_with_public(
         &mut self,
         hierarchy: Hierarchy,
-        template: Public,
+        template: &Public,
         what: &'static str,
     ) -> Result<(KeyHandle, Public), Failure> {
         let has_auth = match hierarchy {

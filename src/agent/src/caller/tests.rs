@@ -411,7 +411,7 @@ fn all_selectors_that_are_given_must_match_and_none_matches_nobody() {
     );
     assert!(
         !Selectors {
-            exe_sha256: all.exe_sha256.clone(),
+            exe_sha256: all.exe_sha256,
             ..uid_only
         }
         .matches(&unseen)

@@ -254,12 +254,19 @@ mod tests {
         assert_eq!(parsed.uri_sans, ["spiffe://example.org/a"]);
         assert!(!parsed.is_ca && parsed.digital_signature && !parsed.can_sign_certificates);
         assert_eq!(parsed.version, 3);
-        let anchors = Anchors::new([root.der.clone()]).unwrap();
+        let anchors = Anchors::new([root.der]).unwrap();
         for usage in [Usage::Server, Usage::Client] {
-            verify_path(&leaf, &[middle.der.clone()], &anchors, usage, 1_500_000).unwrap();
+            verify_path(
+                &leaf,
+                std::slice::from_ref(&middle.der),
+                &anchors,
+                usage,
+                1_500_000,
+            )
+            .unwrap();
         }
         let refused = |anchors: &Anchors, usage, now| {
-            verify_path(&leaf, &[middle.der.clone()], anchors, usage, now)
+            verify_path(&leaf, std::slice::from_ref(&middle.der), anchors, usage, now)
                 .unwrap_err()
                 .to_string()
         };
