@@ -17,8 +17,16 @@ use crate::{
 pub(crate) enum Daemon {
     /// Runs it in the foreground until SIGTERM or SIGINT.
     Run(Config),
-    /// Parses its configuration and says what is wrong with it.
-    ConfigCheck(Config),
+    /// Its configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What can be done with a configuration.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Parses it and says what is wrong with it; nothing is opened or bound.
+    Check(Config),
 }
 
 /// What can be done with an agent.
@@ -57,7 +65,7 @@ pub(crate) fn runtime() -> Result<Runtime, ExitCode> {
 pub(crate) fn server(command: Daemon) -> ExitCode {
     let (run, path) = match command {
         Daemon::Run(config) => (true, config.path("server.toml")),
-        Daemon::ConfigCheck(config) => (false, config.path("server.toml")),
+        Daemon::Config(ConfigCommand::Check(config)) => (false, config.path("server.toml")),
     };
     let config = match touchmark_server::Config::load(&path) {
         Ok(config) => config,
@@ -91,7 +99,7 @@ pub(crate) fn agent(command: AgentCommand) -> ExitCode {
     };
     let (run, path) = match command {
         Daemon::Run(config) => (true, config.path("agent.toml")),
-        Daemon::ConfigCheck(config) => (false, config.path("agent.toml")),
+        Daemon::Config(ConfigCommand::Check(config)) => (false, config.path("agent.toml")),
     };
     let config = match touchmark_agent::Config::load(&path) {
         Ok(config) => config,
