@@ -25,7 +25,13 @@ pub struct Dev {
 impl Dev {
     /// Starts `touchmark-sim dev` with these arguments and waits until every agent has settled.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same, with more in the environment of service and agents.
+    pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(binary("touchmark-sim"))
+            .envs(environment.iter().copied())
             .arg("dev")
             .args(arguments)
             .args(["--", "sh", "-c", "env; echo ready; exec cat"])

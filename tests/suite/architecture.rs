@@ -1,11 +1,5 @@
 //! The rules that keep the workspace in order: which crate may depend on which, what links what, what pure crates may
 //! not do, and how the sources are kept. `docs/ARCHITECTURE.md` gives the reasons.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "these are tests"
-)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -151,7 +145,6 @@ pub(crate) fn sources(extensions: &[&str]) -> Vec<Source> {
 fn metadata() -> Metadata {
     MetadataCommand::new()
         .manifest_path(repository().join("Cargo.toml"))
-        .other_options(["--offline".to_owned()])
         .exec()
         .expect("cargo metadata")
 }

@@ -13,4 +13,5 @@ mod evidence;
 mod hosts;
 mod protocol;
 mod requirements;
+mod trust;
 mod workloads;

@@ -1,11 +1,5 @@
 //! `docs/REQUIREMENTS.md` tells the truth: every row is there, every test that it names exists, and every test that is
 //! written for a row is named in it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "these are tests"
-)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,0 +1,235 @@
+//! Whom hosts trust, whom the service trusts, and what neither writes down.
+
+use std::{
+    fs,
+    io::Read,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use rustls::{ServerConnection, StreamOwned};
+use touchmark_api::attest::{CHALLENGE_PATH, CHALLENGE_REQUEST};
+use touchmark_crypto::{
+    Entropy, Signer, SigningAlg, SoftwareKey, SystemEntropy,
+    x509::{Anchors, Profile, Template, Usage, issue, self_signed, verify_path},
+};
+use touchmark_tests::{
+    dev::{Dev, eventually},
+    sim::binary,
+    wire,
+};
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An agent of its own, configured like the system's first but for what `change` does to the text.
+fn agent(dev: &Dev, change: impl FnOnce(String) -> String) -> (Killed, String) {
+    let text = fs::read_to_string(dev.system().join("agent1.toml")).unwrap();
+    let socket = dev.system().join("other.sock").display().to_string();
+    let text = change(text.replace("agent1.sock", "other.sock").replace("system/agent1", "system/other"));
+    let config = dev.file("other.toml", &text);
+    let child = dev
+        .command(binary("touchmark"))
+        .args(["agent", "run", "--config", &config])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    (Killed(child), socket)
+}
+
+fn status(dev: &Dev, socket: &str) -> serde_json::Value {
+    let output = dev.touchmark(&["agent", "status", "--socket", socket, "--output", "json"]);
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+#[test]
+fn c02_a_host_says_nothing_to_a_server_whose_root_it_does_not_pin() {
+    let dev = Dev::start(&[]);
+    let pin = hex::encode(dev.pin());
+    let (_agent, socket) = agent(&dev, |text| text.replace(&pin, &"ab".repeat(32)));
+    eventually("the agent's refusal of the server", || status(&dev, &socket)["state"] == "unavailable");
+    let detail = status(&dev, &socket)["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("not the credential service this host trusts"), "{detail}");
+    assert!(detail.contains("root_pins"), "{detail}");
+    // The same root under another trust domain's name is another authority.
+    drop(_agent);
+    let (_agent, socket) = agent(&dev, |text| text.replace("spiffe://example.org", "spiffe://example.com"));
+    eventually("the agent's refusal of the domain", || status(&dev, &socket)["state"] == "unavailable");
+    let detail = status(&dev, &socket)["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("not in trust domain spiffe://example.com"), "{detail}");
+}
+
+#[test]
+fn e15_a_workload_below_the_same_root_cannot_pose_as_the_server() {
+    let key = || SoftwareKey::generate(SigningAlg::Es256).unwrap();
+    let template = |profile, name: &str, uri: &str| Template {
+        profile,
+        common_name: name.into(),
+        uri: Some(uri.into()),
+        dns_names: Vec::new(),
+        not_before: 1,
+        not_after: 4_000_000_000,
+        serial: SystemEntropy.array().unwrap(),
+        extensions: Vec::new(),
+    };
+    let (root_key, leaf_key) = (key(), Arc::new(key()));
+    let root = self_signed(&template(Profile::Root, "root", wire::DOMAIN), &root_key).unwrap();
+    let root = touchmark_crypto::x509::Certificate::parse(&root).unwrap();
+    for (path, accepted) in [("/touchmark/server", true), ("/payments/api", false), ("/touchmark/server2", false)] {
+        let leaf = template(Profile::Leaf, "", &format!("{}{path}", wire::DOMAIN));
+        let leaf = issue(&leaf, leaf_key.public_key(), &root, &root_key).unwrap();
+        let held = touchmark_custody::HeldKey::new(
+            Arc::<SoftwareKey>::clone(&leaf_key),
+            false,
+            &[touchmark_crypto::Purpose::TlsHandshake],
+        );
+        let identity = touchmark_tls::identity(&[leaf, root.der.clone()], held);
+        let config = Arc::new(touchmark_tls::server(identity, None).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let heard = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+            let mut first = [0; 1];
+            stream.read(&mut first).unwrap_or(0)
+        });
+        let answer =
+            wire::request(&address, root.spki_digest(), None, "POST", CHALLENGE_PATH, CHALLENGE_REQUEST, b"x");
+        let heard = heard.join().unwrap();
+        assert!(answer.is_err());
+        // Before the root and the identifier are verified not a byte is sent.
+        assert_eq!(heard == 1, accepted, "{path}: {answer:?}");
+        if !accepted {
+            assert!(answer.unwrap_err().contains("is not the credential service"), "{path}");
+        }
+    }
+}
+
+#[test]
+fn r013_chains_to_either_of_two_anchors_pass_and_to_a_removed_one_fail_at_once() {
+    let key = || SoftwareKey::generate(SigningAlg::Es256).unwrap();
+    let template = |profile, uri: &str| Template {
+        profile,
+        common_name: "x".into(),
+        uri: Some(uri.into()),
+        dns_names: Vec::new(),
+        not_before: 1_000,
+        not_after: 2_000,
+        serial: SystemEntropy.array().unwrap(),
+        extensions: Vec::new(),
+    };
+    let make = || {
+        let (root_key, leaf_key) = (key(), key());
+        let root = self_signed(&template(Profile::Root, wire::DOMAIN), &root_key).unwrap();
+        let parsed = touchmark_crypto::x509::Certificate::parse(&root).unwrap();
+        let leaf =
+            issue(&template(Profile::Leaf, "spiffe://example.org/a"), leaf_key.public_key(), &parsed, &root_key);
+        (root, leaf.unwrap())
+    };
+    let (one, two) = (make(), make());
+    let both = Anchors::new([one.0.clone(), two.0.clone()]).unwrap();
+    assert_eq!(verify_path(&one.1, &[], &both, Usage::Client, 1_500).unwrap(), 0);
+    assert_eq!(verify_path(&two.1, &[], &both, Usage::Client, 1_500).unwrap(), 1);
+    let left = Anchors::new([two.0]).unwrap();
+    assert!(verify_path(&one.1, &[], &left, Usage::Client, 1_500).is_err());
+    verify_path(&two.1, &[], &left, Usage::Client, 1_500).unwrap();
+}
+
+#[test]
+fn r012_a_trust_domain_that_is_no_dns_name_of_an_organisation_is_not_created() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = |domain: &str| {
+        Command::new(binary("touchmark"))
+            .args(["ca", "init", "--device", "swtpm:host=127.0.0.1,port=9", "--trust-domain", domain, "--dir"])
+            .arg(folder.path().join("root"))
+            .output()
+            .unwrap()
+    };
+    let long = format!("spiffe://{}.org", "a".repeat(64));
+    for domain in ["spiffe://localhost", "spiffe://a..b", &long, "spiffe://example.org.", "spiffe://192.0.2.1"] {
+        let output = init(domain);
+        assert_eq!(output.status.code(), Some(1), "{domain}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--trust-domain"), "{domain}");
+    }
+    // A good name gets as far as the TPM, which is not there.
+    assert_eq!(init("spiffe://example.org").status.code(), Some(3));
+}
+
+#[test]
+fn w10_daemons_refuse_configuration_and_state_that_others_can_change() {
+    let dev = Dev::start(&[]);
+    let check = |role: &str, config: &str| dev.touchmark(&[role, "config", "check", "--config", config]);
+    let text = fs::read_to_string(dev.system().join("server.toml")).unwrap();
+    let config = dev.file("loose.toml", &text);
+    assert!(check("server", &config).status.success());
+    for mode in [0o666, 0o664, 0o646] {
+        fs::set_permissions(&config, fs::Permissions::from_mode(mode)).unwrap();
+        let output = check("server", &config);
+        assert_eq!(output.status.code(), Some(2), "{mode:o}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("chmod go-w"), "{mode:o}");
+    }
+    // A key file that others can read: the service does not start with it.
+    let key = dev.system().join("server/keys/wit.tss2");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let config = dev.system().join("server.toml").display().to_string();
+    let output = dev.touchmark(&["server", "run", "--config", &config]);
+    assert_ne!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("chmod 600"));
+}
+
+#[test]
+fn a_second_daemon_on_the_same_socket_is_refused_and_the_first_goes_on() {
+    let dev = Dev::start(&[]);
+    let config = dev.system().join("agent1.toml").display().to_string();
+    let output = dev.touchmark(&["agent", "run", "--config", &config]);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    dev.json(&["workload", "fetch", "bundle"]);
+}
+
+#[test]
+fn r095_logs_at_the_highest_level_hold_no_token_no_proof_and_no_key_file() {
+    let dev = Dev::start_with(&[], &[("RUST_LOG", "trace")]);
+    let proof = dev.json(&["workload", "prove", "--audience", "https://peer.example.org/"]);
+    let x509 = dev.json(&["workload", "fetch", "x509"]);
+    let secrets: Vec<String> = [&proof["wit"], &proof["wpt"]]
+        .iter()
+        .flat_map(|token| token.as_str().unwrap().split('.').map(str::to_owned))
+        .filter(|part| part.len() > 40)
+        .collect();
+    let handle = x509["key"]["handle"].as_str().unwrap();
+    let key = fs::read_to_string(dev.system().join(format!("agent1/keys/{handle}.tss2"))).unwrap();
+    let lines: Vec<String> = key.lines().filter(|line| line.len() == 64).map(str::to_owned).collect();
+    assert!(secrets.len() >= 4 && !lines.is_empty());
+    for name in ["server.log", "agent1.log"] {
+        let log = fs::read(dev.system().join(name)).unwrap();
+        let log = String::from_utf8_lossy(&log);
+        assert!(log.contains("TRACE"), "{name} is at the highest level");
+        for secret in secrets.iter().chain(&lines) {
+            // Each part is long enough that a prefix of it identifies it.
+            assert!(!log.contains(&secret[..40]), "{name} holds {secret}");
+        }
+        assert!(!log.contains("TSS2 PRIVATE KEY"), "{name}");
+    }
+}
+
+#[test]
+fn r001_a_process_has_an_identity_soon_after_its_start_and_none_while_the_agent_is_away() {
+    let dev = Dev::start(&[]);
+    let empty = tempfile::tempdir().unwrap();
+    let start = std::time::Instant::now();
+    let mut command = dev.command(binary("touchmark"));
+    let output = command.current_dir(empty.path()).args(["workload", "fetch", "x509"]).output().unwrap();
+    assert!(output.status.success());
+    eprintln!("identity after {:?}", start.elapsed());
+    assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0, "nothing was needed or left");
+    let nobody = dev.system().join("nobody.sock").display().to_string();
+    assert_eq!(dev.touchmark(&["workload", "fetch", "x509", "--socket", &nobody]).status.code(), Some(3));
+}
