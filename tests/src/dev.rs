@@ -134,6 +134,36 @@ impl Dev {
         path.display().to_string()
     }
 
+    /// Ends the agent of host `n` and starts another with the same configuration, until the test's end; returns once it is
+    /// attested.
+    pub fn restart_agent(&self, n: usize) -> Restarted {
+        let socket = self.description()["hosts"][n - 1]["agent_socket"]
+            .as_str()
+            .expect("socket")
+            .to_owned();
+        let config = self.system().join(format!("agent{n}.toml")).display().to_string();
+        let pattern = format!("agent run --config {config}");
+        let ended = Command::new("pkill")
+            .args(["-TERM", "-f", &pattern])
+            .status()
+            .expect("pkill runs");
+        assert!(ended.success(), "no agent to end");
+        eventually("the agent's end", || !Path::new(&socket).exists());
+        let child = self
+            .command(binary("touchmark"))
+            .args(["agent", "run", "--config", &config])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("an agent");
+        let restarted = Restarted(child);
+        eventually("the agent's attestation", || {
+            self.touchmark(&["agent", "status", "--socket", &socket])
+                .status
+                .success()
+        });
+        restarted
+    }
+
     /// The address that hosts attest at, and the one for mutual TLS.
     pub fn addresses(&self) -> (String, String) {
         let service = self.description()["service"].clone();
@@ -165,5 +195,15 @@ pub fn eventually(what: &str, mut ask: impl FnMut() -> bool) {
     while !ask() {
         assert!(start.elapsed() < DEADLINE, "{what}: did not happen");
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// An agent that was started again; dropping it ends it.
+pub struct Restarted(Child);
+
+impl Drop for Restarted {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

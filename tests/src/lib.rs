@@ -7,6 +7,7 @@
     reason = "test support fails loudly"
 )]
 
+pub mod count;
 pub mod dev;
 pub mod sim;
 pub mod wire;

@@ -6,6 +6,7 @@ use touchmark_api::device::Settings;
 use touchmark_helper::{Device, DeviceError};
 use touchmark_rats::PcrSelection;
 use touchmark_tests::{
+    count::Commands,
     dev::Dev,
     sim::{Sim, binary},
 };
@@ -181,34 +182,18 @@ fn a_caller_waits_no_longer_than_it_said() {
     });
 }
 
-/// Commands of the first enrolment, counted in front of the TPM; what a resource manager adds is not counted.
-fn counted(file: &std::path::Path) -> Vec<String> {
-    let text = std::fs::read_to_string(file).unwrap();
-    let own = |line: &&str| {
-        !["ContextLoad", "ContextSave", "FlushContext"]
-            .iter()
-            .any(|name| line.contains(name))
-            && line.starts_with("1 ")
-    };
-    text.lines().filter(own).map(str::to_owned).collect()
-}
-
 #[test]
 fn b10_b12_enrolment_and_new_keys_stay_within_their_number_of_tpm_commands() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("count");
     let dev = Dev::start(&["--count", &file.display().to_string()]);
-    let enrolment = counted(&file);
-    assert!(enrolment.len() <= 30, "{}: {enrolment:#?}", enrolment.len());
+    let first = Commands::read(&file);
+    assert!(first.len() <= 30, "{first:#?}");
     dev.json(&["workload", "fetch", "wit"]);
-    let after = counted(&file);
-    // Mutual TLS takes the sealed host key: a session, a policy, a signature. The rest is the new key.
-    let new: Vec<&String> = after.iter().skip(enrolment.len()).collect();
-    let tls = new
-        .iter()
-        .filter(|line| line.contains("StartAuthSession") || line.contains("PolicyPCR"))
-        .count();
-    let signs = new.iter().filter(|line| line.contains("TPM2_Sign")).count();
-    assert_eq!((tls, signs), (2, 2), "{new:#?}");
-    assert!(new.len() - tls - 1 <= 4, "{new:#?}");
+    let key = Commands::read(&file).since(&first);
+    assert!(key.len() - key.handshake() <= 4, "{key:#?}");
+    let before = Commands::read(&file);
+    dev.restart_agent(1);
+    let later = Commands::read(&file).since(&before);
+    assert!(later.len() <= 14, "{later:#?}");
 }

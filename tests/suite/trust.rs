@@ -34,7 +34,10 @@ impl Drop for Killed {
 fn agent(dev: &Dev, change: impl FnOnce(String) -> String) -> (Killed, String) {
     let text = fs::read_to_string(dev.system().join("agent1.toml")).unwrap();
     let socket = dev.system().join("other.sock").display().to_string();
-    let text = change(text.replace("agent1.sock", "other.sock").replace("system/agent1", "system/other"));
+    let text = change(
+        text.replace("agent1.sock", "other.sock")
+            .replace("system/agent1", "system/other"),
+    );
     let config = dev.file("other.toml", &text);
     let child = dev
         .command(binary("touchmark"))
@@ -55,16 +58,28 @@ fn c02_a_host_says_nothing_to_a_server_whose_root_it_does_not_pin() {
     let dev = Dev::start(&[]);
     let pin = hex::encode(dev.pin());
     let (_agent, socket) = agent(&dev, |text| text.replace(&pin, &"ab".repeat(32)));
-    eventually("the agent's refusal of the server", || status(&dev, &socket)["state"] == "unavailable");
+    eventually("the agent's refusal of the server", || {
+        status(&dev, &socket)["state"] == "unavailable"
+    });
     let detail = status(&dev, &socket)["detail"].as_str().unwrap().to_owned();
-    assert!(detail.contains("not the credential service this host trusts"), "{detail}");
+    assert!(
+        detail.contains("not the credential service this host trusts"),
+        "{detail}"
+    );
     assert!(detail.contains("root_pins"), "{detail}");
     // The same root under another trust domain's name is another authority.
     drop(_agent);
-    let (_agent, socket) = agent(&dev, |text| text.replace("spiffe://example.org", "spiffe://example.com"));
-    eventually("the agent's refusal of the domain", || status(&dev, &socket)["state"] == "unavailable");
+    let (_agent, socket) = agent(&dev, |text| {
+        text.replace("spiffe://example.org", "spiffe://example.com")
+    });
+    eventually("the agent's refusal of the domain", || {
+        status(&dev, &socket)["state"] == "unavailable"
+    });
     let detail = status(&dev, &socket)["detail"].as_str().unwrap().to_owned();
-    assert!(detail.contains("not in trust domain spiffe://example.com"), "{detail}");
+    assert!(
+        detail.contains("not in trust domain spiffe://example.com"),
+        "{detail}"
+    );
 }
 
 #[test]
@@ -83,7 +98,11 @@ fn e15_a_workload_below_the_same_root_cannot_pose_as_the_server() {
     let (root_key, leaf_key) = (key(), Arc::new(key()));
     let root = self_signed(&template(Profile::Root, "root", wire::DOMAIN), &root_key).unwrap();
     let root = touchmark_crypto::x509::Certificate::parse(&root).unwrap();
-    for (path, accepted) in [("/touchmark/server", true), ("/payments/api", false), ("/touchmark/server2", false)] {
+    for (path, accepted) in [
+        ("/touchmark/server", true),
+        ("/payments/api", false),
+        ("/touchmark/server2", false),
+    ] {
         let leaf = template(Profile::Leaf, "", &format!("{}{path}", wire::DOMAIN));
         let leaf = issue(&leaf, leaf_key.public_key(), &root, &root_key).unwrap();
         let held = touchmark_custody::HeldKey::new(
@@ -101,14 +120,24 @@ fn e15_a_workload_below_the_same_root_cannot_pose_as_the_server() {
             let mut first = [0; 1];
             stream.read(&mut first).unwrap_or(0)
         });
-        let answer =
-            wire::request(&address, root.spki_digest(), None, "POST", CHALLENGE_PATH, CHALLENGE_REQUEST, b"x");
+        let answer = wire::request(
+            &address,
+            root.spki_digest(),
+            None,
+            "POST",
+            CHALLENGE_PATH,
+            CHALLENGE_REQUEST,
+            b"x",
+        );
         let heard = heard.join().unwrap();
         assert!(answer.is_err());
         // Before the root and the identifier are verified not a byte is sent.
         assert_eq!(heard == 1, accepted, "{path}: {answer:?}");
         if !accepted {
-            assert!(answer.unwrap_err().contains("is not the credential service"), "{path}");
+            assert!(
+                answer.unwrap_err().contains("is not the credential service"),
+                "{path}"
+            );
         }
     }
 }
@@ -130,8 +159,12 @@ fn r013_chains_to_either_of_two_anchors_pass_and_to_a_removed_one_fail_at_once()
         let (root_key, leaf_key) = (key(), key());
         let root = self_signed(&template(Profile::Root, wire::DOMAIN), &root_key).unwrap();
         let parsed = touchmark_crypto::x509::Certificate::parse(&root).unwrap();
-        let leaf =
-            issue(&template(Profile::Leaf, "spiffe://example.org/a"), leaf_key.public_key(), &parsed, &root_key);
+        let leaf = issue(
+            &template(Profile::Leaf, "spiffe://example.org/a"),
+            leaf_key.public_key(),
+            &parsed,
+            &root_key,
+        );
         (root, leaf.unwrap())
     };
     let (one, two) = (make(), make());
@@ -148,16 +181,33 @@ fn r012_a_trust_domain_that_is_no_dns_name_of_an_organisation_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let init = |domain: &str| {
         Command::new(binary("touchmark"))
-            .args(["ca", "init", "--device", "swtpm:host=127.0.0.1,port=9", "--trust-domain", domain, "--dir"])
+            .args([
+                "ca",
+                "init",
+                "--device",
+                "swtpm:host=127.0.0.1,port=9",
+                "--trust-domain",
+                domain,
+                "--dir",
+            ])
             .arg(folder.path().join("root"))
             .output()
             .unwrap()
     };
     let long = format!("spiffe://{}.org", "a".repeat(64));
-    for domain in ["spiffe://localhost", "spiffe://a..b", &long, "spiffe://example.org.", "spiffe://192.0.2.1"] {
+    for domain in [
+        "spiffe://localhost",
+        "spiffe://a..b",
+        &long,
+        "spiffe://example.org.",
+        "spiffe://192.0.2.1",
+    ] {
         let output = init(domain);
         assert_eq!(output.status.code(), Some(1), "{domain}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("--trust-domain"), "{domain}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("--trust-domain"),
+            "{domain}"
+        );
     }
     // A good name gets as far as the TPM, which is not there.
     assert_eq!(init("spiffe://example.org").status.code(), Some(3));
@@ -174,7 +224,10 @@ fn w10_daemons_refuse_configuration_and_state_that_others_can_change() {
         fs::set_permissions(&config, fs::Permissions::from_mode(mode)).unwrap();
         let output = check("server", &config);
         assert_eq!(output.status.code(), Some(2), "{mode:o}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("chmod go-w"), "{mode:o}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("chmod go-w"),
+            "{mode:o}"
+        );
     }
     // A key file that others can read: the service does not start with it.
     let key = dev.system().join("server/keys/wit.tss2");
@@ -190,7 +243,12 @@ fn a_second_daemon_on_the_same_socket_is_refused_and_the_first_goes_on() {
     let dev = Dev::start(&[]);
     let config = dev.system().join("agent1.toml").display().to_string();
     let output = dev.touchmark(&["agent", "run", "--config", &config]);
-    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(3),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     dev.json(&["workload", "fetch", "bundle"]);
 }
 
@@ -206,7 +264,11 @@ fn r095_logs_at_the_highest_level_hold_no_token_no_proof_and_no_key_file() {
         .collect();
     let handle = x509["key"]["handle"].as_str().unwrap();
     let key = fs::read_to_string(dev.system().join(format!("agent1/keys/{handle}.tss2"))).unwrap();
-    let lines: Vec<String> = key.lines().filter(|line| line.len() == 64).map(str::to_owned).collect();
+    let lines: Vec<String> = key
+        .lines()
+        .filter(|line| line.len() == 64)
+        .map(str::to_owned)
+        .collect();
     assert!(secrets.len() >= 4 && !lines.is_empty());
     for name in ["server.log", "agent1.log"] {
         let log = fs::read(dev.system().join(name)).unwrap();
@@ -226,10 +288,23 @@ fn r001_a_process_has_an_identity_soon_after_its_start_and_none_while_the_agent_
     let empty = tempfile::tempdir().unwrap();
     let start = std::time::Instant::now();
     let mut command = dev.command(binary("touchmark"));
-    let output = command.current_dir(empty.path()).args(["workload", "fetch", "x509"]).output().unwrap();
+    let output = command
+        .current_dir(empty.path())
+        .args(["workload", "fetch", "x509"])
+        .output()
+        .unwrap();
     assert!(output.status.success());
     eprintln!("identity after {:?}", start.elapsed());
-    assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0, "nothing was needed or left");
+    assert_eq!(
+        fs::read_dir(empty.path()).unwrap().count(),
+        0,
+        "nothing was needed or left"
+    );
     let nobody = dev.system().join("nobody.sock").display().to_string();
-    assert_eq!(dev.touchmark(&["workload", "fetch", "x509", "--socket", &nobody]).status.code(), Some(3));
+    assert_eq!(
+        dev.touchmark(&["workload", "fetch", "x509", "--socket", &nobody])
+            .status
+            .code(),
+        Some(3)
+    );
 }

@@ -1,0 +1,41 @@
+//! TPM commands as `--count` wrote them.
+
+use std::path::Path;
+
+/// Commands of TPM 1 in their order, without those that a resource manager adds.
+#[derive(Debug, Clone)]
+pub struct Commands(Vec<String>);
+
+impl Commands {
+    /// Reads a file that the simulator writes.
+    pub fn read(file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).expect("the count");
+        let own = |line: &&str| {
+            let added = ["ContextLoad", "ContextSave", "FlushContext"];
+            line.starts_with("1 ") && !added.iter().any(|name| line.contains(name))
+        };
+        Self(text.lines().filter(own).map(str::to_owned).collect())
+    }
+
+    /// What came after `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self(self.0.get(before.0.len()..).expect("a longer count").to_vec())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many of them made mutual-TLS signatures with a host key that is sealed to its boot: a session, a policy, a
+    /// signature each.
+    pub fn handshake(&self) -> usize {
+        let of = |name: &str| self.0.iter().filter(|line| line.contains(name)).count();
+        of("PolicyPCR") * 2 + of("StartAuthSession")
+    }
+}
