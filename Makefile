@@ -32,6 +32,7 @@ check:
 	step "$$deny" $(LOCKED) --offline --config .cargo/deny.toml check --allow unused-wrapper bans licenses sources
 
 test: install
+	cargo fetch $(LOCKED) --quiet
 	cargo build $(LOCKED) --workspace
 	cargo test $(LOCKED) --workspace
 
