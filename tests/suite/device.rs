@@ -197,3 +197,81 @@ fn b10_b12_enrolment_and_new_keys_stay_within_their_number_of_tpm_commands() {
     let later = Commands::read(&file).since(&before);
     assert!(later.len() <= 14, "{later:#?}");
 }
+
+#[test]
+fn secrets_sealed_in_software_open_under_both_endorsement_keys_and_only_with_their_attestation_key() {
+    use touchmark_crypto::Secret;
+    use touchmark_rats::{Appraiser, cbor};
+    let sim = Sim::start(&["--tpm", "1"]);
+    let device = sim.device(1);
+    let appraiser = touchmark_attestor_tpm::TpmAppraiser::new(Vec::new());
+    let opening = cbor::encode(&touchmark_helper::opening(&device, DOMAIN).unwrap());
+    let opened = appraiser.open(&opening).unwrap();
+    assert_eq!(opened.candidates.len(), 2, "P-256 and RSA");
+    for candidate in &opened.candidates {
+        let secret = Secret::new(vec![7; 32]);
+        let activate = |sealed: touchmark_rats::Sealed, domain: &str| {
+            device.activate(touchmark_api::device::Activation {
+                trust_domain: domain.into(),
+                endorsement_name: candidate.name.clone().into(),
+                credential_blob: sealed.credential_blob.into(),
+                encrypted_secret: sealed.encrypted_secret.into(),
+            })
+        };
+        let sealed = appraiser
+            .seal(candidate, &opened.attestation_name, &secret)
+            .unwrap();
+        assert_eq!(activate(sealed.clone(), DOMAIN).unwrap(), secret);
+        // Another attestation key of the same chip does not open it.
+        activate(sealed, "spiffe://example.com").unwrap_err();
+    }
+}
+
+#[test]
+fn endorsement_keys_that_are_missing_are_made_again_from_their_templates_and_kept() {
+    let sim = Sim::start(&["--tpm", "1"]);
+    let before = sim.device(1).endorsements().unwrap();
+    for handle in ["0x8101000a", "0x81010001"] {
+        tool(&sim, "tpm2_evictcontrol", &["-C", "o", "-c", handle]);
+    }
+    let device = sim.device(1);
+    assert_eq!(
+        device.endorsements().unwrap(),
+        before,
+        "the same keys, for the same certificates"
+    );
+    let kept = tool(&sim, "tpm2_getcap", &["handles-persistent"]);
+    assert!(
+        kept.contains("0x8101000A") && kept.contains("0x81010001"),
+        "{kept}"
+    );
+}
+
+#[test]
+fn hierarchy_authorizations_are_used_where_configured_and_asked_for_where_not() {
+    let sim = Sim::start(&["--tpm", "1"]);
+    tool(&sim, "tpm2_changeauth", &["-c", "o", "owner-secret"]);
+    tool(&sim, "tpm2_changeauth", &["-c", "e", "endorsement-secret"]);
+    let device = |owner: &str, endorsement: &str| {
+        let settings = Settings {
+            tcti: format!("swtpm:host=127.0.0.1,port={}", sim.port(1)),
+            boot_log: None,
+            owner_auth: owner.as_bytes().to_vec().into(),
+            endorsement_auth: endorsement.as_bytes().to_vec().into(),
+        };
+        Device::new(&binary("touchmark-device"), settings)
+    };
+    let good = device("owner-secret", "endorsement-secret");
+    let key = good.create_key(Some(&PcrSelection::boot())).unwrap();
+    good.quote(DOMAIN, &PcrSelection::boot(), &[1]).unwrap();
+    good.certify(DOMAIN, &key.key, &[1]).unwrap();
+    good.sign(&key.key, b"message").unwrap();
+    drop(good);
+    let error = device("", "").attestation_key(DOMAIN).unwrap_err();
+    assert!(
+        !error.is_retryable() && error.to_string().contains("authorization"),
+        "{error}"
+    );
+    let error = device("", "endorsement-secret").create_key(None).unwrap_err();
+    assert!(error.to_string().contains("owner_auth_file"), "{error}");
+}

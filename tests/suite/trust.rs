@@ -308,3 +308,189 @@ fn r001_a_process_has_an_identity_soon_after_its_start_and_none_while_the_agent_
         Some(3)
     );
 }
+
+#[test]
+fn c03_the_service_does_not_start_with_a_key_that_could_be_exported() {
+    let sim = touchmark_tests::sim::Sim::start(&["--tpm", "1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let tcti = format!("swtpm:host=127.0.0.1,port={}", sim.port(1));
+    let config = at("server.toml");
+    let text = format!(
+        "trust_domain = \"{}\"\nstate = \"{}\"\n[listen]\nattest = \"127.0.0.1:0\"\nhosts = \"127.0.0.1:0\"\n\
+         [admin]\nsocket = \"{}\"\n[device]\ntcti = \"{tcti}\"\n",
+        wire::DOMAIN,
+        at("state"),
+        at("admin.sock"),
+    );
+    fs::write(&config, text).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
+    let touchmark = |arguments: &[&str]| {
+        Command::new(binary("touchmark"))
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let must = |arguments: &[&str]| {
+        let output = touchmark(arguments);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    let root = at("root");
+    must(&[
+        "ca",
+        "init",
+        "--dir",
+        &root,
+        "--trust-domain",
+        wire::DOMAIN,
+        "--device",
+        &tcti,
+    ]);
+    must(&["ca", "request", "--config", &config, "--out", &at("request.pem")]);
+    let signed = at("intermediate.pem");
+    must(&[
+        "ca",
+        "sign-intermediate",
+        "--yes",
+        "--dir",
+        &root,
+        "--device",
+        &tcti,
+        "--out",
+        &signed,
+        &at("request.pem"),
+    ]);
+    let root_certificate = format!("{root}/root.pem");
+    must(&[
+        "ca",
+        "install",
+        "--config",
+        &config,
+        "--root",
+        &root_certificate,
+        "--certificate",
+        &signed,
+    ]);
+    // A key that another tool made: it signs, but may be duplicated to another parent.
+    let tool = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(["-T", &tcti])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{program}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    let storage = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
+    tool(
+        "tpm2_createprimary",
+        &[
+            "-Q",
+            "-C",
+            "o",
+            "-G",
+            "ecc",
+            "-a",
+            storage,
+            "-c",
+            &at("storage.ctx"),
+        ],
+    );
+    let loose = "sensitivedataorigin|userwithauth|noda|sign";
+    let parts = ["-u", &at("pub"), "-r", &at("priv")];
+    tool(
+        "tpm2_create",
+        &[
+            &[
+                "-Q",
+                "-C",
+                &at("storage.ctx"),
+                "-G",
+                "ecc256:ecdsa-sha256",
+                "-a",
+                loose,
+            ][..],
+            &parts[..],
+        ]
+        .concat(),
+    );
+    tool("tpm2_flushcontext", &["-t"]);
+    let key = touchmark_custody::tss2::Tss2Key {
+        empty_auth: true,
+        policy: Vec::new(),
+        parent: touchmark_custody::tss2::PARENT_OWNER,
+        public: fs::read(at("pub")).unwrap(),
+        private: fs::read(at("priv")).unwrap(),
+    };
+    let path = at("state/keys/wit.tss2");
+    fs::write(&path, key.to_pem().unwrap()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = touchmark(&["server", "run", "--config", &config]);
+    assert_ne!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("wit: this key could leave its device"), "{text}");
+    assert!(
+        !std::path::Path::new(&at("admin.sock")).exists(),
+        "nothing was bound"
+    );
+}
+
+#[test]
+fn the_bundle_endpoint_serves_the_trust_domains_keys_and_nothing_else() {
+    let dev = Dev::start(&[]);
+    let address = dev.description()["service"]["bundle"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let ask = |path: &str| wire::request(&address, dev.pin(), None, "GET", path, "text/plain", b"").unwrap();
+    let answer = ask(touchmark_api::host::BUNDLE_PATH);
+    assert_eq!(answer.status, 200);
+    assert!(answer.header.contains("application/json"));
+    let jwks: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let uses: Vec<&str> = jwks["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| key["use"].as_str().unwrap())
+        .collect();
+    assert_eq!(uses, ["x509-svid", "wit-svid"]);
+    assert!(jwks["spiffe_sequence"].as_u64().unwrap() >= 1);
+    assert_eq!(jwks, dev.json(&["workload", "fetch", "bundle"])["jwks"]);
+    assert_eq!(ask("/v1/attest/challenge").status, 404);
+}
+
+#[test]
+fn a_rack_is_enrolled_from_a_file_all_or_none() {
+    let dev = Dev::start(&[]);
+    let host = |name: &str, digest: &str| {
+        format!("[[host]]\nname = \"{name}\"\nlabels = [\"rack-7\"]\nek_digests = [\"{digest}\"]\n")
+    };
+    let (one, two) = ("11".repeat(32), "22".repeat(32));
+    let twice = dev.file("twice.toml", &(host("a", &one) + &host("b", &one)));
+    let output = dev.touchmark(&["host", "enrol", "--file", &twice]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        dev.json(&["host", "list"]).as_array().unwrap().len(),
+        1,
+        "all or none"
+    );
+    let bad = dev.file("bad.toml", &host("a", &one.to_uppercase().replace('1', "A")));
+    assert_eq!(
+        dev.touchmark(&["host", "enrol", "--file", &bad]).status.code(),
+        Some(2)
+    );
+    let rack = dev.file("rack.toml", &(host("a", &one) + &host("b", &two)));
+    assert!(
+        dev.touchmark(&["host", "enrol", "--file", &rack])
+            .status
+            .success()
+    );
+    assert_eq!(dev.json(&["host", "show", "b"])["labels"][0], "rack-7");
+}
