@@ -34,7 +34,7 @@ check:
 test: install
 	cargo fetch $(LOCKED) --quiet
 	cargo build $(LOCKED) --workspace
-	cargo test $(LOCKED) --workspace
+	cargo test $(LOCKED) --workspace --no-fail-fast
 
 demo: install
 	@echo 'Building (the first time takes some minutes) ...'

@@ -26,6 +26,9 @@ pub(crate) enum NoCredential {
     Unavailable(String),
 }
 
+/// Held while one credential is obtained.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// What workloads are served from.
 pub(crate) struct Workloads {
     config: Arc<Config>,
@@ -34,8 +37,8 @@ pub(crate) struct Workloads {
     credentials: Mutex<HashMap<(String, String), Arc<Credential>>>,
     /// The latest registrations, once fetched after the attestation.
     registrations: Mutex<Option<Arc<Vec<Registration>>>>,
-    /// One fetch at a time: whoever waits finds what the one before obtained.
-    fetching: tokio::sync::Mutex<()>,
+    /// One issuance at a time for a registration and kind: whoever waits finds what the one before obtained.
+    turns: Mutex<HashMap<(String, String), Turn>>,
 }
 
 impl Workloads {
@@ -49,7 +52,7 @@ impl Workloads {
             standing,
             credentials: Mutex::default(),
             registrations: Mutex::default(),
-            fetching: tokio::sync::Mutex::default(),
+            turns: Mutex::default(),
         })
     }
 
@@ -83,7 +86,6 @@ impl Workloads {
         identifier: Option<&str>,
     ) -> Result<Vec<Arc<Credential>>, NoCredential> {
         let host = self.host()?;
-        let _turn = self.fetching.lock().await;
         let (mut channel, mut assignments) = issue::assignments(&self.config, &host)
             .await
             .map_err(|error| unavailable(&error))?;
@@ -102,6 +104,12 @@ impl Workloads {
         let mut credentials = Vec::new();
         let mut fresh = true;
         for registration in &wanted {
+            if let Some(credential) = self.living(&registration.reference, kind, registration) {
+                credentials.push(credential);
+                continue;
+            }
+            let turn = self.turn(&registration.reference, kind);
+            let _held = turn.lock().await;
             if let Some(credential) = self.living(&registration.reference, kind, registration) {
                 credentials.push(credential);
                 continue;
@@ -133,6 +141,12 @@ impl Workloads {
             ));
         }
         Ok(credentials)
+    }
+
+    fn turn(&self, reference: &str, kind: &str) -> Turn {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry((reference.to_owned(), kind.to_owned())).or_default())
     }
 
     /// The credential behind a handle, if it is this caller's.

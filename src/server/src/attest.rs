@@ -11,6 +11,7 @@ use axum::{
     routing::post,
 };
 use serde_bytes::{ByteArray, ByteBuf};
+use serde_json::json;
 use touchmark_api::{
     attest::{
         ADMISSION, Admission, CHALLENGE, CHALLENGE_PATH, CHALLENGE_REQUEST, ChallengeRequest, EVIDENCE_PATH,
@@ -114,7 +115,7 @@ async fn introduce(service: &Service, opening: &Opening, now: u64) -> Result<Rep
             let note = match service.appraiser.vouch(candidate, now) {
                 Ok(Some(voucher)) => format!("certified by maker {:?}", voucher.maker),
                 Ok(None) => "presented no endorsement certificate".to_owned(),
-                Err(refusal) => note(&refusal),
+                Err(refusal) => format!("{}: {}", refusal.reason, refusal.found),
             };
             service.store.note_pending(&candidate.digest, &note, now).await?;
             (candidate, None, None)
@@ -272,11 +273,16 @@ pub(crate) fn still_vouched(service: &Service, key: &AttestationKey) -> Result<O
     }
 }
 
+/// A refusal as it is noted in a host's row.
 fn note(refusal: &Refusal) -> String {
-    format!(
-        "{}: {}: expected {}; found {}; {}",
-        refusal.check, refusal.reason, refusal.expected, refusal.found, refusal.remedy
-    )
+    json!({
+        "check": refusal.check,
+        "reason": refusal.reason.code(),
+        "expected": refusal.expected,
+        "found": refusal.found,
+        "remedy": refusal.remedy,
+    })
+    .to_string()
 }
 
 async fn evidence(
@@ -347,14 +353,18 @@ async fn answer(service: &Arc<Service>, received: Received, now: u64) -> Result<
     };
     let sets = service.references();
     let applicable: Vec<&ReferenceSet> = sets.iter().filter(|set| set.applies_to(&host.labels)).collect();
-    match appraise(
-        &service.challenger,
-        challenge,
-        &service.appraiser,
-        &message,
-        &applicable,
-        now,
-    ) {
+    // A log of megabytes takes its time: the runtime is told.
+    let verdict = tokio::task::block_in_place(|| {
+        appraise(
+            &service.challenger,
+            challenge,
+            &service.appraiser,
+            &message,
+            &applicable,
+            now,
+        )
+    });
+    match verdict {
         Ok(Believed {
             attested,
             events,

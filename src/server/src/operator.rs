@@ -143,9 +143,9 @@ fn shown_state(host: &Host) -> &str {
     }
 }
 
-/// Notes begin with check and reason.
 fn note_reason(note: &str) -> Option<String> {
-    note.split(": ").nth(1).map(str::to_owned)
+    let note: Value = serde_json::from_str(note).ok()?;
+    note["reason"].as_str().map(str::to_owned)
 }
 
 async fn pending(service: &Service) -> Outcome {
@@ -197,19 +197,12 @@ async fn why(service: &Service, id: &str) -> Outcome {
         Err(error) => return Err(error.into()),
     };
     if let Some(note) = &host.note {
-        let mut parts = note.splitn(3, ": ");
-        let (check, reason, rest) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
-        let mut rest = rest.splitn(3, "; ");
-        let part = |text: Option<&str>, prefix: &str| {
-            text.map(|text| text.strip_prefix(prefix).unwrap_or(text).to_owned())
-                .unwrap_or_default()
-        };
-        return Ok(json!({
-            "id": host.id, "at": Value::Null, "subject": format!("host {}", host.name),
-            "check": check, "reason": reason,
-            "expected": part(rest.next(), "expected "), "found": part(rest.next(), "found "),
-            "remedy": part(rest.next(), ""),
-        }));
+        let mut document: Value =
+            serde_json::from_str(note).map_err(|error| Failure::Failed(error.to_string()))?;
+        document["id"] = host.id.clone().into();
+        document["at"] = json!(host.note_at.map(time));
+        document["subject"] = format!("host {}", host.name).into();
+        return Ok(document);
     }
     match &host.refusal {
         Some(refusal) => Ok(refusal_document(&service.store.refusal(refusal).await?)),

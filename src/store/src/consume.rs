@@ -123,7 +123,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         let key = &admitted.key;
-        sqlx::query(
+        let written = sqlx::query(
             "INSERT INTO attestation_keys (name, host, endorsement, public, voucher, reset_count, evidence, activated_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT (name) DO UPDATE SET voucher = ?5, reset_count = ?6, evidence = ?7, activated_at = ?8
@@ -139,6 +139,12 @@ impl Store {
         .bind(signed(now))
         .execute(&mut *tx)
         .await?;
+        if written.rows_affected() != 1 {
+            return Err(StoreError::Conflict(format!(
+                "the attestation key of host {} is on record for another host",
+                consumption.host
+            )));
+        }
         keep_evidence(
             &mut tx,
             &consumption.host,

@@ -40,8 +40,10 @@ pub struct Host {
     pub reason: Option<String>,
     /// Id of its last stored refusal.
     pub refusal: Option<String>,
-    /// Note about an attempt that could not be authenticated.
+    /// Note about an attempt that could not be authenticated, JSON.
     pub note: Option<String>,
+    /// When it was made.
+    pub note_at: Option<u64>,
 }
 
 impl Host {
@@ -94,7 +96,7 @@ pub struct Pending {
     pub note: String,
 }
 
-const COLUMNS: &str = "id, name, labels, state, last_attested, reason, refusal, note";
+const COLUMNS: &str = "id, name, labels, state, last_attested, reason, refusal, note, note_at";
 
 impl Store {
     /// Enrols hosts, all or none. A name or an endorsement key that is taken is a conflict, and nothing changes.
@@ -158,6 +160,7 @@ impl Store {
                 reason: None,
                 refusal: None,
                 note: None,
+                note_at: None,
             });
         }
         tx.commit().await?;
@@ -300,6 +303,7 @@ fn host(row: &SqliteRow) -> Result<Host, StoreError> {
         reason: row.try_get("reason")?,
         refusal: row.try_get("refusal")?,
         note: row.try_get("note")?,
+        note_at: row.try_get::<Option<i64>, _>("note_at")?.map(unsigned),
     })
 }
 

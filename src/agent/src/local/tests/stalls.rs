@@ -174,7 +174,13 @@ async fn an_agent_that_ends_waits_a_moment_and_removes_its_socket() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn zz_probe() {
-    let limits = Limits { connections: 1, idle: SOON, farewell: SOON, first_request: Duration::from_secs(10), ..Limits::default() };
+    let limits = Limits {
+        connections: 1,
+        idle: SOON,
+        farewell: SOON,
+        first_request: Duration::from_secs(10),
+        ..Limits::default()
+    };
     let agent = Agent::start(limits, Fake::default());
     let mut client = agent.client().await;
     assert!(client.status(guarded(StatusRequest {})).await.is_ok());
@@ -182,13 +188,38 @@ async fn zz_probe() {
     for i in 0..300000 {
         let t1 = std::time::Instant::now();
         let channel = tokio::time::timeout(Duration::from_secs(30), agent.endpoint().connect()).await;
-        let Ok(Ok(channel)) = channel else { if t1.elapsed().as_millis() > 100 {eprintln!("{i} connect {channel:?} {:?}", t1.elapsed())}; 
-            continue };
-        let mut other = touchmark_api::workload::workload_identity_client::WorkloadIdentityClient::new(channel);
+        let Ok(Ok(channel)) = channel else {
+            if t1.elapsed().as_millis() > 100 {
+                eprintln!("{i} connect {channel:?} {:?}", t1.elapsed())
+            };
+            continue;
+        };
+        let mut other =
+            touchmark_api::workload::workload_identity_client::WorkloadIdentityClient::new(channel);
         let t2 = std::time::Instant::now();
         let r = tokio::time::timeout(Duration::from_secs(30), other.status(guarded(StatusRequest {}))).await;
-        if t1.elapsed().as_millis() > 300 { eprintln!("sockets {}", std::fs::read_to_string("/proc/net/unix").unwrap().lines().filter(|l| l.contains(agent.path().to_str().unwrap())).count()); } if t1.elapsed().as_millis() > 300 || r.as_ref().is_ok_and(|r|r.is_ok()) { eprintln!("{i} at {:?} {:?} {:?} {:?}", t.elapsed(), t2-t1, t2.elapsed(), r.as_ref().map(|r| r.as_ref().map(|_| ()))); }
-        if matches!(r, Ok(Ok(_))) { break }
+        if t1.elapsed().as_millis() > 300 {
+            eprintln!(
+                "sockets {}",
+                std::fs::read_to_string("/proc/net/unix")
+                    .unwrap()
+                    .lines()
+                    .filter(|l| l.contains(agent.path().to_str().unwrap()))
+                    .count()
+            );
+        }
+        if t1.elapsed().as_millis() > 300 || r.as_ref().is_ok_and(|r| r.is_ok()) {
+            eprintln!(
+                "{i} at {:?} {:?} {:?} {:?}",
+                t.elapsed(),
+                t2 - t1,
+                t2.elapsed(),
+                r.as_ref().map(|r| r.as_ref().map(|_| ()))
+            );
+        }
+        if matches!(r, Ok(Ok(_))) {
+            break;
+        }
     }
     agent.stop().await;
 }
