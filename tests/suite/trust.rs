@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{Read, Write},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
@@ -82,10 +82,39 @@ fn c02_a_host_says_nothing_to_a_server_whose_root_it_does_not_pin() {
     );
 }
 
-#[test]
-fn e15_a_workload_below_the_same_root_cannot_pose_as_the_server() {
-    let key = || SoftwareKey::generate(SigningAlg::Es256).unwrap();
-    let template = |profile, name: &str, uri: &str| Template {
+/// A certification authority of the test's own, and identities below it.
+struct Authority {
+    root: touchmark_crypto::x509::Certificate,
+    root_key: SoftwareKey,
+    leaf_key: Arc<SoftwareKey>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = || SoftwareKey::generate(SigningAlg::Es256).unwrap();
+        let root_key = key();
+        let root = self_signed(&template(Profile::Root, "root", wire::DOMAIN), &root_key).unwrap();
+        let root = touchmark_crypto::x509::Certificate::parse(&root).unwrap();
+        Self {
+            root,
+            root_key,
+            leaf_key: Arc::new(key()),
+        }
+    }
+
+    /// A TLS server that shows this path of the trust domain.
+    fn server(&self, path: &str) -> Arc<rustls::ServerConfig> {
+        let leaf = template(Profile::Leaf, "", &format!("{}{path}", wire::DOMAIN));
+        let leaf = issue(&leaf, self.leaf_key.public_key(), &self.root, &self.root_key).unwrap();
+        let key = Arc::<SoftwareKey>::clone(&self.leaf_key);
+        let held = touchmark_custody::HeldKey::new(key, false, &[touchmark_crypto::Purpose::TlsHandshake]);
+        let identity = touchmark_tls::identity(&[leaf, self.root.der.clone()], held);
+        Arc::new(touchmark_tls::server(identity, None).unwrap())
+    }
+}
+
+fn template(profile: Profile, name: &str, uri: &str) -> Template {
+    Template {
         profile,
         common_name: name.into(),
         uri: Some(uri.into()),
@@ -94,24 +123,18 @@ fn e15_a_workload_below_the_same_root_cannot_pose_as_the_server() {
         not_after: 4_000_000_000,
         serial: SystemEntropy.array().unwrap(),
         extensions: Vec::new(),
-    };
-    let (root_key, leaf_key) = (key(), Arc::new(key()));
-    let root = self_signed(&template(Profile::Root, "root", wire::DOMAIN), &root_key).unwrap();
-    let root = touchmark_crypto::x509::Certificate::parse(&root).unwrap();
+    }
+}
+
+#[test]
+fn e15_a_workload_below_the_same_root_cannot_pose_as_the_server() {
+    let authority = Authority::new();
     for (path, accepted) in [
         ("/touchmark/server", true),
         ("/payments/api", false),
         ("/touchmark/server2", false),
     ] {
-        let leaf = template(Profile::Leaf, "", &format!("{}{path}", wire::DOMAIN));
-        let leaf = issue(&leaf, leaf_key.public_key(), &root, &root_key).unwrap();
-        let held = touchmark_custody::HeldKey::new(
-            Arc::<SoftwareKey>::clone(&leaf_key),
-            false,
-            &[touchmark_crypto::Purpose::TlsHandshake],
-        );
-        let identity = touchmark_tls::identity(&[leaf, root.der.clone()], held);
-        let config = Arc::new(touchmark_tls::server(identity, None).unwrap());
+        let config = authority.server(path);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let heard = std::thread::spawn(move || {
@@ -120,9 +143,10 @@ fn e15_a_workload_below_the_same_root_cannot_pose_as_the_server() {
             let mut first = [0; 1];
             stream.read(&mut first).unwrap_or(0)
         });
+        let pin = authority.root.spki_digest();
         let answer = wire::request(
             &address,
-            root.spki_digest(),
+            pin,
             None,
             "POST",
             CHALLENGE_PATH,
@@ -143,9 +167,56 @@ fn e15_a_workload_below_the_same_root_cannot_pose_as_the_server() {
 }
 
 #[test]
+fn a_server_that_answers_nonsense_harms_no_agent() {
+    let dev = Dev::start(&[]);
+    let authority = Authority::new();
+    let config = authority.server("/touchmark/server");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // It serves until the test's process ends.
+    std::thread::spawn(move || {
+        let answers: [&[u8]; 3] = [
+            b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/vnd.touchmark.challenge.v1+cbor\r\ncontent-length: 1\r\n\r\n\xff",
+            b"\x00\x01\x02",
+        ];
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = StreamOwned::new(
+                ServerConnection::new(Arc::clone(&config)).unwrap(),
+                stream.unwrap(),
+            );
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answers[number % answers.len()]);
+            let _ = stream.flush();
+        }
+    });
+    let pin = hex::encode(dev.pin());
+    let own = hex::encode(authority.root.spki_digest());
+    let (attest, _) = dev.addresses();
+    let (_agent, socket) = agent(&dev, |text| text.replace(&pin, &own).replace(&attest, &address));
+    let mut seen = std::collections::BTreeSet::new();
+    eventually("all three kinds of nonsense", || {
+        let status = status(&dev, &socket);
+        if status["state"] == "unavailable" {
+            seen.insert(status["detail"].as_str().unwrap().to_owned());
+        }
+        seen.len() >= 3
+    });
+    assert!(
+        seen.iter()
+            .any(|detail| detail.contains("answered what was not asked")),
+        "{seen:?}"
+    );
+    assert!(
+        seen.iter().any(|detail| detail.contains("answer does not hold")),
+        "{seen:?}"
+    );
+}
+
+#[test]
 fn r013_chains_to_either_of_two_anchors_pass_and_to_a_removed_one_fail_at_once() {
     let key = || SoftwareKey::generate(SigningAlg::Es256).unwrap();
-    let template = |profile, uri: &str| Template {
+    let short = |profile, uri: &str| Template {
         profile,
         common_name: "x".into(),
         uri: Some(uri.into()),
@@ -157,10 +228,10 @@ fn r013_chains_to_either_of_two_anchors_pass_and_to_a_removed_one_fail_at_once()
     };
     let make = || {
         let (root_key, leaf_key) = (key(), key());
-        let root = self_signed(&template(Profile::Root, wire::DOMAIN), &root_key).unwrap();
+        let root = self_signed(&short(Profile::Root, wire::DOMAIN), &root_key).unwrap();
         let parsed = touchmark_crypto::x509::Certificate::parse(&root).unwrap();
         let leaf = issue(
-            &template(Profile::Leaf, "spiffe://example.org/a"),
+            &short(Profile::Leaf, "spiffe://example.org/a"),
             leaf_key.public_key(),
             &parsed,
             &root_key,

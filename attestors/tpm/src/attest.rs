@@ -105,7 +105,7 @@ fn selection(reader: &mut Reader<'_>) -> Result<Option<PcrSelection>, Truncated>
             .collect();
         match bank {
             Some(bank) if !banks.iter().any(|other| other.bank == bank) => {
-                banks.push(PcrBank { bank, indices })
+                banks.push(PcrBank { bank, indices });
             }
             _ => known = false,
         }

@@ -11,7 +11,11 @@ use crate::{
 
 const REQUIRED: u32 =
     Attributes::FIXED_TPM | Attributes::FIXED_PARENT | Attributes::SENSITIVE_DATA_ORIGIN | Attributes::SIGN;
-const FORBIDDEN: u32 = Attributes::RESTRICTED | Attributes::DECRYPT | Attributes::X509_SIGN;
+const FORBIDDEN: u32 = Attributes::RESTRICTED
+    | Attributes::DECRYPT
+    | Attributes::X509_SIGN
+    | Attributes::ENCRYPTED_DUPLICATION
+    | Attributes::RESERVED;
 
 /// Checks the attributes of an offered key.
 pub(crate) fn attributes(area: &PublicArea) -> Check {

@@ -49,6 +49,10 @@ impl Attributes {
     pub const SIGN: u32 = 1 << 18;
     /// Signs certificate parts.
     pub const X509_SIGN: u32 = 1 << 19;
+    /// Duplication takes encryption: no TPM gives this to a key that cannot be duplicated.
+    pub const ENCRYPTED_DUPLICATION: u32 = 1 << 11;
+    /// Bits that the specification reserves. Bits 8 and 9 limit a key to a firmware or its security version.
+    pub const RESERVED: u32 = 0xfff0_f009;
 
     const NAMES: [(u32, &'static str); 12] = [
         (Self::FIXED_TPM, "fixedTPM"),
@@ -58,7 +62,7 @@ impl Attributes {
         (Self::USER_WITH_AUTH, "userWithAuth"),
         (Self::ADMIN_WITH_POLICY, "adminWithPolicy"),
         (Self::NO_DA, "noDA"),
-        (1 << 11, "encryptedDuplication"),
+        (Self::ENCRYPTED_DUPLICATION, "encryptedDuplication"),
         (Self::RESTRICTED, "restricted"),
         (Self::DECRYPT, "decrypt"),
         (Self::SIGN, "sign"),
