@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use touchmark_crypto::{CryptoError, HashAlg, Secret, SigScheme, ct_eq};
 use touchmark_rats::{
-    Appraisal, Appraiser, AttestedKey, BootCounters, Candidate, Check, ClaimValue, Expected, Opening, Reason,
-    Refusal, Retry, Sealed, Voucher,
+    Appraisal, Appraiser, AttestedKey, Candidate, Check, ClaimValue, Expected, Opening, Reason, Refusal,
+    Retry, Sealed, Voucher,
     cbor::{self, CborError},
     pop_message,
     tpm::{
@@ -101,6 +101,12 @@ impl Appraiser for TpmAppraiser {
         })
     }
 
+    fn attestation_name(&self, public: &[u8]) -> Result<Vec<u8>, Refusal> {
+        attestation_key::judge(public)
+            .map(|area| area.name())
+            .map_err(never)
+    }
+
     fn key_name(&self, public: &[u8]) -> Result<Vec<u8>, Refusal> {
         offered(public).map(|area| area.name()).map_err(never)
     }
@@ -131,7 +137,20 @@ fn appraise(out: &mut Appraisal, evidence: &[u8], expected: &Expected<'_>) -> Re
         );
         return Err(malformed(NAME, found));
     }
-    let quoted = match (&evidence.quote, expected.selection.0.is_empty()) {
+    let asks_for_registers = !expected.selection.0.is_empty();
+    if expected.selection.0.iter().any(|bank| bank.indices.is_empty()) {
+        return Err(malformed(
+            NAME,
+            "an exchange that asks for a bank without registers".into(),
+        ));
+    }
+    if !asks_for_registers && (expected.keys.is_empty() || expected.sealed_to_boot) {
+        return Err(malformed(
+            NAME,
+            "an exchange in which nothing would be attested".into(),
+        ));
+    }
+    let quoted = match (&evidence.quote, !asks_for_registers) {
         (Some(quote), false) => Some(check_quote(out, &signer, quote, &evidence.pcr_values, expected)?),
         (None, true) => None,
         (found, _) => {
@@ -155,8 +174,26 @@ fn appraise(out: &mut Appraisal, evidence: &[u8], expected: &Expected<'_>) -> Re
 struct Quoted {
     digest: Vec<u8>,
     hash: HashAlg,
-    counters: BootCounters,
     values: BTreeMap<(HashAlg, u8), Vec<u8>>,
+}
+
+impl Quoted {
+    /// The digest over the quoted registers in another hash: what a policy of a key with that name algorithm holds. Where
+    /// the hash is not the quote's own, the register values are needed.
+    fn digest_in(&self, hash: HashAlg, expected: &Expected<'_>) -> Option<Vec<u8>> {
+        if hash == self.hash {
+            return Some(self.digest.clone());
+        }
+        let registers = expected
+            .selection
+            .0
+            .iter()
+            .flat_map(|bank| bank.indices.iter().map(|index| (bank.bank, *index)));
+        let values: Option<Vec<&[u8]>> = registers
+            .map(|register| self.values.get(&register).map(Vec::as_slice))
+            .collect();
+        Some(hash.digest(&values?))
+    }
 }
 
 fn check_quote(
@@ -215,7 +252,6 @@ fn check_quote(
     Ok(Quoted {
         digest: pcr_digest,
         hash,
-        counters: attest.counters,
         values,
     })
 }
@@ -373,32 +409,34 @@ fn check_key(
         .push(Check::passed("tpm.certify.name", hex::encode(&name)));
     let attributes = offered_key::attributes(&area);
     push(out, attributes)?;
-    if let Some(quoted) = quoted {
-        let (quote, certify) = (quoted.counters, attest.counters);
-        if (quote.reset, quote.restart) != (certify.reset, certify.restart) {
-            return Err(Check::failed(
-                "tpm.counters",
-                Reason::CountersDiffer,
-                format!("reset {} and restart {} of the quote", quote.reset, quote.restart),
-                format!(
-                    "reset {} and restart {} in the certification",
-                    certify.reset, certify.restart
-                ),
-                "the host was reset between quote and certification: attest again",
-            ));
-        }
-        out.checks.push(Check::passed(
+    // All attestations of an exchange come from one boot: the quote's, or that of the first certification.
+    let first = *out.counters.get_or_insert(attest.counters);
+    let certify = attest.counters;
+    if (first.reset, first.restart) != (certify.reset, certify.restart) {
+        return Err(Check::failed(
             "tpm.counters",
-            format!("reset {}, restart {}", quote.reset, quote.restart),
+            Reason::CountersDiffer,
+            format!(
+                "reset {} and restart {} of the first attestation",
+                first.reset, first.restart
+            ),
+            format!(
+                "reset {} and restart {} in the certification",
+                certify.reset, certify.restart
+            ),
+            "the host was reset between its attestations: attest again",
         ));
-        if expected.sealed_to_boot {
-            push(
-                out,
-                offered_key::sealed_to_boot(&area, expected.selection, &quoted.digest),
-            )?;
-        }
-    } else {
-        out.counters.get_or_insert(attest.counters);
+    }
+    out.checks.push(Check::passed(
+        "tpm.counters",
+        format!("reset {}, restart {}", first.reset, first.restart),
+    ));
+    if let (Some(quoted), true) = (quoted, expected.sealed_to_boot) {
+        let digest = quoted.digest_in(area.name_alg, expected);
+        push(
+            out,
+            offered_key::sealed_to_boot(&area, expected.selection, digest.as_deref()),
+        )?;
     }
     let scheme = SigScheme::Ecdsa(area.scheme_hash.unwrap_or(HashAlg::Sha256));
     let possession = area

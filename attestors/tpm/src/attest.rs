@@ -96,6 +96,8 @@ fn selection(reader: &mut Reader<'_>) -> Result<Option<PcrSelection>, Truncated>
         let bank = hash_alg(reader.u16()?);
         let size = reader.u8()?;
         let bits = reader.take(size.into())?;
+        // No register has a number that a byte does not hold.
+        known &= bits.iter().skip(32).all(|byte| *byte == 0);
         let indices: Vec<u8> = (0..=u8::MAX)
             .take(bits.len() * 8)
             .filter(|index| {

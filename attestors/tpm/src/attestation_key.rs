@@ -12,10 +12,8 @@ const REQUIRED: u32 = Attributes::FIXED_TPM
     | Attributes::SENSITIVE_DATA_ORIGIN
     | Attributes::RESTRICTED
     | Attributes::SIGN;
-const FORBIDDEN: u32 = Attributes::DECRYPT
-    | Attributes::X509_SIGN
-    | Attributes::ENCRYPTED_DUPLICATION
-    | Attributes::RESERVED;
+const FORBIDDEN: u32 =
+    Attributes::DECRYPT | Attributes::X509_SIGN | Attributes::ENCRYPTED_DUPLICATION | Attributes::RESERVED;
 
 const NAME: &str = "tpm.attestation_key";
 

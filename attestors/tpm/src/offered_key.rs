@@ -35,8 +35,21 @@ pub(crate) fn attributes(area: &PublicArea) -> Check {
 
 /// Checks that a key answers only in the boot state with this PCR digest: the policy is one PolicyPCR over exactly the
 /// quoted registers, and neither the empty password nor the administrator can go around it.
-pub(crate) fn sealed_to_boot(area: &PublicArea, selection: &PcrSelection, pcr_digest: &[u8]) -> Check {
+pub(crate) fn sealed_to_boot(
+    area: &PublicArea,
+    selection: &PcrSelection,
+    pcr_digest: Option<&[u8]>,
+) -> Check {
     const NAME: &str = "tpm.key.boot_policy";
+    let Some(pcr_digest) = pcr_digest else {
+        return Check::failed(
+            NAME,
+            Reason::KeyPolicy,
+            "register values, since the key's policy is in another hash than the quote",
+            "none",
+            "send the values of the quoted registers",
+        );
+    };
     let expected = policy_pcr(area.name_alg, selection, pcr_digest);
     let open = area
         .attributes

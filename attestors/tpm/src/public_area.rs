@@ -118,9 +118,9 @@ pub(crate) const ALG_AES: u16 = 0x0006;
 pub(crate) const ALG_CFB: u16 = 0x0043;
 const ALG_RSA: u16 = 0x0001;
 const ALG_ECC: u16 = 0x0023;
-const ALG_RSASSA: u16 = 0x0014;
-const ALG_RSAPSS: u16 = 0x0016;
-const ALG_ECDSA: u16 = 0x0018;
+pub(crate) const ALG_RSASSA: u16 = 0x0014;
+pub(crate) const ALG_RSAPSS: u16 = 0x0016;
+pub(crate) const ALG_ECDSA: u16 = 0x0018;
 
 impl PublicArea {
     /// Reads a TPMT_PUBLIC with nothing after it. Only RSA-2048 to 4096, P-256 and P-384 keys are accepted; a point
@@ -149,6 +149,9 @@ impl PublicArea {
                 ));
             }
         };
+        if [(ALG_RSA, ALG_ECDSA), (ALG_ECC, ALG_RSASSA), (ALG_ECC, ALG_RSAPSS)].contains(&(alg, scheme)) {
+            return Err(AreaError::NotAccepted("signing scheme of another kind of key"));
+        }
         let key = match alg {
             ALG_RSA => rsa(&mut reader)?,
             ALG_ECC => ecc(&mut reader)?,

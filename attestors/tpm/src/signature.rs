@@ -4,7 +4,7 @@ use touchmark_crypto::{CryptoError, HashAlg, SigScheme, ecdsa_fixed_from_parts};
 use touchmark_rats::Reason;
 
 use crate::{
-    public_area::{PublicArea, hash_alg},
+    public_area::{ALG_ECDSA, ALG_RSAPSS, ALG_RSASSA, PublicArea, hash_alg},
     reader::Reader,
 };
 
@@ -58,11 +58,16 @@ impl TpmSignature {
 
     /// Checks the signature over `message` under `key`, and that it is of the key's own scheme.
     pub(crate) fn verify(&self, key: &PublicArea, message: &[u8]) -> Result<(), (Reason, String)> {
-        if key.scheme_hash.is_some_and(|hash| hash != self.scheme.hash()) {
-            return Err((
-                Reason::AlgNotAllowed,
-                "hash is not that of the key's scheme".to_owned(),
-            ));
+        let scheme = match self.scheme {
+            SigScheme::Ecdsa(_) => ALG_ECDSA,
+            SigScheme::RsaPkcs1(_) => ALG_RSASSA,
+            SigScheme::RsaPss(_) => ALG_RSAPSS,
+        };
+        if key
+            .scheme_hash
+            .is_some_and(|hash| (key.scheme, hash) != (scheme, self.scheme.hash()))
+        {
+            return Err((Reason::AlgNotAllowed, "a scheme that is not the key's".to_owned()));
         }
         key.key
             .verify(self.scheme, message, &self.bytes)

@@ -151,6 +151,9 @@ pub trait Appraiser: Send + Sync {
         secret: &Secret,
     ) -> Result<Sealed, Refusal>;
 
+    /// The Name of an attestation key by its public area.
+    fn attestation_name(&self, public: &[u8]) -> Result<Vec<u8>, Refusal>;
+
     /// The Name of a key by its public area.
     fn key_name(&self, public: &[u8]) -> Result<Vec<u8>, Refusal>;
 

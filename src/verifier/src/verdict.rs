@@ -3,7 +3,7 @@
 use touchmark_crypto::sha256;
 use touchmark_rats::{
     Appraisal, Appraiser, AttestedKey, Binding, BootCounters, Check, Claims, Expected, MeasuredEvent,
-    Purpose, Refusal, Retry, Voucher, rest_digest,
+    Purpose, Reason, Refusal, Retry, Voucher, rest_digest,
 };
 
 use crate::{
@@ -137,6 +137,19 @@ pub fn appraise(
             "a challenge whose answer is refused unread",
         )));
     };
+    let named = appraiser
+        .attestation_name(message.attestation_public)
+        .map_err(unread)?;
+    if named != challenge.subject.attestation_name.as_ref() {
+        return Err(unread(Refusal {
+            check: "challenge.attestation_key",
+            reason: Reason::AttestationKeyMismatch,
+            expected: "the attestation key that the challenge was made for".into(),
+            found: "another key".into(),
+            remedy: "ask for a challenge with the key that will answer it".into(),
+            retry: Retry::Fresh,
+        }));
+    }
     let mut names = Vec::new();
     for key in message.keys {
         names.push(appraiser.key_name(key).map_err(unread)?);

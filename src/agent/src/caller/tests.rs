@@ -30,7 +30,6 @@ const ROLE: &str = "TOUCHMARK_TEST_ROLE";
 
 /// What this program does when a test runs it again: connects, says `1`, and goes on as told once it is answered.
 #[test]
-#[ignore = "run by other tests only"]
 fn role() {
     let Some(path) = std::env::var_os(SOCKET) else {
         return;
@@ -86,7 +85,7 @@ impl Place {
     fn start(&self, program: &Path, role: &str) -> Running {
         let mut command = Command::new(program);
         command
-            .args(["--exact", "caller::tests::role", "--ignored", "--nocapture"])
+            .args(["--exact", "caller::tests::role", "--nocapture"])
             .env(SOCKET, self.path())
             .env(ROLE, role)
             .stdin(Stdio::null())

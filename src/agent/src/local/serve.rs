@@ -8,7 +8,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::watch,
     task::JoinSet,
-    time::sleep_until,
+    time::{Instant, sleep_until},
 };
 use tonic::codegen::{Service, http};
 use touchmark_api::workload::{
@@ -123,12 +123,13 @@ async fn connection<I: Identities>(
             .serve_connection(TokioIo::new(stream), service)
     );
     loop {
-        let expires = activity.expires(&limits);
+        // It may come to expire earlier meanwhile, by as much as an idle time from now.
+        let look_again = activity.expires(&limits).min(Instant::now() + limits.idle);
         tokio::select! {
             _ = connection.as_mut() => return,
             _ = told.wait_for(|told| *told) => break,
-            () = sleep_until(expires) => {
-                if activity.expires(&limits) <= expires {
+            () = sleep_until(look_again) => {
+                if activity.expires(&limits) <= Instant::now() {
                     break;
                 }
             }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use hyper::body::{Body, Frame};
+use hyper::{
+    body::{Body, Frame},
+    client::conn::http2,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::UnixStream;
 use tonic::{
@@ -57,30 +60,6 @@ async fn a_peer_that_says_nothing_or_stops_midway_is_closed_and_blocks_nobody() 
     agent.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_without_requests_is_closed_and_a_client_opens_another() {
-    let limits = Limits {
-        idle: SOON,
-        farewell: SOON,
-        connections: 1,
-        ..Limits::default()
-    };
-    let agent = Agent::start(limits, Fake::default());
-    let mut client = agent.client().await;
-    assert!(client.status(guarded(StatusRequest {})).await.is_ok());
-    // There is room for one connection only: another one gets it once the first was closed for being idle.
-    loop {
-        if let Ok(channel) = agent.endpoint().connect().await {
-            let mut other =
-                touchmark_api::workload::workload_identity_client::WorkloadIdentityClient::new(channel);
-            if other.status(guarded(StatusRequest {})).await.is_ok() {
-                break;
-            }
-        }
-    }
-    agent.stop().await;
-}
-
 /// A body of which nothing ever comes.
 struct Never;
 
@@ -96,6 +75,23 @@ impl Body for Never {
     }
 }
 
+type Connection = http2::Connection<TokioIo<UnixStream>, Never, TokioExecutor>;
+
+/// An HTTP/2 client that opens no other connection by itself.
+async fn raw_client(agent: &Agent) -> (http2::SendRequest<Never>, Connection) {
+    let stream = TokioIo::new(UnixStream::connect(agent.path()).await.unwrap());
+    http2::handshake(TokioExecutor::new(), stream).await.unwrap()
+}
+
+/// A call whose message never comes.
+fn never_arriving() -> http::Request<Never> {
+    http::Request::post("http://agent/touchmark.agent.v1.WorkloadIdentity/FetchX509")
+        .header("content-type", "application/grpc")
+        .header(GUARD, GUARD_VALUE)
+        .body(Never)
+        .unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_does_not_arrive_or_end_is_given_up() {
     let limits = Limits {
@@ -107,19 +103,28 @@ async fn a_request_that_does_not_arrive_or_end_is_given_up() {
     let late = client.fetch_x509(guarded(endless())).await.unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded);
 
-    let stream = TokioIo::new(UnixStream::connect(agent.path()).await.unwrap());
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
-        .await
-        .unwrap();
+    let (mut sender, connection) = raw_client(&agent).await;
     let connection = tokio::spawn(connection);
-    let request = http::Request::post("http://agent/touchmark.agent.v1.WorkloadIdentity/FetchX509")
-        .header("content-type", "application/grpc")
-        .header(GUARD, GUARD_VALUE)
-        .body(Never)
-        .unwrap();
-    let answer = sender.send_request(request).await.unwrap();
+    let answer = sender.send_request(never_arriving()).await.unwrap();
     assert_eq!(answer.headers()["grpc-status"], "4");
     connection.abort();
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_has_had_no_request_for_long_is_closed_in_order() {
+    let limits = Limits {
+        request: SOON,
+        idle: SOON,
+        ..Limits::default()
+    };
+    let agent = Agent::start(limits, Fake::default());
+    let (mut sender, connection) = raw_client(&agent).await;
+    let connection = tokio::spawn(connection);
+    sender.send_request(never_arriving()).await.unwrap();
+    // It ends without an error: the agent said so before it closed.
+    let ended = tokio::time::timeout(Duration::from_secs(60), connection).await;
+    ended.unwrap().unwrap().unwrap();
     agent.stop().await;
 }
 
@@ -170,56 +175,4 @@ async fn an_agent_that_ends_waits_a_moment_and_removes_its_socket() {
     begun(&agent).await;
     agent.stop().await;
     assert!(endless.await.unwrap().is_err());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn zz_probe() {
-    let limits = Limits {
-        connections: 1,
-        idle: SOON,
-        farewell: SOON,
-        first_request: Duration::from_secs(10),
-        ..Limits::default()
-    };
-    let agent = Agent::start(limits, Fake::default());
-    let mut client = agent.client().await;
-    assert!(client.status(guarded(StatusRequest {})).await.is_ok());
-    let t = std::time::Instant::now();
-    for i in 0..300000 {
-        let t1 = std::time::Instant::now();
-        let channel = tokio::time::timeout(Duration::from_secs(30), agent.endpoint().connect()).await;
-        let Ok(Ok(channel)) = channel else {
-            if t1.elapsed().as_millis() > 100 {
-                eprintln!("{i} connect {channel:?} {:?}", t1.elapsed())
-            };
-            continue;
-        };
-        let mut other =
-            touchmark_api::workload::workload_identity_client::WorkloadIdentityClient::new(channel);
-        let t2 = std::time::Instant::now();
-        let r = tokio::time::timeout(Duration::from_secs(30), other.status(guarded(StatusRequest {}))).await;
-        if t1.elapsed().as_millis() > 300 {
-            eprintln!(
-                "sockets {}",
-                std::fs::read_to_string("/proc/net/unix")
-                    .unwrap()
-                    .lines()
-                    .filter(|l| l.contains(agent.path().to_str().unwrap()))
-                    .count()
-            );
-        }
-        if t1.elapsed().as_millis() > 300 || r.as_ref().is_ok_and(|r| r.is_ok()) {
-            eprintln!(
-                "{i} at {:?} {:?} {:?} {:?}",
-                t.elapsed(),
-                t2 - t1,
-                t2.elapsed(),
-                r.as_ref().map(|r| r.as_ref().map(|_| ()))
-            );
-        }
-        if matches!(r, Ok(Ok(_))) {
-            break;
-        }
-    }
-    agent.stop().await;
 }
