@@ -21,11 +21,18 @@ const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Connects to the agent at a socket.
 pub(crate) async fn connect(socket: &Path) -> Result<WorkloadIdentityClient<Channel>, String> {
-    trusted(socket)?;
+    let allowed = trusted(socket)?;
     let path: PathBuf = socket.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        async move {
+            let stream = UnixStream::connect(path).await?;
+            // Whoever listens now, not whoever owned the path a moment ago.
+            if !allowed.contains(&Some(stream.peer_cred()?.uid())) {
+                return Err(std::io::Error::other("somebody else listens there"));
+            }
+            Ok(TokioIo::new(stream))
+        }
     });
     let endpoint = Endpoint::from_static("http://agent.invalid").connect_timeout(Duration::from_secs(5));
     let channel = endpoint.connect_with_connector(connector).await;
@@ -49,7 +56,7 @@ pub(crate) fn guarded<T>(message: T) -> Request<T> {
 
 /// Whoever squats on the path could hand out identities of its own: its owner has to be somebody this user trusts with
 /// that anyway.
-fn trusted(socket: &Path) -> Result<(), String> {
+fn trusted(socket: &Path) -> Result<[Option<u32>; 3], String> {
     let shown = socket.display();
     let metadata = std::fs::metadata(socket).map_err(|error| {
         format!("no agent at {shown} ({error}); is touchmark agent run running? TOUCHMARK_AGENT_SOCKET names another")
@@ -63,12 +70,13 @@ fn trusted(socket: &Path) -> Result<(), String> {
         .and_then(Result::ok)
         .map(|folder| folder.uid());
     let ours = nix::unistd::geteuid().as_raw();
-    if ![Some(0), Some(ours), folder].contains(&Some(metadata.uid())) {
+    let allowed = [Some(0), Some(ours), folder];
+    if !allowed.contains(&Some(metadata.uid())) {
         return Err(format!(
             "{shown} belongs to user {}, who is neither root, you nor the owner of its folder: it may be somebody \
              else's; name the agent's socket with --socket",
             metadata.uid()
         ));
     }
-    Ok(())
+    Ok(allowed)
 }
