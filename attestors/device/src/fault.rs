@@ -39,7 +39,6 @@ pub(crate) fn is_stale(error: Error) -> bool {
                 | Kind::ReferenceS0
                 | Kind::ReferenceS1
                 | Kind::Handle
-                | Kind::Integrity
                 | Kind::Initialize
         )
     )
@@ -78,6 +77,10 @@ pub(crate) fn from_tss(what: &str, error: Error) -> Fault {
         ) => (
             FaultKind::Unavailable,
             "the TPM has no free slot; use a resource manager (/dev/tpmrm0)",
+        ),
+        Some(Kind::Integrity) => (
+            FaultKind::Refused,
+            "the key belongs to another TPM, or the owner hierarchy was cleared since",
         ),
         _ if is_stale(error) => (FaultKind::Unavailable, "the TPM was reset"),
         _ => (FaultKind::Refused, "the TPM refused"),

@@ -119,7 +119,7 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
     }
     let maker = path(&certificate, candidate, makers, now).map_err(|error| {
         let text = error.to_string();
-        let issuer = format!("{text} (issuer {})", certificate.issuer);
+        let issuer = printable(&format!("{text} (issuer {})", certificate.issuer));
         if text.contains("CertExpired") || text.contains("CertNotValidYet") {
             refuse(Reason::CertExpired, "a certificate within its validity", issuer, "check the server's clock")
         } else if text.contains("Eku") {
@@ -193,6 +193,14 @@ fn path<'a>(
         }
     }
     Err(telling)
+}
+
+/// What a certificate says, fit for a terminal and a log: nobody has vouched for it.
+fn printable(text: &str) -> String {
+    text.chars()
+        .take(300)
+        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
+        .collect()
 }
 
 fn subject(certificate: &Certificate) -> String {

@@ -14,6 +14,7 @@ use touchmark_api::{
     },
     device::{Activation, KeyDescription},
     frame,
+    host::Bundle,
 };
 use touchmark_crypto::{
     Purpose as KeyPurpose, Secret,
@@ -223,7 +224,7 @@ async fn send(
     message: &[u8],
     expires_in: u64,
 ) -> Result<Admission, ChannelError> {
-    let deadline = Instant::now() + Duration::from_secs(expires_in);
+    let deadline = Instant::now() + Duration::from_secs(expires_in.min(600));
     let mut pause = Duration::from_millis(200);
     loop {
         let sent = channel
@@ -299,10 +300,19 @@ fn accept(
             .unwrap_or(0)
             .min(admission.not_after),
         issued_at: now,
-        bundle: admission.bundle.clone(),
+        bundle: pinned(config, &admission.bundle),
         registrations: admission.registrations.clone(),
         certified: identity(&chain, held),
     })
+}
+
+/// A bundle without the roots that this host does not pin: what it hands on is what it trusts itself.
+pub(crate) fn pinned(config: &Config, bundle: &Bundle) -> Bundle {
+    let mut bundle = bundle.clone();
+    bundle.x509.retain(|der| {
+        Certificate::parse(der).is_ok_and(|root| config.pins.roots.contains(&root.spki_digest()))
+    });
+    bundle
 }
 
 /// The roots of a bundle that this host pins; one that pins none is not believed.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, body::Bytes, client::conn::http1, header};
+use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use rustls::{pki_types::ServerName, sign::CertifiedKey};
 use tokio::{net::TcpStream, time::timeout};
@@ -165,6 +165,9 @@ impl Channel {
         };
         if status.is_success() && is(wanted) {
             return Ok(body.to_vec());
+        }
+        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+            return Err(unreachable(format!("busy (status {status})")));
         }
         if is(problem::MEDIA_TYPE)
             && let Ok(problem) = serde_json::from_slice::<Problem>(&body)

@@ -20,7 +20,7 @@ use touchmark_wimse::{bundle, wit};
 
 use crate::{
     Config,
-    attestation::{AttestationError, anchors, check_challenge, on_device},
+    attestation::{AttestationError, anchors, check_challenge, on_device, pinned},
     channel::Channel,
     host_identity::HostIdentity,
 };
@@ -198,7 +198,7 @@ fn accept(
         usage: issued.usage.clone(),
         issued_at: now,
         not_after,
-        bundle: assignments.bundle.clone(),
+        bundle: pinned(config, &assignments.bundle),
     })
 }
 

@@ -25,6 +25,9 @@ pub enum AgentError {
     /// The state folder.
     #[error(transparent)]
     File(#[from] touchmark_tls::files::FileError),
+    /// The attesting task ended.
+    #[error("the attesting task ended: {0}")]
+    Ended(String),
 }
 
 /// How it stands with the host, as far as the agent knows.
@@ -60,11 +63,16 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     let workloads = Arc::new(Workloads::new(Arc::clone(&config), watched.clone())?);
     let identities = Arc::new(AgentIdentities::new(workloads, watched));
     let (stopping, mut stopped) = watch::channel(false);
-    let attesting = tokio::spawn(keep_attested(Arc::clone(&config), standing));
+    let mut attesting = tokio::spawn(keep_attested(Arc::clone(&config), standing));
     let serving = tokio::spawn(local::serve(socket, identities, async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     }));
-    stop.await;
+    tokio::pin!(stop);
+    tokio::select! {
+        () = &mut stop => {}
+        // It never ends by itself; if it did, the host would not attest again.
+        ended = &mut attesting => return Err(AgentError::Ended(format!("{ended:?}"))),
+    }
     // The receiver lives in the serving task.
     let _ = stopping.send(true);
     attesting.abort();
@@ -78,13 +86,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
 async fn keep_attested(config: Arc<Config>, standing: watch::Sender<Standing>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        match attestation::attest(&config).await {
+        match attempt(&config).await {
             Ok(host) => {
                 tracing::info!(identifier = %host.identifier, not_after = %clock::rfc3339(host.not_after), "attested");
                 pause = FIRST_PAUSE;
                 let life = host.not_after.saturating_sub(host.issued_at);
                 standing.send_replace(Standing::Attested(Arc::new(host)));
-                tokio::time::sleep(jittered(Duration::from_secs(life * 2 / 3))).await;
+                sleep_until(clock::now() + jittered(Duration::from_secs(life * 2 / 3)).as_secs()).await;
             }
             Err(error) => {
                 let expired = match &*standing.borrow() {
@@ -99,6 +107,24 @@ async fn keep_attested(config: Arc<Config>, standing: watch::Sender<Standing>) {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
+    }
+}
+
+/// Attests, and once more where the service says that a fresh challenge can help: it was restarted, or does not know the
+/// attestation key any more.
+async fn attempt(config: &Config) -> Result<HostIdentity, AttestationError> {
+    match attestation::attest(config).await {
+        Err(AttestationError::Channel(ChannelError::Refused { retry, .. })) if retry == "fresh" => {
+            attestation::attest(config).await
+        }
+        other => other,
+    }
+}
+
+/// Sleeps by the wall clock, which goes on while the host is suspended.
+async fn sleep_until(time: u64) {
+    while clock::now() < time {
+        tokio::time::sleep(Duration::from_secs((time - clock::now().min(time)).min(30))).await;
     }
 }
 

@@ -206,7 +206,7 @@ impl Workloads {
         let credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
         let credential = credentials.get(&(reference.to_owned(), kind.to_owned()))?;
         let life = credential.not_after.saturating_sub(credential.issued_at);
-        let fresh = clock::now() < credential.issued_at + life * 2 / 3;
+        let fresh = clock::now() < credential.issued_at + life / 3 * 2;
         let same = credential.identifier == registration.identifier && credential.usage == registration.usage;
         (fresh && same).then(|| Arc::clone(credential))
     }

@@ -1,5 +1,7 @@
 //! Reports: text for people, or one JSON document.
 
+use std::io::Write;
+
 use serde_json::Value;
 
 /// How a command reports.
@@ -12,17 +14,22 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Prints a document, or its text.
+/// Prints a document, or its text. Whoever reads it may have seen enough and be gone: that is no error.
 pub(crate) fn report(output: Output, document: &Value, text: impl FnOnce(&Value) -> String) {
-    match output {
-        Output::Json => println!("{document}"),
-        Output::Text => {
-            let text = text(document);
-            if !text.is_empty() {
-                println!("{}", text.trim_end());
-            }
-        }
+    let text = match output {
+        Output::Json => document.to_string(),
+        Output::Text => printable(text(document).trim_end()),
+    };
+    if !text.is_empty() {
+        let _ = writeln!(std::io::stdout(), "{text}");
     }
+}
+
+/// Text without control characters: what came from elsewhere must not steer a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() && c != '\n' { '?' } else { c })
+        .collect()
 }
 
 /// Members of each object as columns, the longest cell setting the width.

@@ -201,6 +201,13 @@ impl Registration {
                 "host selects nothing: give labels or names, or leave it out for any attested host".into(),
             );
         }
+        if self
+            .host
+            .as_ref()
+            .is_some_and(|host| !host.labels.is_empty() && !host.names.is_empty())
+        {
+            return wrong("host: give labels or names, not both; alternatives are further entries".into());
+        }
         if self.workload == WorkloadSelector::default() {
             return wrong("workload selects every process: give uid, gid, exe or exe_sha256".into());
         }

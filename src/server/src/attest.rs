@@ -104,10 +104,12 @@ async fn introduce(service: &Service, opening: &Opening, now: u64) -> Result<Rep
         (Some((candidate, enrolled)), _) => match admissible(service, candidate, &enrolled, now) {
             Ok(voucher) => (candidate, Some(enrolled.host.id), voucher),
             Err(refusal) => {
-                service
-                    .store
-                    .note_host(&enrolled.host.id, &note(&refusal), now)
-                    .await?;
+                if service.notes.admit(now) {
+                    service
+                        .store
+                        .note_host(&enrolled.host.id, &note(&refusal), now)
+                        .await?;
+                }
                 (candidate, None, None)
             }
         },
@@ -117,7 +119,9 @@ async fn introduce(service: &Service, opening: &Opening, now: u64) -> Result<Rep
                 Ok(None) => "presented no endorsement certificate".to_owned(),
                 Err(refusal) => format!("{}: {}", refusal.reason, refusal.found),
             };
-            service.store.note_pending(&candidate.digest, &note, now).await?;
+            if service.notes.admit(now) {
+                service.store.note_pending(&candidate.digest, &note, now).await?;
+            }
             (candidate, None, None)
         }
         (None, None) => return Ok(Reply::stranger("no endorsement key")),
@@ -204,7 +208,7 @@ async fn recognize(service: &Service, name: &[u8], now: u64) -> Result<Reply, St
     let known = match service.store.attestation_key(name).await? {
         None => None,
         Some(key) => {
-            let host = service.store.host(&key.host).await?;
+            let host = service.store.host_by_id(&key.host).await?;
             host.is_active().then_some(key)
         }
     };
@@ -216,7 +220,9 @@ async fn recognize(service: &Service, name: &[u8], now: u64) -> Result<Reply, St
                 (Some(key.host.clone()), digest, voucher)
             }
             Err(refusal) => {
-                service.store.note_host(&key.host, &note(&refusal), now).await?;
+                if service.notes.admit(now) {
+                    service.store.note_host(&key.host, &note(&refusal), now).await?;
+                }
                 (None, [0; 32], None)
             }
         },
@@ -300,7 +306,7 @@ async fn evidence(
     let now = clock::now();
     let reply = match message::read(body, &service.challenger, now).await {
         Err(unread) => Reply::stranger(&unread.to_string()),
-        Ok(received) => answer(&service, received, now)
+        Ok(received) => answer(&service, received, clock::now())
             .await
             .unwrap_or_else(|error| Reply::unavailable(&error)),
     };
@@ -318,9 +324,13 @@ async fn answer(service: &Arc<Service>, received: Received, now: u64) -> Result<
     else {
         return Ok(Reply::stranger("a challenge for another purpose"));
     };
-    let host = service.store.host(&host_id).await?;
+    let host = service.store.host_by_id(&host_id).await?;
     if !host.is_active() {
         return Ok(Reply::stranger("host is not active"));
+    }
+    // The message may have taken its time to arrive.
+    if challenge.expiry <= now {
+        return Ok(Reply::stranger("the challenge has expired"));
     }
     if let Some(before) = service.store.answer(&challenge.id).await? {
         return Ok(same_or_refused(&before, &received, ADMISSION));
@@ -491,7 +501,9 @@ async fn refuse(
     let refusal = &refused.refusal;
     // With an activation the MAC has shown who speaks; without, only the attestation's own signature does.
     if !refused.authenticated && received.challenge.mac().is_none() {
-        service.store.note_host(&host.id, &note(refusal), now).await?;
+        if service.notes.admit(now) {
+            service.store.note_host(&host.id, &note(refusal), now).await?;
+        }
         return Ok(Reply::stranger(&refusal.to_string()));
     }
     let id = new_id();

@@ -60,7 +60,7 @@ async fn caller(
     if peer.not_after <= now {
         return Ok(None);
     }
-    let host = match service.store.host(&peer.host).await {
+    let host = match service.store.host_by_id(&peer.host).await {
         Ok(host) => host,
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error),
@@ -125,6 +125,8 @@ async fn issue(
         Ok(received) => received,
         Err(unread) => return Reply::stranger(&unread.to_string()).into_response(),
     };
+    // The message may have taken its time to arrive.
+    let now = clock::now();
     let reply = match caller(&service, &peer, now).await {
         Ok(Some((host, key))) => decide(&service, &host, &key, &received, now).await,
         Ok(None) => Ok(Reply::stranger("host is not attested")),
@@ -149,9 +151,11 @@ async fn decide(
     if challenge.purpose != Purpose::Workload
         || challenge.subject.host.as_deref() != Some(host.id.as_str())
         || challenge.subject.attestation_name.as_ref() != key.name
+        || challenge.expiry <= now
+        || !received.log.is_empty()
     {
         return Ok(Reply::stranger(
-            "a challenge of another host, attestation key or purpose",
+            "a challenge of another host, attestation key or purpose, expired, or with a log",
         ));
     }
     if let Some(before) = service.store.answer(&challenge.id).await? {

@@ -59,6 +59,7 @@ impl Rates {
 
     /// Whether a request from this source may go on.
     pub(crate) fn admit(&self, source: IpAddr, now: Instant) -> bool {
+        let source = party(source);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         if state.sources.len() >= MAX_SOURCES && !state.sources.contains_key(&source) {
@@ -77,6 +78,33 @@ impl Rates {
         let bucket = state.sources.entry(source).or_insert(fresh);
         // The source's own bucket first: one that is over its rate takes nothing from the others.
         bucket.take(self.per_source, now) && state.overall.take(self.overall, now)
+    }
+}
+
+/// What strangers cause to be written: at most a few rows a second, whatever they send.
+#[derive(Default)]
+pub(crate) struct Notes(Mutex<(u64, u32)>);
+
+impl Notes {
+    /// Rows a second.
+    const RATE: u32 = 10;
+
+    /// Whether another row may be written in this second.
+    pub(crate) fn admit(&self, now: u64) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 != now {
+            *state = (now, 0);
+        }
+        state.1 += 1;
+        state.1 <= Self::RATE
+    }
+}
+
+/// Whom a rate is counted for: an address, or for IPv6 the network that one party is usually given.
+fn party(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(address) => IpAddr::from((u128::from(address) & !u128::from(u64::MAX)).to_be_bytes()),
     }
 }
 

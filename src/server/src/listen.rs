@@ -43,6 +43,8 @@ pub(crate) struct Front {
     /// Whether peers are hosts, known by their certificates.
     pub(crate) mutual: bool,
     pub(crate) connections: Arc<Semaphore>,
+    /// Handshakes at a time: each takes a signature of the service's device.
+    pub(crate) handshakes: Arc<Semaphore>,
 }
 
 /// Serves until told to stop. A connection over the bound waits in the backlog; one that stalls is dropped.
@@ -76,7 +78,11 @@ pub(crate) async fn serve(listener: TcpListener, front: Front, mut stop: watch::
 async fn connection(stream: TcpStream, source: SocketAddr, front: Front, mut stop: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let acceptor = tokio_rustls::TlsAcceptor::from(front.tls);
-    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    let handshake = async {
+        let _turn = front.handshakes.acquire().await;
+        acceptor.accept(stream).await
+    };
+    let stream = match timeout(HANDSHAKE, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%source, %error, "handshake failed");

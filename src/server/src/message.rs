@@ -1,7 +1,10 @@
 //! Reading a second message as it arrives: cookie first, MAC over everything, digest for its consumption.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http_body_util::BodyExt;
+use tokio::time::timeout;
 use touchmark_api::frame::{FrameError, Splitter};
 use touchmark_crypto::{Sha256Hasher, mac::MacSha256};
 use touchmark_rats::{cmw, tpm};
@@ -16,6 +19,8 @@ pub(crate) enum Unread {
     Challenge(#[from] ChallengeError),
     #[error("connection: {0}")]
     Body(axum::Error),
+    #[error("message did not arrive in time")]
+    Slow,
     #[error("MAC does not verify")]
     Mac,
     #[error("evidence is not a CMW of the expected media type")]
@@ -38,8 +43,17 @@ pub(crate) struct Received {
     pub(crate) log: Vec<u8>,
 }
 
-/// Reads a message. A cookie that does not open ends it before the rest is read.
-pub(crate) async fn read(mut body: Body, challenger: &Challenger, now: u64) -> Result<Received, Unread> {
+/// How long a message may take to arrive.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Reads a message within a deadline. A cookie that does not open ends it before the rest is read.
+pub(crate) async fn read(body: Body, challenger: &Challenger, now: u64) -> Result<Received, Unread> {
+    timeout(DEADLINE, collect(body, challenger, now))
+        .await
+        .map_err(|_| Unread::Slow)?
+}
+
+async fn collect(mut body: Body, challenger: &Challenger, now: u64) -> Result<Received, Unread> {
     let mut splitter = Splitter::default();
     let mut digest = Sha256Hasher::new();
     let mut sections: Vec<Vec<u8>> = Vec::new();
@@ -54,9 +68,6 @@ pub(crate) async fn read(mut body: Body, challenger: &Challenger, now: u64) -> R
         while let Some(section) = splitter.next_section()? {
             if sections.is_empty() {
                 let challenge = challenger.open(&section, now)?;
-                if challenge.subject.host.is_none() {
-                    return Err(Unread::Marked);
-                }
                 let mac = challenge.mac();
                 opened = Some((challenge, mac));
             }
@@ -73,6 +84,10 @@ pub(crate) async fn read(mut body: Body, challenger: &Challenger, now: u64) -> R
     else {
         return Err(Unread::Frame(FrameError::Truncated(0)));
     };
+    // A marked challenge is refused like a wrong MAC, at the same point: earlier would tell who is enrolled.
+    if challenge.subject.host.is_none() {
+        return Err(Unread::Marked);
+    }
     // Where the attestation key is known there is no secret, and the signature over bind takes the MAC's place.
     if mac.map_or(!tag.is_empty(), |mac| !mac.verify(&tag)) {
         return Err(Unread::Mac);

@@ -90,6 +90,9 @@ fn new_host(host: &Enrolment) -> Result<NewHost, String> {
     if !word(&host.name) || !host.labels.iter().all(|label| word(label)) {
         return Err("name and labels are 1 to 64 letters, digits, '.', '_' or '-'".into());
     }
+    if uuid::Uuid::parse_str(&host.name).is_ok() {
+        return Err("a name is not a UUID: those are ids".into());
+    }
     let mut endorsements: Vec<([u8; 32], bool)> = Vec::new();
     for text in &host.ek_certificates {
         let ders = pem::decode_all(pem::CERTIFICATE, text)
@@ -196,7 +199,8 @@ async fn why(service: &Service, id: &str) -> Outcome {
         }
         Err(error) => return Err(error.into()),
     };
-    if let Some(note) = &host.note {
+    // What was authentic counts more than what anybody could have caused.
+    if let (Some(note), None) = (&host.note, &host.refusal) {
         let mut document: Value =
             serde_json::from_str(note).map_err(|error| Failure::Failed(error.to_string()))?;
         document["id"] = host.id.clone().into();
@@ -277,6 +281,7 @@ async fn apply_registrations(service: &Service, file: &str, dry_run: bool, prune
             body: serde_json::to_string(registration).map_err(|error| Failure::Failed(error.to_string()))?,
         });
     }
+    let _turn = service.changes.lock().await;
     let changes = service
         .store
         .apply_registrations(&file.label, &wanted, prune, dry_run, now)
@@ -310,6 +315,7 @@ async fn registration_list(service: &Service) -> Outcome {
 }
 
 async fn delete_registration(service: &Service, label: &str, name: &str, now: u64) -> Outcome {
+    let _turn = service.changes.lock().await;
     service.store.delete_registration(label, name, now).await?;
     service.reload_registrations().await?;
     Ok(json!({"label": label, "name": name, "deleted": true}))

@@ -13,6 +13,9 @@ use crate::{
     listen::{self, Front},
 };
 
+/// Handshakes at a time over all listeners: fewer than there are threads that may block.
+const HANDSHAKES: usize = 64;
+
 /// Runs the service until `stop` completes.
 pub async fn run(
     config: Config,
@@ -32,11 +35,13 @@ pub async fn run(
     let anchors = Anchors::new([service.root.der.clone()])?;
     let strangers = Arc::new(server(Arc::clone(&certified), None)?);
     let mutual = Arc::new(server(certified, Some((config.trust_domain.clone(), anchors)))?);
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let front = |tls: &Arc<_>, routes: Router, mutual: bool| Front {
         tls: Arc::clone(tls),
         routes,
         mutual,
         connections: Arc::new(Semaphore::new(config.limits.connections)),
+        handshakes: Arc::clone(&handshakes),
     };
     let mut fronts = vec![
         (

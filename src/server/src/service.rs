@@ -20,7 +20,7 @@ use crate::{
     Config, ServerError,
     ca::{self, Places},
     keys,
-    limits::Rates,
+    limits::{Notes, Rates},
 };
 
 /// Seconds in which a challenge has to be answered.
@@ -36,6 +36,9 @@ pub struct Service {
     pub(crate) root: Certificate,
     pub(crate) rates: Rates,
     pub(crate) bundle: host::Bundle,
+    /// Held from a change in the store until it is in effect here.
+    pub(crate) changes: tokio::sync::Mutex<()>,
+    pub(crate) notes: Notes,
     pub(crate) references: RwLock<Arc<Vec<ReferenceSet>>>,
     pub(crate) registrations: RwLock<Arc<Vec<Registered>>>,
 }
@@ -86,6 +89,8 @@ impl Service {
             ),
             bundle: trust_bundle(&config, &root, &authority)?,
             authority: Arc::new(authority),
+            changes: tokio::sync::Mutex::default(),
+            notes: Notes::default(),
             references: RwLock::default(),
             registrations: RwLock::default(),
             root,

@@ -126,7 +126,7 @@ impl Store {
         let written = sqlx::query(
             "INSERT INTO attestation_keys (name, host, endorsement, public, voucher, reset_count, evidence, activated_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (name) DO UPDATE SET voucher = ?5, reset_count = ?6, evidence = ?7, activated_at = ?8
+             ON CONFLICT (name) DO UPDATE SET endorsement = ?3, voucher = ?5, reset_count = ?6, evidence = ?7, activated_at = ?8
              WHERE host = ?2",
         )
         .bind(&key.name)
@@ -220,6 +220,25 @@ impl Store {
     ) -> Result<Consumed, StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         lock_active(&mut tx, &consumption.host).await?;
+        let attested: Option<String> =
+            sqlx::query_scalar("SELECT id FROM hosts WHERE id = ? AND state = 'attested'")
+                .bind(&consumption.host)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let (label, name) = issuance.registration.split_once('/').unwrap_or_default();
+        let registered: Option<String> = sqlx::query_scalar(
+            "SELECT name FROM registrations WHERE label = ? AND name = ? AND identifier = ?",
+        )
+        .bind(label)
+        .bind(name)
+        .bind(&issuance.identifier)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if attested.is_none() || registered.is_none() {
+            return Err(StoreError::Conflict(
+                "the host is no longer attested, or the registration no longer there".to_owned(),
+            ));
+        }
         if let Some(before) = consume(&mut tx, consumption, now).await? {
             return Ok(Consumed::Before(before));
         }
@@ -281,6 +300,9 @@ async fn lock_active(tx: &mut Transaction<'_, Sqlite>, host: &str) -> Result<(),
     }
 }
 
+/// How long the record of a consumed challenge outlives it, in seconds: nobody's clock is that far off.
+const KEPT: u64 = 600;
+
 /// Writes the consumption; returns the stored answer if the challenge was consumed before.
 async fn consume(
     tx: &mut Transaction<'_, Sqlite>,
@@ -288,7 +310,7 @@ async fn consume(
     now: u64,
 ) -> Result<Option<Stored>, StoreError> {
     sqlx::query("DELETE FROM consumed WHERE expires_at < ?")
-        .bind(signed(now))
+        .bind(signed(now.saturating_sub(KEPT)))
         .execute(&mut **tx)
         .await?;
     let inserted = sqlx::query(

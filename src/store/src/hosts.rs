@@ -193,6 +193,22 @@ impl Store {
             })
     }
 
+    /// The host of this id: what the protocol uses, which knows no names.
+    pub async fn host_by_id(&self, id: &str) -> Result<Host, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM hosts WHERE id = ?");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref()
+            .map(host)
+            .transpose()?
+            .ok_or_else(|| StoreError::NotFound {
+                what: "host",
+                id: id.to_owned(),
+            })
+    }
+
     /// The host that an endorsement key is enrolled for.
     pub async fn host_of_endorsement(&self, digest: &[u8; 32]) -> Result<Option<Enrolled>, StoreError> {
         let sql = format!(

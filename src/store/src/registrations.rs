@@ -60,6 +60,18 @@ impl Store {
             .await?;
         let present: Vec<StoredRegistration> = rows.iter().map(registration).collect::<Result<_, _>>()?;
         let mut changes = Vec::new();
+        let mut gone = Vec::new();
+        for before in present
+            .iter()
+            .filter(|before| !wanted.iter().any(|entry| entry.name == before.name))
+        {
+            if prune {
+                delete(&mut tx, label, &before.name).await?;
+                gone.push(Change::Deleted(before.name.clone()));
+            } else {
+                gone.push(Change::Kept(before.name.clone()));
+            }
+        }
         for entry in wanted {
             let before = present.iter().find(|other| other.name == entry.name);
             match before {
@@ -83,17 +95,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         }
-        for before in present
-            .iter()
-            .filter(|before| !wanted.iter().any(|entry| entry.name == before.name))
-        {
-            if prune {
-                delete(&mut tx, label, &before.name).await?;
-                changes.push(Change::Deleted(before.name.clone()));
-            } else {
-                changes.push(Change::Kept(before.name.clone()));
-            }
-        }
+        changes.extend(gone);
         if dry_run {
             tx.rollback().await?;
         } else {

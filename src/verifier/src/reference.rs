@@ -94,12 +94,10 @@ impl ReferenceSet {
         measured: &[(u8, bool)],
     ) -> Result<Self, ReferenceError> {
         let mut values: Vec<ReferenceValue> = Vec::new();
+        let mut known: BTreeSet<(u8, &[u8])> = BTreeSet::new();
         for event in events {
             let digest = hex::encode(&event.digest);
-            if !values
-                .iter()
-                .any(|value| value.pcr == event.pcr && value.digest == digest)
-            {
+            if known.insert((event.pcr, &event.digest)) {
                 values.push(ReferenceValue {
                     pcr: event.pcr,
                     digest,
