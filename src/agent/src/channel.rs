@@ -37,6 +37,9 @@ pub enum ChannelError {
         /// What was wrong.
         cause: String,
     },
+    /// The host's own key did not sign: its device, not the server, is the trouble.
+    #[error("the host's key did not sign: {0}")]
+    Key(String),
     /// The server refused.
     #[error("refused: {refusal} (retry: {retry})")]
     Refused {
@@ -98,6 +101,7 @@ impl Channel {
                     .and_then(|inner| inner.downcast_ref::<rustls::Error>())
                 {
                     Some(rustls::Error::AlertReceived(_)) | None => unreachable(error.to_string()),
+                    Some(rustls::Error::Other(other)) => ChannelError::Key(other.to_string()),
                     Some(_) => untrusted(error.to_string()),
                 }
             })?;

@@ -103,7 +103,9 @@ impl Identities for AgentIdentities {
             Standing::Refused { refusal, retry } => Status {
                 state: HostState::Refused,
                 refusal: Some(refusal.clone()),
-                detail: format!("an operator can ask: touchmark why {refusal} (retry: {retry})"),
+                detail: format!(
+                    "an operator can ask: touchmark why {refusal}, or touchmark why with this host's name (retry: {retry})"
+                ),
                 ..nothing
             },
             Standing::Attesting { detail, .. } if detail.is_empty() => nothing,

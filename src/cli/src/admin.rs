@@ -1,7 +1,7 @@
 //! The operator's client: one request over the server's local socket.
 
 use std::{
-    io::{Read, Write},
+    io::{Error, ErrorKind, Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -49,15 +49,20 @@ impl Operator {
 
     fn exchange(&self, request: &Request) -> std::io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.admin_socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         stream.write_all(&serde_json::to_vec(request)?)?;
         stream.shutdown(Shutdown::Write)?;
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
+        stream
+            .read_to_end(&mut answer)
+            .map_err(|error| match error.kind() {
+                ErrorKind::WouldBlock => {
+                    Error::other("it accepted but does not answer; is this the right socket?")
+                }
+                _ => error,
+            })?;
         if answer.is_empty() {
-            return Err(std::io::Error::other(
-                "it closed the connection without an answer",
-            ));
+            return Err(Error::other("it closed the connection without an answer"));
         }
         Ok(serde_json::from_slice(&answer)?)
     }

@@ -17,7 +17,7 @@ use tonic::{
 use touchmark_api::workload::{GUARD, GUARD_VALUE, workload_identity_client::WorkloadIdentityClient};
 
 /// How long a request may take: a key is made and certified in a TPM, and the service is asked.
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(45);
 
 /// Connects to the agent at a socket.
 pub(crate) async fn connect(socket: &Path) -> Result<WorkloadIdentityClient<Channel>, String> {

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use serde_json::json;
@@ -68,7 +69,15 @@ pub(crate) async fn run(arguments: AgentStatus) -> ExitCode {
 }
 
 async fn ask(socket: &Path) -> Result<StatusResponse, String> {
-    let answer = connect(socket).await?.status(guarded(StatusRequest {})).await;
+    let mut client = connect(socket).await?;
+    let answer =
+        tokio::time::timeout(Duration::from_secs(10), client.status(guarded(StatusRequest {}))).await;
+    let answer = answer.map_err(|_| {
+        format!(
+            "{} accepted but does not answer; is this the agent's socket?",
+            socket.display()
+        )
+    })?;
     answer
         .map(tonic::Response::into_inner)
         .map_err(|status| status.message().to_owned())

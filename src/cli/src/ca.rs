@@ -164,7 +164,8 @@ fn init(dir: &std::path::Path, trust_domain: &str, device: RootDevice) -> Result
 
 fn request(config: &std::path::Path, out: Option<&std::path::Path>) -> Result<(), ExitCode> {
     let config = Config::load(config).map_err(explain)?;
-    let request = ca::request(&config).map_err(explain)?;
+    let (request, key) = ca::request(&config).map_err(explain)?;
+    eprintln!("key in the service's TPM: SHA-256 {}", hex::encode(key));
     write(out, &request)
 }
 
@@ -192,6 +193,9 @@ fn sign(
         clock::rfc3339(proposal.not_after)
     );
     eprintln!("  as           CA for leaves only (pathLen 0)");
+    eprintln!(
+        "nothing in a request shows where its key lives: compare the digest with what ca request printed"
+    );
     if !yes {
         eprint!("sign? [y/N] ");
         let mut answer = String::new();

@@ -7,6 +7,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+use touchmark_server::ServerError;
+
 use crate::{
     agent_status,
     exit::{UNREACHABLE, UNUSABLE, fail},
@@ -82,6 +84,12 @@ pub(crate) fn server(command: Daemon) -> ExitCode {
     };
     match runtime.block_on(touchmark_server::run(config, || (), stop_signal())) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(
+            error @ (ServerError::Config { .. }
+            | ServerError::File { .. }
+            | ServerError::Files(_)
+            | ServerError::Exportable(_)),
+        ) => fail(UNUSABLE, error),
         Err(error) => fail(UNREACHABLE, error),
     }
 }

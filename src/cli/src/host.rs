@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::Value;
 use touchmark_api::admin::{Enrolment, EnrolmentFile, Request};
+use touchmark_crypto::pem;
 
 use crate::{
     admin::{Operator, read_file},
@@ -30,7 +31,7 @@ enum Command {
         /// A label; repeatable.
         #[arg(long = "label")]
         labels: Vec<String>,
-        /// PEM file with the endorsement certificate; repeatable, one per endorsement key.
+        /// File with the endorsement certificate, PEM or DER; repeatable, one per endorsement key.
         #[arg(long = "ek-cert")]
         ek_certs: Vec<PathBuf>,
         /// SHA-256 of the endorsement key's DER SubjectPublicKeyInfo; repeatable. Without a certificate that its maker
@@ -94,7 +95,7 @@ fn enrol(
         None => {
             let mut ek_certificates = Vec::new();
             for path in ek_certs {
-                ek_certificates.push(read_file(path)?);
+                ek_certificates.push(read_certificate(path)?);
             }
             vec![Enrolment {
                 name: name.unwrap_or_default(),
@@ -113,6 +114,17 @@ fn enrol(
             .unwrap_or_default()
     });
     Ok(())
+}
+
+/// A certificate as PEM; DER, as a TPM holds it, is taken as well.
+fn read_certificate(path: &std::path::Path) -> Result<String, ExitCode> {
+    let bytes =
+        std::fs::read(path).map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))?;
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) if text.contains("-----BEGIN") => text,
+        Ok(text) => pem::encode(pem::CERTIFICATE, text.as_bytes()),
+        Err(der) => pem::encode(pem::CERTIFICATE, der.as_bytes()),
+    })
 }
 
 fn list(operator: &Operator, pending: bool) -> Result<(), ExitCode> {

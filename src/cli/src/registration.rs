@@ -80,7 +80,18 @@ fn apply(operator: &Operator, file: &std::path::Path, dry_run: bool, prune: bool
                 change["name"].as_str().unwrap_or_default()
             )
         };
-        let mut lines: Vec<String> = changes.iter().map(line).collect();
+        let fields = |change: &Value| {
+            let fields = change["fields"].as_array().cloned().unwrap_or_default();
+            let field = |field: &Value| {
+                let name = field["field"].as_str().unwrap_or_default();
+                format!("    {name}: {} -> {}", field["before"], field["after"])
+            };
+            fields.iter().map(field).collect::<Vec<_>>()
+        };
+        let mut lines: Vec<String> = changes
+            .iter()
+            .flat_map(|change| std::iter::once(line(change)).chain(fields(change)))
+            .collect();
         if dry_run {
             lines.push("dry run: nothing was changed".to_owned());
         }
@@ -130,7 +141,12 @@ fn list(operator: &Operator, wanted: Option<String>) -> Result<(), ExitCode> {
 }
 
 fn delete(operator: &Operator, registration: &str) -> Result<(), ExitCode> {
-    let (label, name) = registration.split_once('/').unwrap_or((registration, ""));
+    let Some((label, name)) = registration.split_once('/') else {
+        return Err(crate::exit::fail(
+            crate::exit::UNUSABLE,
+            format!("{registration:?}: write LABEL/NAME"),
+        ));
+    };
     let request = Request::RegistrationDelete {
         label: label.to_owned(),
         name: name.to_owned(),

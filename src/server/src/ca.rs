@@ -73,13 +73,15 @@ pub fn init(
     Ok(Certificate::parse(&der)?)
 }
 
-/// Makes the intermediate's key in the service's device, where there is none, and returns a request for it, PEM.
-pub fn request(config: &Config) -> Result<String, ServerError> {
+/// Makes the intermediate's key in the service's device, where there is none, and returns a request for it, PEM, with the
+/// digest of the key.
+pub fn request(config: &Config) -> Result<(String, [u8; 32]), ServerError> {
     files::private_folder(&config.state)?;
     let places = Places::of(&config.state);
     files::private_folder(&places.keys)?;
     let key = keys::INTERMEDIATE.open_or_create(&places.keys, &TpmKeys(config.device.clone()))?;
-    Ok(pem::encode(pem::CERTIFICATE_REQUEST, &write_request(&key)?))
+    let request = pem::encode(pem::CERTIFICATE_REQUEST, &write_request(&key)?);
+    Ok((request, key.public_key().digest()))
 }
 
 /// What a root is about to sign: for the person who decides.

@@ -100,6 +100,9 @@ fn new_host(host: &Enrolment) -> Result<NewHost, String> {
         // A chain may come along: the first certificate is the endorsement key's.
         let der = ders.first().map(Vec::as_slice).unwrap_or_default();
         let certificate = Certificate::parse(der).map_err(|error| error.to_string())?;
+        if certificate.is_ca {
+            return Err("ek_certificates: that is a CA's certificate, not an endorsement key's".into());
+        }
         let key = PublicKey::from_endorsement_spki(&certificate.spki).map_err(|error| error.to_string())?;
         endorsements.push((key.digest(), true));
     }
@@ -193,8 +196,8 @@ async fn why(service: &Service, id: &str) -> Outcome {
         Ok(host) => host,
         Err(StoreError::NotFound { .. }) => {
             return Err(Failure::Refused(format!(
-                "no refusal and no host {id:?}. Refusals of peers that did not show who they are are not stored: see \
-                 the log, and touchmark host list --pending"
+                "no refusal and no host {id:?}. Refusals of peers that did not show who they are are not stored under \
+                 an id: ask by the host's name, and see touchmark host list --pending"
             )));
         }
         Err(error) => return Err(error.into()),
@@ -292,7 +295,9 @@ async fn apply_registrations(service: &Service, file: &str, dry_run: bool, prune
     let change = |change: &Change| {
         let (what, name) = match change {
             Change::Added(name) => ("added", name),
-            Change::Changed(name) => ("changed", name),
+            Change::Changed { name, before, after } => {
+                return json!({"change": "changed", "name": name, "fields": differences(before, after)});
+            }
             Change::Unchanged(name) => ("unchanged", name),
             Change::Deleted(name) => ("deleted", name),
             Change::Kept(name) => ("kept", name),
@@ -301,6 +306,18 @@ async fn apply_registrations(service: &Service, file: &str, dry_run: bool, prune
     };
     let changes: Vec<Value> = changes.iter().map(change).collect();
     Ok(json!({"label": file.label, "dry_run": dry_run, "changes": changes}))
+}
+
+/// The fields in which two registrations differ.
+fn differences(before: &str, after: &str) -> Vec<Value> {
+    let read = |text: &str| serde_json::from_str::<serde_json::Map<String, Value>>(text).unwrap_or_default();
+    let (before, after) = (read(before), read(after));
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| json!({"field": name, "before": before.get(name), "after": after.get(name)}))
+        .collect()
 }
 
 async fn registration_list(service: &Service) -> Outcome {

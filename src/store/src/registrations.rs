@@ -23,7 +23,14 @@ pub enum Change {
     /// It is new.
     Added(String),
     /// It is there with other content.
-    Changed(String),
+    Changed {
+        /// Its name.
+        name: String,
+        /// The whole of it as it was, JSON.
+        before: String,
+        /// The whole of it as it is wanted, JSON.
+        after: String,
+    },
     /// It is there as it is.
     Unchanged(String),
     /// The file does not have it, and it is deleted.
@@ -79,7 +86,11 @@ impl Store {
                     changes.push(Change::Unchanged(entry.name.clone()));
                     continue;
                 }
-                Some(_) => changes.push(Change::Changed(entry.name.clone())),
+                Some(before) => changes.push(Change::Changed {
+                    name: entry.name.clone(),
+                    before: before.body.clone(),
+                    after: entry.body.clone(),
+                }),
                 None => changes.push(Change::Added(entry.name.clone())),
             }
             check_identifier(&mut tx, entry, now).await?;

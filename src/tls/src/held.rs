@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::{
-    Error, SignatureAlgorithm, SignatureScheme,
+    Error, OtherError, SignatureAlgorithm, SignatureScheme,
     pki_types::{CertificateDer, SubjectPublicKeyInfoDer},
     sign::{CertifiedKey, Signer as TlsSigner, SigningKey},
 };
@@ -60,7 +60,7 @@ impl TlsSigner for Held {
         };
         signature
             .map(|signature| ecdsa_der_from_fixed(&signature))
-            .map_err(|error| Error::General(error.to_string()))
+            .map_err(|error| Error::Other(OtherError(Arc::new(error))))
     }
 
     fn scheme(&self) -> SignatureScheme {
