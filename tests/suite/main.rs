@@ -14,4 +14,5 @@ mod hosts;
 mod protocol;
 mod requirements;
 mod trust;
+mod vectors;
 mod workloads;

@@ -187,7 +187,6 @@ fn p01_data_that_is_not_what_its_digest_covers_is_refused() {
         (SEPARATOR, vec![0; 4]),
         (ACTION, b"Calling EFI Application from Boot Option".to_vec()),
         (VARIABLE, variable("SecureBoot", &[1])),
-        (AUTHORITY, variable("db", b"good certificate")),
     ] {
         // What was measured is something else than what the event shows.
         let case = booted(|log| log.image(7, kind, b"something else", &data));
@@ -236,7 +235,9 @@ fn p01_only_digests_are_believed_whatever_type_an_event_claims() {
         let appraisal = case.appraise();
         match kind {
             NO_ACTION => refused(&appraisal, NAME, LogMismatch),
-            SEPARATOR | VARIABLE | ACTION | AUTHORITY => refused(&appraisal, NAME, EventDataMismatch),
+            SEPARATOR | VARIABLE | ACTION => refused(&appraisal, NAME, EventDataMismatch),
+            // Genuine logs disagree about what this type's digest covers.
+            AUTHORITY => {}
             _ => {
                 passed(&appraisal);
                 let digests = |events: &[touchmark_rats::MeasuredEvent]| {
