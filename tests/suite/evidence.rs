@@ -3,7 +3,7 @@
 use touchmark_attestor_tpm::{Maker, TpmAppraiser};
 use touchmark_crypto::{SystemEntropy, mac::MacSha256, x509::Anchors};
 use touchmark_helper::{Device, Exchange};
-use touchmark_rats::{Appraiser, MakerKind, PcrSelection, Purpose, Reason, Voucher, cbor, message_mac_key};
+use touchmark_rats::{Appraiser, MakerKind, PcrSelection, Purpose, Reason, cbor, message_mac_key};
 use touchmark_tests::sim::Sim;
 use touchmark_verifier::{
     Attested, Believed, Challenger, Issued, Message, ReferenceSet, Refused, Subject, appraise,
@@ -40,13 +40,10 @@ fn attest(device: &Device, appraiser: &TpmAppraiser, references: &[&ReferenceSet
     assert_eq!(opened.candidates.len(), 2);
     let candidate = &opened.candidates[0];
     let voucher = appraiser.vouch(candidate, now()).unwrap();
+    let maker = voucher.as_ref().unwrap();
     assert_eq!(
-        voucher,
-        Some(Voucher {
-            maker: "simulated".into(),
-            kind: MakerKind::Physical,
-            simulated: true
-        })
+        (&*maker.maker, maker.kind, maker.simulated),
+        ("simulated", MakerKind::Physical, true)
     );
     let subject = Subject {
         host: Some("host-1".into()),

@@ -117,7 +117,7 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
             "the certificate does not belong to this TPM: read it again, and treat a mismatch that stays as an attack",
         ));
     }
-    let maker = path(&certificate, candidate, makers, now).map_err(|error| {
+    let (maker, anchor) = path(&certificate, candidate, makers, now).map_err(|error| {
         let text = error.to_string();
         let issuer = printable(&format!("{text} (issuer {})", certificate.issuer));
         if text.contains("CertExpired") || text.contains("CertNotValidYet") {
@@ -168,6 +168,7 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
         maker: maker.name.clone(),
         kind: maker.kind,
         simulated: maker.simulated,
+        anchor,
     }))
 }
 
@@ -176,7 +177,7 @@ fn path<'a>(
     candidate: &Candidate,
     makers: &'a [Maker],
     now: u64,
-) -> Result<&'a Maker, CryptoError> {
+) -> Result<(&'a Maker, [u8; 32]), CryptoError> {
     let mut telling = CryptoError::PathInvalid("UnknownIssuer".to_owned());
     for maker in makers {
         match verify_path(
@@ -186,7 +187,10 @@ fn path<'a>(
             Usage::EndorsementKey,
             now,
         ) {
-            Ok(_) => return Ok(maker),
+            Ok(index) => {
+                let root = maker.anchors.certificates().get(index);
+                return Ok((maker, root.map(Certificate::spki_digest).unwrap_or_default()));
+            }
             // A path that was found but is expired says more than one that was not found.
             Err(error) if !error.to_string().contains("UnknownIssuer") => telling = error,
             Err(_) => {}

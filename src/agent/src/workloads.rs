@@ -35,6 +35,8 @@ pub(crate) struct Workloads {
     keys: KeyFiles,
     standing: watch::Receiver<Standing>,
     credentials: Mutex<HashMap<(String, String), Arc<Credential>>>,
+    /// Credentials that a newer one has replaced: whoever fetched one may use its key until it expires.
+    superseded: Mutex<Vec<Arc<Credential>>>,
     /// The latest registrations, once fetched after the attestation.
     registrations: Mutex<Option<Arc<Vec<Registration>>>>,
     /// One issuance at a time for a registration and kind: whoever waits finds what the one before obtained.
@@ -51,6 +53,7 @@ impl Workloads {
             config,
             standing,
             credentials: Mutex::default(),
+            superseded: Mutex::default(),
             registrations: Mutex::default(),
             turns: Mutex::default(),
         })
@@ -156,9 +159,11 @@ impl Workloads {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()?;
-        let credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
-        let credential = credentials
+        let current = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+        let credential = current
             .values()
+            .chain(superseded.iter())
             .find(|credential| credential.handle == handle)?;
         let registration = known
             .iter()
@@ -195,9 +200,16 @@ impl Workloads {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key, credential);
-        if let Some(before) = before {
-            self.keys.remove(&before.handle);
-        }
+        let now = clock::now();
+        let mut superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+        superseded.extend(before);
+        superseded.retain(|credential| {
+            let lives = credential.not_after > now;
+            if !lives {
+                self.keys.remove(&credential.handle);
+            }
+            lives
+        });
         Ok(())
     }
 

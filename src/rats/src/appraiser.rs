@@ -25,6 +25,8 @@ pub struct Voucher {
     pub kind: MakerKind,
     /// Whether configuration marks the maker as simulated.
     pub simulated: bool,
+    /// SHA-256 of the SubjectPublicKeyInfo of the root that the certificate's path ended in.
+    pub anchor: [u8; 32],
 }
 
 /// An endorsement key that a host presents.

@@ -261,11 +261,19 @@ pub(crate) fn still_vouched(service: &Service, key: &AttestationKey) -> Result<O
         retry: Retry::Later,
     };
     let voucher: Voucher = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
+    // The very root, not only a maker of that name: a root that was withdrawn takes its chips with it.
+    let has_root = |maker: &&touchmark_attestor_tpm::Maker| {
+        maker
+            .anchors
+            .certificates()
+            .iter()
+            .any(|root| root.spki_digest() == voucher.anchor)
+    };
     let pinned = service
         .config
         .makers
         .iter()
-        .find(|maker| maker.name == voucher.maker);
+        .find(|maker| maker.name == voucher.maker && has_root(maker));
     match pinned {
         Some(maker) => Ok(Some(Voucher {
             kind: maker.kind,
@@ -383,9 +391,33 @@ async fn answer(service: &Arc<Service>, received: Received, now: u64) -> Result<
             let reference = ReferenceSet::capture(&host.name, &events, &measured)
                 .ok()
                 .map(|set| set.to_toml());
-            admit(service, &host, &received, &public, attested, reference, now).await
+            match known.filter(|key| key.host != host.id) {
+                None => admit(service, &host, &received, &public, attested, reference, now).await,
+                Some(_) => {
+                    let refusal = two_records();
+                    let refused = Refused {
+                        refusal,
+                        authenticated: true,
+                        events,
+                        measured,
+                    };
+                    refuse(service, &host, &received, Box::new(refused), now).await
+                }
+            }
         }
         Err(refused) => refuse(service, &host, &received, refused, now).await,
+    }
+}
+
+/// One TPM, enrolled as two hosts by its two endorsement keys.
+fn two_records() -> Refusal {
+    Refusal {
+        check: "host.attestation_key",
+        reason: Reason::AttestationKeyMismatch,
+        expected: "one record for one TPM".into(),
+        found: "an attestation key that is on record for another host".into(),
+        remedy: "enrol both endorsement keys of a TPM under one host".into(),
+        retry: Retry::Later,
     }
 }
 

@@ -105,6 +105,7 @@ CREATE TABLE issuances (
     not_after INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX issuances_by_identifier ON issuances (identifier, not_after);
+CREATE INDEX issuances_by_key ON issuances (key_digest);
 
 CREATE TABLE events (
     id INTEGER PRIMARY KEY,

@@ -234,6 +234,20 @@ impl Store {
         .bind(&issuance.identifier)
         .fetch_optional(&mut *tx)
         .await?;
+        // A key is for one identifier and one kind of credential.
+        let elsewhere: Option<String> = sqlx::query_scalar(
+            "SELECT identifier FROM issuances WHERE key_digest = ? AND (identifier <> ? OR kind <> ?) LIMIT 1",
+        )
+        .bind(issuance.key_digest.as_slice())
+        .bind(&issuance.identifier)
+        .bind(&issuance.kind)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if elsewhere.is_some() {
+            return Err(StoreError::Conflict(
+                "the key has a credential of another identifier or kind".to_owned(),
+            ));
+        }
         if attested.is_none() || registered.is_none() {
             return Err(StoreError::Conflict(
                 "the host is no longer attested, or the registration no longer there".to_owned(),

@@ -34,7 +34,10 @@ fuzz_target!(|input: &[u8]| {
             altered.now()
         }
     };
-    assert_eq!(appraisal.failure(), appraisal.checks.last().filter(|check| check.reason().is_some()));
+    assert_eq!(
+        appraisal.failure(),
+        appraisal.checks.last().filter(|check| check.reason().is_some())
+    );
     if appraisal.failure().is_some() {
         assert!(appraisal.events.is_empty() && appraisal.measured.is_empty());
         return;

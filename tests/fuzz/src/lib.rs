@@ -105,7 +105,13 @@ fn area(key: &PublicKey) -> Vec<u8> {
     };
     let head = |kind| {
         let attributes = 0x0005_0072_u32.to_be_bytes();
-        [&[0, kind, 0, 0x0b], &attributes[..], &[0, 0, 0, 0x10], &SIGNATURE[..4]].concat()
+        [
+            &[0, kind, 0, 0x0b],
+            &attributes[..],
+            &[0, 0, 0, 0x10],
+            &SIGNATURE[..4],
+        ]
+        .concat()
     };
     match key.ec_coordinates() {
         Some((x, y)) => [head(0x23), vec![0, 3, 0, 0x10], sized(x), sized(y)].concat(),

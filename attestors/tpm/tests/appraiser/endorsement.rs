@@ -71,6 +71,7 @@ fn a_certificate_of_a_pinned_maker_vouches_directly_and_through_an_intermediate(
         maker: "maker".into(),
         kind: MakerKind::Physical,
         simulated: true,
+        anchor: root.maker("maker").anchors.certificates()[0].spki_digest(),
     });
     let appraiser = TpmAppraiser::new(vec![
         Authority::root("Another Root").maker("another"),
