@@ -66,6 +66,17 @@ impl Attested {
     /// A message for a new key of `key_device`, certified by that device.
     fn message(&self, challenge: &Challenge, key_device: &Device, registration: &str, kind: &str) -> Vec<u8> {
         let key = key_device.create_key(None).unwrap();
+        self.message_for(challenge, key_device, &key, registration, kind)
+    }
+
+    fn message_for(
+        &self,
+        challenge: &Challenge,
+        key_device: &Device,
+        key: &KeyDescription,
+        registration: &str,
+        kind: &str,
+    ) -> Vec<u8> {
         let offer = cbor::encode(&IssueOffer {
             registration: registration.into(),
             kind: kind.into(),
@@ -81,7 +92,7 @@ impl Attested {
             selection: &PcrSelection(Vec::new()),
             log_offsets: &challenge.log_offsets,
         };
-        let evidence = touchmark_helper::evidence(key_device, &exchange, &offer, &[&key]).unwrap();
+        let evidence = touchmark_helper::evidence(key_device, &exchange, &offer, &[key]).unwrap();
         let evidence = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
         frame::finish(frame::encode(&challenge.cookie, &offer, &evidence, &[]), &[])
     }
@@ -212,4 +223,25 @@ fn e17_a_key_without_certification_or_possession_is_refused() {
     let answer = host.ask("POST", ISSUE_PATH, &bare);
     assert_eq!(answer.status, 403);
     assert_eq!(dev.json(&["why", &refusal(&answer)])["reason"], "malformed");
+}
+
+#[test]
+fn one_key_is_for_one_identifier_and_one_kind() {
+    let dev = Dev::start(&["--tpm", "1"]);
+    register(&dev, "one", "host-1");
+    register(&dev, "two", "host-1");
+    let host = attest(&dev, 1);
+    let key = host.device.create_key(None).unwrap();
+    let ask = |registration, kind| {
+        let challenge = host.challenge();
+        let message = host.message_for(&challenge, &host.device, &key, registration, kind);
+        host.ask("POST", ISSUE_PATH, &message)
+    };
+    assert_eq!(ask("one/one", "x509").status, 200);
+    assert_eq!(ask("one/one", "x509").status, 200, "a renewal may keep its key");
+    let refused = ask("two/two", "x509");
+    assert_eq!(refused.status, 403);
+    let why = dev.json(&["why", &refusal(&refused)]);
+    assert_eq!(why["reason"], "conflict", "{why}");
+    assert_eq!(why["found"], "x509 spiffe://example.org/one", "{why}");
 }

@@ -196,9 +196,30 @@ async fn decide(
             .await;
         }
     };
-    match granted(service, host, &offer, &attested) {
-        Err(refusal) => refuse(service, host, received, &offer, &refusal, true, now).await,
-        Ok(grant) => sign(service, host, key, received, &offer, grant, attested, now).await,
+    let grant = match granted(service, host, &offer, &attested) {
+        Err(refusal) => return refuse(service, host, received, &offer, &refusal, true, now).await,
+        Ok(grant) => grant,
+    };
+    let key_digest = attested.keys().first().map_or([0; 32], |key| key.public.digest());
+    let elsewhere =
+        service
+            .store
+            .key_elsewhere(&key_digest, grant.identifier().as_str(), grant.kind().as_str());
+    match elsewhere.await? {
+        Some(found) => refuse(service, host, received, &offer, &shared_key(found), true, now).await,
+        None => sign(service, host, key, received, &offer, grant, attested, now).await,
+    }
+}
+
+/// A key that a credential of another identifier or kind names already.
+fn shared_key(found: String) -> Refusal {
+    Refusal {
+        check: "issue.key",
+        reason: Reason::Conflict,
+        expected: "a key of its own for each identifier and kind".to_owned(),
+        found,
+        remedy: "create a new key in the device for this credential".to_owned(),
+        retry: Retry::Later,
     }
 }
 

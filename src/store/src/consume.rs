@@ -210,8 +210,18 @@ impl Store {
         Ok(Consumed::First)
     }
 
+    /// What else this key has a credential for, if not this identifier and kind.
+    pub async fn key_elsewhere(
+        &self,
+        key_digest: &[u8; 32],
+        identifier: &str,
+        kind: &str,
+    ) -> Result<Option<String>, StoreError> {
+        elsewhere(&self.pool, key_digest, identifier, kind).await
+    }
+
     /// Issues a workload's credential: consumption and issuance in one transaction. The host has to be attested at this
-    /// moment.
+    /// moment, and the key to have no credential of another identifier or kind.
     pub async fn issue(
         &self,
         consumption: &Consumption,
@@ -234,14 +244,12 @@ impl Store {
         .bind(&issuance.identifier)
         .fetch_optional(&mut *tx)
         .await?;
-        // A key is for one identifier and one kind of credential.
-        let elsewhere: Option<String> = sqlx::query_scalar(
-            "SELECT identifier FROM issuances WHERE key_digest = ? AND (identifier <> ? OR kind <> ?) LIMIT 1",
+        let elsewhere = elsewhere(
+            &mut *tx,
+            &issuance.key_digest,
+            &issuance.identifier,
+            &issuance.kind,
         )
-        .bind(issuance.key_digest.as_slice())
-        .bind(&issuance.identifier)
-        .bind(&issuance.kind)
-        .fetch_optional(&mut *tx)
         .await?;
         if elsewhere.is_some() {
             return Err(StoreError::Conflict(
@@ -377,6 +385,24 @@ async fn keep_evidence(
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+async fn elsewhere(
+    executor: impl sqlx::SqliteExecutor<'_>,
+    key_digest: &[u8; 32],
+    identifier: &str,
+    kind: &str,
+) -> Result<Option<String>, StoreError> {
+    let found: Option<String> = sqlx::query_scalar(
+        "SELECT kind || ' ' || identifier FROM issuances
+         WHERE key_digest = ? AND (identifier <> ? OR kind <> ?) LIMIT 1",
+    )
+    .bind(key_digest.as_slice())
+    .bind(identifier)
+    .bind(kind)
+    .fetch_optional(executor)
+    .await?;
+    Ok(found)
 }
 
 async fn write_issuance(

@@ -1,15 +1,36 @@
-//! Any bytes as a first message.
+//! Any bytes as a first message, or as edits of a good one or of the keys in it.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use touchmark_attestor_tpm::{Attributes, PublicArea, TpmAppraiser};
 use touchmark_crypto::Secret;
-use touchmark_rats::{Appraiser, Retry, tpm::MAX_ENDORSEMENTS};
+use touchmark_fuzz::{edited, opening};
+use touchmark_rats::{Appraiser, Retry, cbor, tpm::MAX_ENDORSEMENTS};
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(|input: &[u8]| {
+    let Some((choice, bytes)) = input.split_first() else {
+        return;
+    };
+    let mut message = opening();
+    match choice {
+        0 => {}
+        1 => {
+            message.attestation_public = edited(&message.attestation_public, bytes).into();
+        }
+        2 => {
+            let endorsement = &mut message.endorsements[0];
+            endorsement.public = edited(&endorsement.public, bytes).into();
+        }
+        _ => message.endorsements[0].certificate = Some(bytes.to_vec().into()),
+    }
+    let encoded = match choice {
+        0 => bytes.to_vec(),
+        3 => edited(&cbor::encode(&message), bytes),
+        _ => cbor::encode(&message),
+    };
     let appraiser = TpmAppraiser::new(Vec::new());
-    let opening = match appraiser.open(bytes) {
+    let opening = match appraiser.open(&encoded) {
         Ok(opening) => opening,
         Err(refusal) => {
             assert_eq!(refusal.retry, Retry::Never);

@@ -7,7 +7,7 @@ use touchmark_attestor_tpm::TpmAppraiser;
 use touchmark_crypto::{PublicKey, pem};
 use touchmark_rats::{
     Appraisal, Appraiser, Expected, PcrSelection, cbor,
-    tpm::{TpmAttestation, TpmEvidence, TpmPcrValue},
+    tpm::{TpmAttestation, TpmEndorsement, TpmEvidence, TpmOpening, TpmPcrValue},
 };
 
 const ATTEST: &[u8] = include_bytes!("../../vectors/tpm-quote/thinkpad-gentoo-good/attest.bin");
@@ -86,6 +86,38 @@ impl Default for Exchange {
     }
 }
 
+/// A first message with that key, and an endorsement key around the same numbers.
+pub fn opening() -> TpmOpening {
+    let attestation = Exchange::new().public;
+    // The attributes and the policy of a low-range template, AES-128-CFB, no scheme; then the key as it was.
+    let policy = hex::decode("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa");
+    let endorsement = [
+        &attestation[..4],
+        &[0, 0x03, 0, 0xb2, 0, 0x20],
+        &policy.expect("hexadecimal"),
+        &[0, 0x06, 0, 0x80, 0, 0x43, 0, 0x10],
+        &attestation[16..],
+    ];
+    TpmOpening {
+        endorsements: vec![TpmEndorsement {
+            public: ByteBuf::from(endorsement.concat()),
+            certificate: None,
+            intermediates: Vec::new(),
+        }],
+        attestation_public: ByteBuf::from(attestation),
+    }
+}
+
+/// `good` with the bytes written that `edits` says: two for where, one for what.
+pub fn edited(good: &[u8], edits: &[u8]) -> Vec<u8> {
+    let mut out = good.to_vec();
+    for edit in edits.chunks_exact(3) {
+        let at = usize::from(u16::from_be_bytes([edit[0], edit[1]])) % out.len();
+        out[at] = edit[2];
+    }
+    out
+}
+
 /// The measurements that passed, in an order that does not depend on where they stand.
 pub fn measurements(appraisal: &Appraisal) -> Vec<(u8, Vec<u8>)> {
     let mut out: Vec<_> = appraisal
@@ -116,5 +148,20 @@ fn area(key: &PublicKey) -> Vec<u8> {
     match key.ec_coordinates() {
         Some((x, y)) => [head(0x23), vec![0, 3, 0, 0x10], sized(x), sized(y)].concat(),
         None => [head(0x01), vec![8, 0, 0, 0, 0, 0], sized(&key.raw()[9..265])].concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_targets_alter_passes_unaltered() {
+        let appraisal = Exchange::new().now();
+        assert_eq!(appraisal.failure(), None);
+        assert!(appraisal.authenticated && !measurements(&appraisal).is_empty());
+        TpmAppraiser::new(Vec::new())
+            .open(&cbor::encode(&opening()))
+            .expect("accepted");
     }
 }
