@@ -106,11 +106,16 @@ pub struct Visit {
 /// Introduces a device by its endorsement keys and activates the secret.
 pub fn introduce(address: &str, pin: [u8; 32], device: &Device) -> Visit {
     let opening = touchmark_helper::opening(device, DOMAIN).expect("opening");
+    introduce_by(address, pin, device, &opening)
+}
+
+/// Introduces a device by this first message.
+pub fn introduce_by(address: &str, pin: [u8; 32], device: &Device, opening: &tpm::TpmOpening) -> Visit {
     let public = opening.attestation_public.to_vec();
     let challenge = challenge(
         address,
         pin,
-        Introduction::Opening(ByteBuf::from(cbor::encode(&opening))),
+        Introduction::Opening(ByteBuf::from(cbor::encode(opening))),
     );
     let sealed = challenge.activation.clone().expect("an activation");
     let secret = device

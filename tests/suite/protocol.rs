@@ -7,11 +7,11 @@ use touchmark_api::{
     attest::{ADMISSION, Admission, CHALLENGE_PATH, CHALLENGE_REQUEST, EVIDENCE_PATH, Introduction, MESSAGE},
     host::{ISSUE_PATH, REGISTRATIONS_PATH},
 };
-use touchmark_crypto::Secret;
+use touchmark_crypto::{Secret, x509::Certificate};
 use touchmark_rats::cbor;
 use touchmark_tests::{
     dev::Dev,
-    sim::device,
+    sim::{Sim, device},
     wire::{self, Answer, Visit},
 };
 
@@ -198,7 +198,7 @@ fn e29_evidence_made_for_another_anchor_is_refused_with_the_reason() {
 #[test]
 fn e07_an_endorsement_key_that_nobody_enrolled_gets_a_challenge_and_is_refused_unread() {
     let scene = scene(&[]);
-    let stranger = touchmark_tests::sim::Sim::start(&["--tpm", "1"]);
+    let stranger = Sim::start(&["--tpm", "1"]);
     let unknown = stranger.device(1);
     let visit = wire::introduce(&scene.address, scene.pin, &unknown);
     let (parts, _) = wire::evidence(&unknown, &visit, scene.pin);
@@ -251,6 +251,33 @@ fn e09_a_name_or_endorsement_key_that_is_enrolled_cannot_be_enrolled_again() {
     }
     assert_eq!(scene.dev.host("host-1"), before);
     assert_eq!(scene.dev.json(&["host", "list"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn e09_one_tpm_is_not_two_hosts() {
+    let scene = scene(&[]);
+    // Two endorsement keys of one TPM, pinned by digest for two hosts.
+    let sim = Sim::start(&["--tpm", "1"]);
+    let device = sim.device(1);
+    let visit_as = |nth: usize, name: &str| {
+        let mut opening = touchmark_helper::opening(&device, wire::DOMAIN).unwrap();
+        let mut endorsement = opening.endorsements.swap_remove(nth);
+        let certificate = Certificate::parse(&endorsement.certificate.take().unwrap()).unwrap();
+        let digest = hex::encode(certificate.spki_digest());
+        let arguments = ["host", "enrol", "--name", name, "--ek-digest", &digest];
+        assert!(scene.dev.touchmark(&arguments).status.success());
+        opening.endorsements = vec![endorsement];
+        let visit = wire::introduce_by(&scene.address, scene.pin, &device, &opening);
+        let (parts, _) = wire::evidence(&device, &visit, scene.pin);
+        scene.send(&parts.message(&visit))
+    };
+    admission(&visit_as(0, "one"));
+    let answer = visit_as(1, "two");
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let why = scene.dev.json(&["why", problem["refusal"].as_str().unwrap()]);
+    assert_eq!(why["reason"], "attestation_key_mismatch", "{why}");
+    assert_eq!(scene.dev.host("one")["state"], "attested");
+    assert_ne!(scene.dev.host("two")["state"], "attested");
 }
 
 #[test]

@@ -175,6 +175,15 @@ pub fn appraise(
         log: message.log,
     };
     let mut appraisal: Appraisal = appraiser.appraise(message.evidence, &expected);
+    if appraisal.failure().is_none() && !appraisal.authenticated {
+        appraisal.checks.push(Check::failed(
+            "attestation",
+            Reason::Malformed,
+            "an attestation over this exchange",
+            "none",
+            "send a quote, or the certification of a key",
+        ));
+    }
     if appraisal.failure().is_none() && !challenge.selection.0.is_empty() {
         appraisal.checks.push(reference::check(
             references,

@@ -150,11 +150,14 @@ fn header(reader: &mut Little<'_>) -> Result<Vec<(u16, usize)>, LogError> {
 fn event<'a>(reader: &mut Little<'a>, sizes: &[(u16, usize)]) -> Result<Event<'a>, LogError> {
     let number = reader.event;
     let wrong = |what| LogError::Event { event: number, what };
-    let pcr = u8::try_from(reader.u32()?)
-        .ok()
-        .filter(|pcr| *pcr < 24)
-        .ok_or(wrong("register does not exist"))?;
+    let register = u8::try_from(reader.u32()?).ok().filter(|pcr| *pcr < 24);
     let kind = reader.u32()?;
+    // What is never extended may name no register: Windows writes 0xffffffff.
+    let pcr = match (register, kind) {
+        (Some(pcr), _) => pcr,
+        (None, EV_NO_ACTION) => u8::MAX,
+        (None, _) => return Err(wrong("register does not exist")),
+    };
     let count = reader.u32()?;
     if usize::try_from(count).ok() != Some(sizes.len()) {
         return Err(wrong("number of digests is not that of the header"));
