@@ -14,26 +14,21 @@ use touchmark_api::{
     },
     device::{Activation, KeyDescription},
     frame,
-    host::Bundle,
 };
-use touchmark_crypto::{
-    Purpose as KeyPurpose, Secret,
-    mac::MacSha256,
-    sha256,
-    x509::{Anchors, Certificate},
-};
+use touchmark_crypto::{Purpose as KeyPurpose, Secret, mac::MacSha256, sha256};
 use touchmark_helper::{DeviceError, Exchange, created_key, evidence, opening};
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, message_mac_key, tpm};
 use touchmark_tls::{
-    Role, clock,
+    clock,
     files::{self, FileError},
-    identity, peer,
+    identity,
 };
 
 use crate::{
     Config,
     channel::{Channel, ChannelError},
     host_identity::HostIdentity,
+    trust::{own_certificate, pinned},
 };
 
 /// The file that says that this host's attestation key was activated in its trust domain.
@@ -269,23 +264,7 @@ fn accept(
     let wrong = |what: String| AttestationError::Answer(what);
     let now = clock::now();
     let chain: Vec<Vec<u8>> = admission.chain.iter().map(|der| der.to_vec()).collect();
-    let (leaf, between) = chain
-        .split_first()
-        .ok_or_else(|| wrong("no certificate".into()))?;
-    let certificate = Certificate::parse(leaf).map_err(|error| wrong(error.to_string()))?;
-    if certificate.spki != key.spki.as_ref() {
-        return Err(wrong("a certificate for another key".into()));
-    }
-    let anchors = anchors(config, &admission.bundle.x509)?;
-    let (identifier, _) = peer(
-        leaf,
-        between,
-        &config.pins.trust_domain,
-        &anchors,
-        Role::Client,
-        now,
-    )
-    .map_err(|error| wrong(error.to_string()))?;
+    let (identifier, not_after) = own_certificate(config, &chain, &admission.bundle, key)?;
     if identifier.as_str() != admission.identifier || identifier.host_uuid() != Some(admission.host.as_str())
     {
         return Err(wrong("a certificate for another identifier".into()));
@@ -296,39 +275,12 @@ fn accept(
         host: admission.host.clone(),
         name: admission.name.clone(),
         identifier: admission.identifier.clone(),
-        not_after: u64::try_from(certificate.not_after)
-            .unwrap_or(0)
-            .min(admission.not_after),
+        not_after: not_after.min(admission.not_after),
         issued_at: now,
         bundle: pinned(config, &admission.bundle),
         registrations: admission.registrations.clone(),
         certified: identity(&chain, held),
     })
-}
-
-/// A bundle without the roots that this host does not pin: what it hands on is what it trusts itself.
-pub(crate) fn pinned(config: &Config, bundle: &Bundle) -> Bundle {
-    let mut bundle = bundle.clone();
-    bundle.x509.retain(|der| {
-        Certificate::parse(der).is_ok_and(|root| config.pins.roots.contains(&root.spki_digest()))
-    });
-    bundle
-}
-
-/// The roots of a bundle that this host pins; one that pins none is not believed.
-pub(crate) fn anchors(config: &Config, roots: &[ByteBuf]) -> Result<Anchors, AttestationError> {
-    let pinned: Vec<Vec<u8>> = roots
-        .iter()
-        .filter_map(|der| Certificate::parse(der).ok())
-        .filter(|root| config.pins.roots.contains(&root.spki_digest()))
-        .map(|root| root.der)
-        .collect();
-    if pinned.is_empty() {
-        return Err(AttestationError::Answer(
-            "the bundle holds no root that this host pins".into(),
-        ));
-    }
-    Anchors::new(pinned).map_err(|error| AttestationError::Answer(error.to_string()))
 }
 
 /// Runs device work on a thread that may block.

@@ -11,18 +11,19 @@ use touchmark_api::{
         Registration,
     },
 };
-use touchmark_crypto::{PublicKey, Purpose as KeyPurpose, jose::json, x509::Certificate};
+use touchmark_crypto::{PublicKey, Purpose as KeyPurpose, jose::json};
 use touchmark_custody::HeldKey;
 use touchmark_helper::{Exchange, created_key, evidence};
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
-use touchmark_tls::{Role, clock, peer};
+use touchmark_tls::clock;
 use touchmark_wimse::{bundle, wit};
 
 use crate::{
     Config,
-    attestation::{AttestationError, anchors, check_challenge, on_device, pinned},
+    attestation::{AttestationError, check_challenge, on_device},
     channel::Channel,
     host_identity::HostIdentity,
+    trust::{own_certificate, pinned},
 };
 
 /// A credential in the agent's hands.
@@ -147,24 +148,11 @@ fn accept(
     let chain: Vec<Vec<u8>> = issued.chain.iter().map(|der| der.to_vec()).collect();
     let not_after = match kind {
         "x509" => {
-            let (leaf, between) = chain
-                .split_first()
-                .ok_or_else(|| wrong("no certificate".into()))?;
-            let certificate = Certificate::parse(leaf).map_err(|error| wrong(error.to_string()))?;
-            let anchors = anchors(config, &assignments.bundle.x509)?;
-            let (identifier, _) = peer(
-                leaf,
-                between,
-                &config.pins.trust_domain,
-                &anchors,
-                Role::Client,
-                now,
-            )
-            .map_err(|error| wrong(error.to_string()))?;
-            if certificate.spki != key.spki.as_ref() || identifier.as_str() != registration.identifier {
-                return Err(wrong("a certificate for another key or identifier".into()));
+            let (identifier, not_after) = own_certificate(config, &chain, &assignments.bundle, key)?;
+            if identifier.as_str() != registration.identifier {
+                return Err(wrong("a certificate for another identifier".into()));
             }
-            u64::try_from(certificate.not_after).unwrap_or(0)
+            not_after
         }
         _ => {
             let jwks =

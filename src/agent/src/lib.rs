@@ -15,6 +15,7 @@ mod key_files;
 pub mod local;
 mod proof;
 mod run;
+mod trust;
 mod workloads;
 
 pub use attestation::AttestationError;

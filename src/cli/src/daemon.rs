@@ -1,6 +1,10 @@
 //! The daemons: `server run`, `agent run`, and `config check`, which parses without binding.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use tokio::{
     runtime::Runtime,
@@ -63,23 +67,29 @@ pub(crate) fn runtime() -> Result<Runtime, ExitCode> {
         .map_err(|error| fail(UNREACHABLE, format!("cannot start the runtime: {error}")))
 }
 
-/// `touchmark server ...`
-pub(crate) fn server(command: Daemon) -> ExitCode {
+/// The configuration and a runtime to run with; the exit code where there is nothing to run, or no way to.
+fn start<C, E: Display>(
+    command: Daemon,
+    name: &str,
+    load: impl FnOnce(&Path) -> Result<C, E>,
+) -> Result<(C, Runtime), ExitCode> {
     let (run, path) = match command {
-        Daemon::Run(config) => (true, config.path("server.toml")),
-        Daemon::Config(ConfigCommand::Check(config)) => (false, config.path("server.toml")),
+        Daemon::Run(config) => (true, config.path(name)),
+        Daemon::Config(ConfigCommand::Check(config)) => (false, config.path(name)),
     };
-    let config = match touchmark_server::Config::load(&path) {
-        Ok(config) => config,
-        Err(error) => return fail(UNUSABLE, error),
-    };
+    let config = load(&path).map_err(|error| fail(UNUSABLE, error))?;
     if !run {
         println!("{}: good", path.display());
-        return ExitCode::SUCCESS;
+        return Err(ExitCode::SUCCESS);
     }
     log();
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
+    Ok((config, runtime()?))
+}
+
+/// `touchmark server ...`
+pub(crate) fn server(command: Daemon) -> ExitCode {
+    let (config, runtime) = match start(command, "server.toml", touchmark_server::Config::load) {
+        Ok(started) => started,
         Err(code) => return code,
     };
     match runtime.block_on(touchmark_server::run(config, || (), stop_signal())) {
@@ -105,21 +115,8 @@ pub(crate) fn agent(command: AgentCommand) -> ExitCode {
             };
         }
     };
-    let (run, path) = match command {
-        Daemon::Run(config) => (true, config.path("agent.toml")),
-        Daemon::Config(ConfigCommand::Check(config)) => (false, config.path("agent.toml")),
-    };
-    let config = match touchmark_agent::Config::load(&path) {
-        Ok(config) => config,
-        Err(error) => return fail(UNUSABLE, error),
-    };
-    if !run {
-        println!("{}: good", path.display());
-        return ExitCode::SUCCESS;
-    }
-    log();
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
+    let (config, runtime) = match start(command, "agent.toml", touchmark_agent::Config::load) {
+        Ok(started) => started,
         Err(code) => return code,
     };
     match runtime.block_on(touchmark_agent::run(config, stop_signal())) {

@@ -184,13 +184,7 @@ impl Store {
             .bind(id_or_name)
             .fetch_optional(&self.pool)
             .await?;
-        row.as_ref()
-            .map(host)
-            .transpose()?
-            .ok_or_else(|| StoreError::NotFound {
-                what: "host",
-                id: id_or_name.to_owned(),
-            })
+        found(row.as_ref(), id_or_name)
     }
 
     /// The host of this id: what the protocol uses, which knows no names.
@@ -200,13 +194,7 @@ impl Store {
             .bind(id)
             .fetch_optional(&self.pool)
             .await?;
-        row.as_ref()
-            .map(host)
-            .transpose()?
-            .ok_or_else(|| StoreError::NotFound {
-                what: "host",
-                id: id.to_owned(),
-            })
+        found(row.as_ref(), id)
     }
 
     /// The host that an endorsement key is enrolled for.
@@ -306,6 +294,14 @@ impl Store {
             })
             .collect()
     }
+}
+
+/// The host in this row, or that there is none of this id or name.
+fn found(row: Option<&SqliteRow>, id: &str) -> Result<Host, StoreError> {
+    row.map(host).transpose()?.ok_or_else(|| StoreError::NotFound {
+        what: "host",
+        id: id.to_owned(),
+    })
 }
 
 fn host(row: &SqliteRow) -> Result<Host, StoreError> {
