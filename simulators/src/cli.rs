@@ -89,7 +89,7 @@ pub struct RunArguments {
 #[derive(Debug, Args)]
 #[command(
     after_help = after_help(),
-    override_usage = "touchmark-sim dev [--tpm N] [--fault NAME[@K]]... [--maker DIR] [--count FILE] [-v] [-- CMD [ARGS]...]"
+    override_usage = "touchmark-sim dev [--tpm N] [--fault NAME[@K]]... [--maker DIR] [--trust-domain ORIGIN] [--count FILE] [-v] [-- CMD [ARGS]...]"
 )]
 pub struct DevArguments {
     /// Which devices; one TPM where none are asked for. The service has a TPM of its own.
@@ -99,6 +99,10 @@ pub struct DevArguments {
     /// Append a line to FILE for each TPM command from the moment agents start: `<n> <command> <response code>`
     #[arg(long)]
     pub count: Option<PathBuf>,
+
+    /// The trust domain; another scheme than spiffe and wimse, and an address as its name, are configured as such
+    #[arg(long, value_name = "ORIGIN", default_value = "spiffe://example.org")]
+    pub trust_domain: String,
 
     /// Folder with touchmark and touchmark-device; beside this program, else on PATH, by default
     #[arg(long, value_name = "DIR")]

@@ -11,6 +11,7 @@ mod architecture;
 mod device;
 mod evidence;
 mod hosts;
+mod naming;
 mod protocol;
 mod requirements;
 mod trust;

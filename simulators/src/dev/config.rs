@@ -6,7 +6,6 @@ use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::dev::TRUST_DOMAIN;
 use crate::error::SimError;
 use crate::ports::loopback;
 use crate::simulation::{Simulation, Tpm};
@@ -54,8 +53,23 @@ impl Addresses {
     }
 }
 
+/// The first lines of service's and agents' configuration: the trust domain, and what has to be said where its name is
+/// an unusual one.
+fn trust_domain(origin: &str) -> String {
+    let (scheme, name) = origin.split_once("://").unwrap_or_default();
+    let mut text = format!("trust_domain = {origin:?}\n");
+    if !["spiffe", "wimse"].contains(&scheme) {
+        text += &format!("naming.scheme = {scheme:?}\n");
+    }
+    if name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok() {
+        text += &format!("naming.ip_literal = {name:?}\n");
+    }
+    text
+}
+
 /// `server.toml`.
 pub(super) fn server(
+    origin: &str,
     simulation: &Simulation,
     addresses: &Addresses,
     folder: &Path,
@@ -66,12 +80,13 @@ pub(super) fn server(
         .map(|tpm| tpm.tcti.clone())
         .unwrap_or_default();
     let text = format!(
-        "trust_domain = \"{TRUST_DOMAIN}\"\n\
+        "{domain}\
          state = {state:?}\n\
          [listen]\nattest = \"{attest}\"\nhosts = \"{hosts}\"\nbundle = \"{bundle}\"\n\
          [admin]\nsocket = {socket:?}\n\
          [device]\ntcti = \"{tcti}\"\n\
          [[tpm.maker]]\nname = \"simulated\"\nroots = {root:?}\nkind = \"physical\"\nsimulated = true\n",
+        domain = trust_domain(origin),
         state = folder.join("server"),
         attest = addresses.attest(),
         hosts = addresses.hosts(),
@@ -84,6 +99,7 @@ pub(super) fn server(
 
 /// `agentN.toml`.
 pub(super) fn agent(
+    origin: &str,
     folder: &Path,
     tpm: &Tpm,
     addresses: &Addresses,
@@ -91,13 +107,14 @@ pub(super) fn agent(
     socket: &Path,
 ) -> Result<PathBuf, SimError> {
     let text = format!(
-        "trust_domain = \"{TRUST_DOMAIN}\"\n\
+        "{domain}\
          root_pins = [\"{pin}\"]\n\
          state = {state:?}\n\
          socket = {socket:?}\n\
          [server]\nattest = \"{attest}\"\nhosts = \"{hosts}\"\n\
          [device]\ntcti = \"{tcti}\"\n\
          [tpm]\neventlog = {log:?}\n",
+        domain = trust_domain(origin),
         state = folder.join(format!("agent{}", tpm.n)),
         attest = addresses.attest(),
         hosts = addresses.hosts(),
@@ -108,9 +125,9 @@ pub(super) fn agent(
 }
 
 /// The registration of the calling user, and its identifier.
-pub(super) fn registration(folder: &Path) -> Result<(PathBuf, String), SimError> {
+pub(super) fn registration(origin: &str, folder: &Path) -> Result<(PathBuf, String), SimError> {
     let uid = rustix::process::getuid().as_raw();
-    let identifier = format!("{TRUST_DOMAIN}/user/{uid}");
+    let identifier = format!("{origin}/user/{uid}");
     let text = format!(
         "label = \"dev\"\n\
          [[registration]]\n\

@@ -25,9 +25,6 @@ use crate::simulation::{Plan, Simulation};
 use config::Addresses;
 use program::Touchmark;
 
-/// The trust domain of every such system.
-pub(crate) const TRUST_DOMAIN: &str = "spiffe://example.org";
-
 /// Runs the system for the life of the command, or until Ctrl-C.
 #[must_use]
 pub fn main(arguments: DevArguments) -> ExitCode {
@@ -44,7 +41,11 @@ fn start(arguments: DevArguments) -> Result<u8, SimError> {
     };
     let forwarder = Forwarder::start()?;
     let mut simulation = Simulation::start(&plan)?;
-    let system = System::start(&simulation, arguments.binaries.as_deref())?;
+    let system = System::start(
+        &arguments.trust_domain,
+        &simulation,
+        arguments.binaries.as_deref(),
+    )?;
     simulation.describe_system(&system.service, &system.hosts)?;
     let more = system.environment();
     let command = match arguments.command.is_empty() {
@@ -66,6 +67,7 @@ const ATTEMPTS: usize = 5;
 
 /// Makes the authority, starts the service and waits until it answers.
 fn start_service(
+    origin: &str,
     touchmark: &Touchmark,
     simulation: &Simulation,
     folder: &Path,
@@ -74,10 +76,10 @@ fn start_service(
     let mut attempt = 1;
     loop {
         let addresses = Addresses::free()?;
-        let config = config::server(simulation, &addresses, folder)?;
+        let config = config::server(origin, simulation, &addresses, folder)?;
         let pin = match &pin {
             Some(pin) => pin,
-            None => pin.insert(touchmark.make_authority(&config, simulation)?),
+            None => pin.insert(touchmark.make_authority(origin, &config, simulation)?),
         };
         let mut daemon = touchmark.daemon("server", &config)?;
         match settle::service(touchmark, &mut daemon) {
@@ -103,11 +105,12 @@ struct System {
 
 impl System {
     /// Starts everything and waits until each agent is attested, refused, or cannot reach its TPM.
-    fn start(simulation: &Simulation, binaries: Option<&Path>) -> Result<Self, SimError> {
+    fn start(origin: &str, simulation: &Simulation, binaries: Option<&Path>) -> Result<Self, SimError> {
         let folder = simulation.folder().join("system");
         std::fs::create_dir(&folder).map_err(SimError::system("cannot make the system's folder"))?;
         let touchmark = Touchmark::find(binaries, simulation, &folder)?;
-        let (mut daemons, addresses, server_config, pin) = start_service(&touchmark, simulation, &folder)?;
+        let (mut daemons, addresses, server_config, pin) =
+            start_service(origin, &touchmark, simulation, &folder)?;
         let service = ServiceDescription {
             tpms: simulation.service_tpms(),
             config: server_config,
@@ -117,7 +120,7 @@ impl System {
             bundle: addresses.bundle(),
         };
         touchmark.apply("reference", &reference::good_boot(&folder)?)?;
-        let (registration, identifier) = config::registration(&folder)?;
+        let (registration, identifier) = config::registration(origin, &folder)?;
         touchmark.apply("registration", &registration)?;
         // From here the hosts' own faults are in effect, and their commands are counted.
         simulation.begin();
@@ -126,7 +129,7 @@ impl System {
             let name = format!("host-{}", tpm.n);
             touchmark.enrol(&name, &tpm.files.ek_certificates)?;
             let socket = folder.join(format!("agent{}.sock", tpm.n));
-            let config = config::agent(&folder, tpm, &addresses, &pin, &socket)?;
+            let config = config::agent(origin, &folder, tpm, &addresses, &pin, &socket)?;
             daemons.push(touchmark.daemon(&format!("agent{}", tpm.n), &config)?);
             hosts.push(HostDescription {
                 n: tpm.n,

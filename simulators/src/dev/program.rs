@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use crate::child::{Daemon, Launcher};
-use crate::dev::TRUST_DOMAIN;
 use crate::error::SimError;
 use crate::simulation::Simulation;
 
@@ -56,7 +55,12 @@ impl Touchmark {
     }
 
     /// Root, intermediate, installation: the four acts. Returns the root's pin.
-    pub(super) fn make_authority(&self, config: &Path, simulation: &Simulation) -> Result<String, SimError> {
+    pub(super) fn make_authority(
+        &self,
+        origin: &str,
+        config: &Path,
+        simulation: &Simulation,
+    ) -> Result<String, SimError> {
         let root = self.folder.join("root");
         let (request, certificate) = (
             self.folder.join("request.pem"),
@@ -69,17 +73,21 @@ impl Touchmark {
             .unwrap_or_default();
         let device = [OsStr::new("--device"), OsStr::new(&tcti)];
         let s = |text: &'static str| OsStr::new(text);
-        let domain = OsStr::new(TRUST_DOMAIN);
+        let (scheme, name) = origin.split_once("://").unwrap_or_default();
+        let named = [
+            "--scheme",
+            scheme,
+            "--ip-literal",
+            name,
+            "--any-name",
+            "--trust-domain",
+            origin,
+        ];
+        let named = named.map(OsStr::new);
         self.must(
             &[
-                &[
-                    s("ca"),
-                    s("init"),
-                    s("--dir"),
-                    root.as_os_str(),
-                    s("--trust-domain"),
-                    domain,
-                ],
+                &[s("ca"), s("init"), s("--dir"), root.as_os_str()],
+                &named[..],
                 &device[..],
             ]
             .concat(),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_bytes::ByteBuf;
 use touchmark_api::device::Settings;
 use touchmark_helper::Device;
-use touchmark_identity::TrustDomain;
+use touchmark_identity::{Naming, TrustDomain};
 use touchmark_tls::{
     Pins,
     files::{self, FileError},
@@ -19,6 +19,8 @@ const KERNEL_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 #[serde(deny_unknown_fields)]
 struct File {
     trust_domain: String,
+    #[serde(default)]
+    naming: Naming,
     /// SHA-256 of the SubjectPublicKeyInfo of each accepted root; pin a spare.
     root_pins: Vec<String>,
     #[serde(default = "state")]
@@ -104,7 +106,7 @@ impl Config {
         let text = files::read_config(path)?;
         let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let here = path.parent().unwrap_or(Path::new("."));
-        let trust_domain = TrustDomain::parse_origin(&file.trust_domain)
+        let trust_domain = TrustDomain::configured(&file.trust_domain, &file.naming)
             .map_err(|error| wrong(format!("trust_domain: {error}; {}", error.remedy())))?;
         let mut roots = Vec::new();
         for pin in &file.root_pins {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use touchmark_crypto::{Purpose, SignError, Signer, ecdsa_der_from_fixed};
 use touchmark_custody::{Class, KeyUse};
+use touchmark_identity::TrustDomain;
 use touchmark_tls::clock;
 
 use crate::{
@@ -29,6 +30,10 @@ impl AgentIdentities {
 }
 
 impl Identities for AgentIdentities {
+    fn trust_domain(&self) -> &TrustDomain {
+        self.workloads.trust_domain()
+    }
+
     async fn x509(&self, caller: &Caller, identifier: Option<&str>) -> Result<Vec<X509Held>, Denied> {
         let credentials = self.workloads.obtain(caller, "x509", identifier).await?;
         Ok(credentials.iter().map(|credential| x509(credential)).collect())

@@ -158,8 +158,14 @@ fn accept(
             let jwks =
                 json::object(assignments.bundle.jwks.as_bytes()).map_err(|error| wrong(error.to_string()))?;
             let public = PublicKey::from_spki(&key.spki).map_err(|error| wrong(error.to_string()))?;
-            let received = wit::check_received(&issued.token, &public, &bundle::wit_keys(&jwks), now)
-                .map_err(|error| wrong(error.to_string()))?;
+            let received = wit::check_received(
+                &issued.token,
+                &public,
+                &config.pins.trust_domain,
+                &bundle::wit_keys(&jwks),
+                now,
+            )
+            .map_err(|error| wrong(error.to_string()))?;
             if received.identifier.as_str() != registration.identifier {
                 return Err(wrong("a token for another identifier".into()));
             }

@@ -7,6 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 use touchmark_api::host::{Bundle, Registration};
+use touchmark_identity::TrustDomain;
 use touchmark_tls::clock;
 
 use crate::{
@@ -73,6 +74,11 @@ impl Workloads {
                 "the host was refused ({refusal})"
             ))),
         }
+    }
+
+    /// The trust domain of this host.
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+        &self.config.pins.trust_domain
     }
 
     /// The trust bundle.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use touchmark_api::device::Settings;
 use touchmark_helper::Device;
-use touchmark_identity::TrustDomain;
+use touchmark_identity::{IdentifierError, Naming, TrustDomain};
 use touchmark_server::{Config, ServerError, ca};
 use touchmark_tls::{clock, files};
 
@@ -25,6 +25,8 @@ pub(crate) enum Ca {
         /// The trust domain, for example spiffe://example.org.
         #[arg(long)]
         trust_domain: String,
+        #[command(flatten)]
+        naming: NamingArguments,
         #[command(flatten)]
         device: RootDevice,
     },
@@ -79,6 +81,21 @@ pub(crate) enum Ca {
     },
 }
 
+/// What the trust domain's name may be beyond a domain name under `spiffe` or `wimse`: as `[naming]` in the
+/// configuration of service and agents, which have to say the same.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NamingArguments {
+    /// Admits this scheme of the trust domain's own; `[naming] scheme` in the configuration of service and agents.
+    #[arg(long)]
+    scheme: Option<String>,
+    /// Admits this address as the name of the trust domain; `[naming] ip_literal` likewise.
+    #[arg(long)]
+    ip_literal: Option<String>,
+    /// Takes a name that is not a fully qualified domain name, and so may be somebody else's too.
+    #[arg(long)]
+    any_name: bool,
+}
+
 /// The TPM that holds the root's key.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RootDevice {
@@ -112,8 +129,9 @@ pub(crate) fn run(command: Ca) -> ExitCode {
         Ca::Init {
             dir,
             trust_domain,
+            naming,
             device,
-        } => init(&dir, &trust_domain, device),
+        } => init(&dir, &trust_domain, naming, device),
         Ca::Request { config, out } => request(&config, out.as_deref()),
         Ca::SignIntermediate {
             dir,
@@ -142,14 +160,26 @@ fn explain(error: ServerError) -> ExitCode {
     fail(code, error)
 }
 
-fn init(dir: &std::path::Path, trust_domain: &str, device: RootDevice) -> Result<(), ExitCode> {
-    let domain = TrustDomain::parse_origin(trust_domain)
-        .map_err(|error| fail(REFUSED, format!("--trust-domain: {error}; {}", error.remedy())))?;
-    if let Err(error) = domain.check_fqdn() {
-        return Err(fail(
-            REFUSED,
-            format!("--trust-domain: {error}; {}", error.remedy()),
-        ));
+fn init(
+    dir: &std::path::Path,
+    trust_domain: &str,
+    naming: NamingArguments,
+    device: RootDevice,
+) -> Result<(), ExitCode> {
+    let refuse =
+        |error: IdentifierError| fail(REFUSED, format!("--trust-domain: {error}; {}", error.remedy()));
+    let admitted = Naming {
+        scheme: naming.scheme,
+        ip_literal: naming.ip_literal,
+    };
+    let domain = TrustDomain::configured(trust_domain, &admitted).map_err(refuse)?;
+    if domain.is_ip_literal() {
+        eprintln!("warning: {domain} is named by an address; names that others can own are domain names");
+    } else if let Err(error) = domain.check_fqdn() {
+        if !naming.any_name {
+            return Err(refuse(error));
+        }
+        eprintln!("warning: {domain}: {error}; somebody else may use the same name");
     }
     let root = ca::init(dir, &domain, device.open()?, clock::now()).map_err(explain)?;
     println!("root of {domain}: {}", dir.join("root.pem").display());

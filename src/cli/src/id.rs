@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use touchmark_identity::WorkloadId;
+use touchmark_identity::{Naming, TrustDomain, WorkloadId};
 
 use crate::{
-    exit::REFUSED,
+    exit::{REFUSED, UNUSABLE, fail},
     output::{Output, report},
 };
 
@@ -18,6 +18,10 @@ pub(crate) enum Id {
         /// URIs.
         #[arg(required = true)]
         uris: Vec<String>,
+        /// A trust domain that is configured with a scheme of its own, or named by an address: its identifiers are read
+        /// too.
+        #[arg(long, value_name = "ORIGIN")]
+        trust_domain: Option<String>,
         /// How to report.
         #[arg(long, value_enum, default_value_t)]
         output: Output,
@@ -25,8 +29,16 @@ pub(crate) enum Id {
 }
 
 pub(crate) fn run(command: Id) -> ExitCode {
-    let Id::Check { uris, output } = command;
-    let results: Vec<Value> = uris.iter().map(|uri| check(uri)).collect();
+    let Id::Check {
+        uris,
+        trust_domain,
+        output,
+    } = command;
+    let domain = match trust_domain.as_deref().map(configured).transpose() {
+        Ok(domain) => domain,
+        Err(code) => return code,
+    };
+    let results: Vec<Value> = uris.iter().map(|uri| check(uri, domain.as_ref())).collect();
     let all = results.iter().all(|result| result["valid"] == true);
     report(output, &Value::Array(results), |results| {
         let lines: Vec<String> = results.as_array().into_iter().flatten().map(line).collect();
@@ -39,8 +51,21 @@ pub(crate) fn run(command: Id) -> ExitCode {
     }
 }
 
-fn check(uri: &str) -> Value {
-    match WorkloadId::parse(uri) {
+/// A trust domain as whoever names it here would configure it.
+fn configured(origin: &str) -> Result<TrustDomain, ExitCode> {
+    let (scheme, name) = origin.split_once("://").unwrap_or_default();
+    let naming = Naming {
+        scheme: Some(scheme.to_owned()),
+        ip_literal: Some(name.to_owned()),
+    };
+    TrustDomain::configured(origin, &naming)
+        .map_err(|error| fail(UNUSABLE, format!("--trust-domain: {error}; {}", error.remedy())))
+}
+
+fn check(uri: &str, domain: Option<&TrustDomain>) -> Value {
+    let read = |domain: &TrustDomain| domain.workload(uri).ok();
+    let own = domain.and_then(read);
+    match own.map_or_else(|| WorkloadId::parse(uri), Ok) {
         Ok(id) => json!({
             "uri": uri,
             "valid": true,

@@ -43,9 +43,12 @@ pub enum IdentifierError {
         /// Where.
         at: usize,
     },
-    /// A scheme other than the configured ones.
+    /// A scheme other than the known and the configured ones.
     #[error("the scheme is neither `spiffe` nor `wimse`")]
     UnknownScheme,
+    /// An identifier of another trust domain than the one that it has to be in.
+    #[error("the identifier is not in this trust domain")]
+    OtherTrustDomain,
 
     /// No `//` after the scheme.
     #[error("there is no authority: `//` does not follow the scheme")]
@@ -226,6 +229,7 @@ impl IdentifierError {
             Self::Relative => "relative",
             Self::SchemeSyntax { .. } => "scheme_syntax",
             Self::UnknownScheme => "unknown_scheme",
+            Self::OtherTrustDomain => "other_trust_domain",
             Self::NoAuthority => "no_authority",
             Self::EmptyAuthority => "empty_authority",
             Self::UserInfo => "userinfo",
@@ -287,11 +291,17 @@ impl IdentifierError {
             Self::ControlCharacter { .. } => {
                 "remove the character; look for a line end or a NUL at the end of the input"
             }
-            Self::UnknownScheme => "use `spiffe` or `wimse`, whichever the trust domain was created with",
+            Self::UnknownScheme => {
+                "use `spiffe` or `wimse`, whichever the trust domain was created with, or configure naming.scheme"
+            }
+            Self::OtherTrustDomain => "name a workload of the trust domain that is asked, scheme included",
             Self::EmptyAuthority => "name the trust domain after `//`",
             Self::UserInfo => "remove everything up to and including the `@`",
             Self::Port { .. } => "remove the port; a trust domain is a name, not an address to connect to",
-            Self::IpLiteral => "name the trust domain by a domain name that your organisation owns",
+            Self::IpLiteral => {
+                "name the trust domain by a domain name that your organisation owns; an address that is in use as a \
+                 name already has to be configured as naming.ip_literal"
+            }
             Self::TrustDomainTooLong { .. } | Self::FqdnTooLong { .. } => {
                 "choose a shorter name for the trust domain"
             }

@@ -5,12 +5,24 @@
 //! `0177.0.0.1` and `1.2.3.4.` as addresses. The shape decides, not the value: `999.1.1.1` is refused too, since
 //! parsers differ on what they do with numbers that do not fit.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Whether some software would take `name` for an IPv4 or IPv6 address.
 pub(crate) fn is_ip_literal(name: &str) -> bool {
     // Brackets hold nothing but IPv6 and later literals (RFC 3986 section 3.2.2).
     name.starts_with('[') || name.parse::<Ipv6Addr>().is_ok() || is_ipv4_spelling(name)
+}
+
+/// Whether `name` is an address in its one canonical spelling: a dotted quad, or the form of RFC 5952 in brackets.
+pub(crate) fn is_canonical(name: &str) -> bool {
+    match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner
+            .parse::<Ipv6Addr>()
+            .is_ok_and(|address| address.to_string() == inner),
+        None => name
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|address| address.to_string() == name),
+    }
 }
 
 /// One to four numbers with dots between them, perhaps a dot at the end.

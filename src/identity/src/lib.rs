@@ -29,12 +29,14 @@
 
 mod error;
 mod ip;
+mod naming;
 mod scheme;
 mod trust_domain;
 mod uri;
 mod workload_id;
 
 pub use error::{IdentifierClass, IdentifierError};
-pub use scheme::Scheme;
+pub use naming::Naming;
+pub use scheme::{OwnScheme, Scheme};
 pub use trust_domain::TrustDomain;
 pub use workload_id::WorkloadId;

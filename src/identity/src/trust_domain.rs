@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::uri::{self, refused_character};
-use crate::{IdentifierError, Scheme, ip};
+use crate::{IdentifierError, Naming, Scheme, WorkloadId, ip};
 
 /// A trust domain, which is the pair of scheme and name and is written `<scheme>://<name>`.
 ///
@@ -33,8 +33,8 @@ impl TrustDomain {
     /// # Errors
     ///
     /// Says which rule the name breaks.
-    pub fn new(scheme: Scheme, name: &str) -> Result<Self, IdentifierError> {
-        Self::from_authority(scheme, name, 0)
+    pub fn new(scheme: &Scheme, name: &str) -> Result<Self, IdentifierError> {
+        Self::from_authority(scheme.clone(), name, 0, None)
     }
 
     /// Reads an origin such as `spiffe://example.org`: no path, not even `/`.
@@ -43,16 +43,43 @@ impl TrustDomain {
     ///
     /// Says which rule the origin breaks; `path_in_origin` if something follows the name.
     pub fn parse_origin(text: &str) -> Result<Self, IdentifierError> {
-        let parts = uri::split(text)?;
-        let domain = Self::from_authority(parts.scheme, parts.authority, parts.authority_at)?;
+        Self::configured(text, &Naming::default())
+    }
+
+    /// Reads the origin of a trust domain that its operator's configuration names, with what that configuration admits
+    /// beyond the usual: a scheme of its own, an address as its name. Its identifiers are read by
+    /// [`workload`](Self::workload); for everybody else they stay unknown.
+    ///
+    /// # Errors
+    ///
+    /// Says which rule the origin breaks. An address in another spelling than the one that
+    /// [`Naming::ip_literal`] gives, or one that is not canonical, is an `ip_literal` like any other.
+    pub fn configured(text: &str, naming: &Naming) -> Result<Self, IdentifierError> {
+        let parts = uri::split(text, naming.scheme.as_deref())?;
+        let address = naming.ip_literal.as_deref();
+        let domain = Self::from_authority(parts.scheme, parts.authority, parts.authority_at, address)?;
         if !parts.path.is_empty() {
             return Err(IdentifierError::PathInOrigin { at: parts.path_at });
         }
         Ok(domain)
     }
 
-    /// Checks the authority of a URI that begins at offset `base`.
-    pub(crate) fn from_authority(scheme: Scheme, name: &str, base: usize) -> Result<Self, IdentifierError> {
+    /// Reads an identifier that has to be in this trust domain.
+    ///
+    /// # Errors
+    ///
+    /// Says which rule is broken; `other_trust_domain` for a valid identifier of another one.
+    pub fn workload(&self, text: &str) -> Result<WorkloadId, IdentifierError> {
+        WorkloadId::parse_in(text, self)
+    }
+
+    /// Checks the authority of a URI that begins at offset `base`; `address` is the one IP literal that is admitted.
+    pub(crate) fn from_authority(
+        scheme: Scheme,
+        name: &str,
+        base: usize,
+        address: Option<&str>,
+    ) -> Result<Self, IdentifierError> {
         if name.is_empty() {
             return Err(IdentifierError::EmptyAuthority);
         }
@@ -61,6 +88,14 @@ impl TrustDomain {
         }
         // Ahead of the port, because an IPv6 address has colons.
         if ip::is_ip_literal(name) {
+            // SPIFFE-ID section 2.1 has no brackets in a name.
+            let admitted = address == Some(name) && ip::is_canonical(name);
+            if admitted && !(scheme == Scheme::Spiffe && name.starts_with('[')) {
+                return Ok(Self {
+                    scheme,
+                    name: name.into(),
+                });
+            }
             return Err(IdentifierError::IpLiteral);
         }
         if let Some(at) = name.find(':') {
@@ -73,7 +108,7 @@ impl TrustDomain {
                 _ => return Err(refused_character(name, c, at, base)),
             }
         }
-        if scheme == Scheme::Wimse && name.ends_with('.') {
+        if scheme != Scheme::Spiffe && name.ends_with('.') {
             return Err(IdentifierError::TrailingDot);
         }
         if name.len() > Self::MAX_NAME_LENGTH {
@@ -128,9 +163,14 @@ impl TrustDomain {
         }
     }
 
+    /// Whether the name is an IP address, which only configuration admits.
+    pub fn is_ip_literal(&self) -> bool {
+        ip::is_ip_literal(&self.name)
+    }
+
     /// The naming scheme.
-    pub fn scheme(&self) -> Scheme {
-        self.scheme
+    pub fn scheme(&self) -> &Scheme {
+        &self.scheme
     }
 
     /// The name alone, `example.org`. Never compare names without the schemes.

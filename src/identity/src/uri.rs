@@ -13,9 +13,9 @@ pub(crate) struct Parts<'a> {
     pub(crate) path_at: usize,
 }
 
-/// Splits `text`, which is ASCII without control characters and has a known scheme and an authority when this
-/// succeeds.
-pub(crate) fn split(text: &str) -> Result<Parts<'_>, IdentifierError> {
+/// Splits `text`, which is ASCII without control characters and has a scheme that is known or `configured`, and an
+/// authority, when this succeeds.
+pub(crate) fn split<'a>(text: &'a str, configured: Option<&str>) -> Result<Parts<'a>, IdentifierError> {
     if text.is_empty() {
         return Err(IdentifierError::Empty);
     }
@@ -36,7 +36,7 @@ pub(crate) fn split(text: &str) -> Result<Parts<'_>, IdentifierError> {
         return Err(IdentifierError::NoAuthority);
     };
     let authority_at = text.len() - hierarchy.len();
-    let scheme = Scheme::parse(scheme)?;
+    let scheme = Scheme::parse_or(scheme, configured)?;
     match hierarchy.char_indices().find(|(_, c)| matches!(c, '?' | '#')) {
         Some((at, '?')) => {
             return Err(IdentifierError::Query {

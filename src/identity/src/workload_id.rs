@@ -46,12 +46,31 @@ impl WorkloadId {
         if text.len() > Self::MAX_LENGTH {
             return Err(IdentifierError::TooLong { length: text.len() });
         }
-        let parts = uri::split(text)?;
-        let trust_domain = TrustDomain::from_authority(parts.scheme, parts.authority, parts.authority_at)?;
-        check_path(parts.scheme, parts.path, parts.path_at)?;
+        let parts = uri::split(text, None)?;
+        let trust_domain =
+            TrustDomain::from_authority(parts.scheme, parts.authority, parts.authority_at, None)?;
+        check_path(trust_domain.scheme(), parts.path, parts.path_at)?;
         Ok(Self {
             text: text.into(),
             trust_domain,
+        })
+    }
+
+    /// Reads an identifier that has to be in `domain`, whose scheme and name are as its configuration has them.
+    pub(crate) fn parse_in(text: &str, domain: &TrustDomain) -> Result<Self, IdentifierError> {
+        if text.len() > Self::MAX_LENGTH {
+            return Err(IdentifierError::TooLong { length: text.len() });
+        }
+        let parts = uri::split(text, Some(domain.scheme().as_str()))?;
+        let address = Some(domain.name());
+        let found = TrustDomain::from_authority(parts.scheme, parts.authority, parts.authority_at, address)?;
+        check_path(found.scheme(), parts.path, parts.path_at)?;
+        if found != *domain {
+            return Err(IdentifierError::OtherTrustDomain);
+        }
+        Ok(Self {
+            text: text.into(),
+            trust_domain: found,
         })
     }
 
@@ -69,7 +88,7 @@ impl WorkloadId {
         if !path.starts_with('/') {
             return Err(IdentifierError::NoLeadingSlash);
         }
-        Self::parse(&format!("{trust_domain}{path}"))
+        Self::parse_in(&format!("{trust_domain}{path}"), trust_domain)
     }
 
     /// `<scheme>://<td>/touchmark/server`: the Touchmark server of a trust domain.
@@ -136,7 +155,7 @@ impl WorkloadId {
 }
 
 /// Checks the path of an identifier that begins at offset `base`.
-fn check_path(scheme: Scheme, path: &str, base: usize) -> Result<(), IdentifierError> {
+fn check_path(scheme: &Scheme, path: &str, base: usize) -> Result<(), IdentifierError> {
     // The authority ends at the first slash, so a path has one or is empty.
     let segments = path.strip_prefix('/').unwrap_or_default();
     if segments.is_empty() {

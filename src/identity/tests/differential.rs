@@ -160,7 +160,7 @@ fn r022_every_accepted_string_is_an_absolute_uri_for_an_independent_parser() {
         }
         check(&text).unwrap();
         match WorkloadId::parse(&text) {
-            Ok(id) if id.trust_domain().scheme() == Scheme::Spiffe => spiffe += 1,
+            Ok(id) if *id.trust_domain().scheme() == Scheme::Spiffe => spiffe += 1,
             Ok(_) => wimse += 1,
             Err(error) => drop(reasons.insert(error.reason())),
         }

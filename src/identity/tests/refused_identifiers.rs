@@ -156,7 +156,7 @@ fn r025_ip_addresses_are_not_trust_domains_in_any_spelling() {
     ] {
         for scheme in [Scheme::Spiffe, Scheme::Wimse] {
             assert_refused(&format!("{scheme}://{name}/a"), "ip_literal");
-            assert_eq!(TrustDomain::new(scheme, name), Err(IdentifierError::IpLiteral));
+            assert_eq!(TrustDomain::new(&scheme, name), Err(IdentifierError::IpLiteral));
         }
     }
 }

@@ -54,11 +54,11 @@ fn an_identifier_keeps_its_bytes_and_shows_its_parts() {
         let id = WorkloadId::parse(text).unwrap();
         assert_eq!(id.as_str(), text);
         assert_eq!(id.to_string(), text);
-        assert_eq!(id.trust_domain().scheme(), scheme, "{text}");
+        assert_eq!(id.trust_domain().scheme(), &scheme, "{text}");
         assert_eq!(id.trust_domain().name(), name, "{text}");
         assert_eq!(id.path(), path, "{text}");
         assert_eq!(WorkloadId::new(id.trust_domain(), path), Ok(id.clone()));
-        assert_eq!(id.trust_domain(), &TrustDomain::new(scheme, name).unwrap());
+        assert_eq!(id.trust_domain(), &TrustDomain::new(&scheme, name).unwrap());
         assert!(id.is_in(&domain(&format!("{scheme}://{name}")).unwrap()));
     }
 }
@@ -171,7 +171,7 @@ fn r012_every_identifier_made_here_carries_its_trust_domain() {
 
 #[test]
 fn the_longest_trust_domain_still_has_a_server_and_hosts() {
-    let domain = TrustDomain::new(Scheme::Spiffe, &"a".repeat(TrustDomain::MAX_NAME_LENGTH)).unwrap();
+    let domain = TrustDomain::new(&Scheme::Spiffe, &"a".repeat(TrustDomain::MAX_NAME_LENGTH)).unwrap();
     for id in [
         WorkloadId::server(&domain),
         WorkloadId::host(&domain, UUID).unwrap(),

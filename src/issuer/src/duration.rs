@@ -14,9 +14,36 @@ pub fn parse_duration(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
+/// A duration in the largest unit that leaves a whole number; [`parse_duration`] reads it back.
+pub(crate) fn format_duration(seconds: u64) -> String {
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
+    match units
+        .iter()
+        .find(|(factor, _)| seconds > 0 && seconds.is_multiple_of(*factor))
+    {
+        Some((factor, unit)) => format!("{}{unit}", seconds / factor),
+        None => format!("{seconds}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_written_as_people_do() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (90, "90s"),
+            (120, "2m"),
+            (5400, "90m"),
+            (3600, "1h"),
+            (86_400, "1d"),
+        ] {
+            assert_eq!(format_duration(seconds), text);
+            assert_eq!(parse_duration(text), Some(seconds));
+        }
+    }
 
     #[test]
     fn durations_have_a_number_and_a_unit() {

@@ -97,27 +97,19 @@ pub fn grant(
         remedy: remedy.to_owned(),
         retry: Retry::Later,
     };
-    let identifier = WorkloadId::parse(&registration.identifier).map_err(|error| {
-        refuse(
-            Reason::IdentifierInvalid,
-            "an identifier".into(),
-            error.to_string(),
-            "apply the registration again",
-        )
-    })?;
-    if !registration.allows(kind) {
+    if !registration.kinds.contains(&kind) {
         return Err(refuse(
             Reason::KindNotAllowed,
-            format!("one of {}", registration.kinds.join(", ")),
+            format!("one of {}", listed(&registration.kinds, ", ", Kind::as_str)),
             kind.as_str().to_owned(),
             "list the kind in the registration",
         ));
     }
     let class = class_of(voucher);
-    if !registration.accepts(class) {
+    if !registration.custody.contains(&class) {
         return Err(refuse(
             Reason::CustodyInsufficient,
-            format!("custody {}", registration.custody.join(" or ")),
+            format!("custody {}", listed(&registration.custody, " or ", Class::as_str)),
             format!("custody {class}"),
             "enrol the host by a certificate of a pinned maker, or list the class in the registration",
         ));
@@ -126,11 +118,16 @@ pub fn grant(
         kind,
         key,
         class,
-        usage: KeyUse::parse(&registration.usage).unwrap_or(KeyUse::Agent),
+        usage: registration.usage,
         simulated: voucher.is_some_and(|voucher| voucher.simulated),
         vouched: voucher.is_some(),
-        lifetime: registration.lifetime_seconds(),
+        lifetime: registration.lifetime,
         dns_names: registration.dns_names.clone(),
-        identifier,
+        identifier: registration.identifier.clone(),
     })
+}
+
+fn listed<T: Copy>(items: &[T], between: &str, word: fn(T) -> &'static str) -> String {
+    let words: Vec<&str> = items.iter().map(|item| word(*item)).collect();
+    words.join(between)
 }

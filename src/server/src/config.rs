@@ -11,7 +11,7 @@ use touchmark_api::device::Settings;
 use touchmark_attestor_tpm::Maker;
 use touchmark_crypto::{pem, x509::Anchors};
 use touchmark_helper::Device;
-use touchmark_identity::TrustDomain;
+use touchmark_identity::{Naming, TrustDomain};
 use touchmark_issuer::parse_duration;
 use touchmark_rats::{MakerKind, PcrSelection};
 
@@ -23,6 +23,8 @@ use crate::ServerError;
 #[serde(deny_unknown_fields)]
 struct File {
     trust_domain: String,
+    #[serde(default)]
+    naming: Naming,
     #[serde(default = "state")]
     state: PathBuf,
     #[serde(default = "one_hour")]
@@ -158,7 +160,7 @@ impl Config {
         let text = files::read_config(path)?;
         let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let here = path.parent().unwrap_or(Path::new("."));
-        let trust_domain = TrustDomain::parse_origin(&file.trust_domain)
+        let trust_domain = TrustDomain::configured(&file.trust_domain, &file.naming)
             .map_err(|error| wrong(format!("trust_domain: {error}; {}", error.remedy())))?;
         let host_lifetime = parse_duration(&file.host_lifetime)
             .filter(|seconds| (300..=86_400).contains(seconds))

@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 use touchmark_crypto::x509::Certificate;
-use touchmark_identity::WorkloadId;
+use touchmark_identity::TrustDomain;
 
 use crate::{ServerError, host::Peer};
 
@@ -40,8 +40,8 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError
 pub(crate) struct Front {
     pub(crate) tls: Arc<rustls::ServerConfig>,
     pub(crate) routes: Router,
-    /// Whether peers are hosts, known by their certificates.
-    pub(crate) mutual: bool,
+    /// The trust domain whose hosts alone are peers, known by their certificates; `None`: anybody.
+    pub(crate) hosts_of: Option<TrustDomain>,
     pub(crate) connections: Arc<Semaphore>,
     /// Handshakes at a time: each takes a signature of the service's device.
     pub(crate) handshakes: Arc<Semaphore>,
@@ -91,8 +91,8 @@ async fn connection(stream: TcpStream, source: SocketAddr, front: Front, mut sto
         Err(_) => return,
     };
     let mut routes = front.routes.layer(Extension(source));
-    if front.mutual {
-        match peer(stream.get_ref().1.peer_certificates()) {
+    if let Some(domain) = &front.hosts_of {
+        match peer(stream.get_ref().1.peer_certificates(), domain) {
             Some(peer) => routes = routes.layer(Extension(peer)),
             None => {
                 tracing::info!(%source, "a client whose certificate is not a host's");
@@ -130,9 +130,12 @@ async fn connection(stream: TcpStream, source: SocketAddr, front: Front, mut sto
 }
 
 /// The host that a client certificate names; the handshake has verified the certificate.
-fn peer(certificates: Option<&[rustls::pki_types::CertificateDer<'static>]>) -> Option<Peer> {
+fn peer(
+    certificates: Option<&[rustls::pki_types::CertificateDer<'static>]>,
+    domain: &TrustDomain,
+) -> Option<Peer> {
     let certificate = Certificate::parse(certificates?.first()?).ok()?;
-    let identifier = WorkloadId::parse(certificate.uri_sans.first()?).ok()?;
+    let identifier = domain.workload(certificate.uri_sans.first()?).ok()?;
     let host = identifier.host_uuid()?.to_owned();
     Some(Peer {
         host,

@@ -280,8 +280,8 @@ async fn apply_registrations(service: &Service, file: &str, dry_run: bool, prune
         wanted.push(StoredRegistration {
             label: file.label.clone(),
             name: registration.name.clone(),
-            identifier: registration.identifier.clone(),
-            body: serde_json::to_string(registration).map_err(|error| Failure::Failed(error.to_string()))?,
+            identifier: registration.identifier.as_str().to_owned(),
+            body: registration.to_json(),
         });
     }
     let _turn = service.changes.lock().await;

@@ -6,6 +6,7 @@ use axum::{Router, http::header, routing::get};
 use tokio::sync::{Semaphore, watch};
 use touchmark_api::host::BUNDLE_PATH;
 use touchmark_crypto::x509::Anchors;
+use touchmark_identity::TrustDomain;
 use touchmark_tls::{clock, identity, server};
 
 use crate::{
@@ -36,27 +37,31 @@ pub async fn run(
     let strangers = Arc::new(server(Arc::clone(&certified), None)?);
     let mutual = Arc::new(server(certified, Some((config.trust_domain.clone(), anchors)))?);
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let front = |tls: &Arc<_>, routes: Router, mutual: bool| Front {
+    let front = |tls: &Arc<_>, routes: Router, hosts_of: Option<&TrustDomain>| Front {
         tls: Arc::clone(tls),
         routes,
-        mutual,
+        hosts_of: hosts_of.cloned(),
         connections: Arc::new(Semaphore::new(config.limits.connections)),
         handshakes: Arc::clone(&handshakes),
     };
     let mut fronts = vec![
         (
             listen::bind(config.attest).await?,
-            front(&strangers, attest::routes(Arc::clone(&service)), false),
+            front(&strangers, attest::routes(Arc::clone(&service)), None),
         ),
         (
             listen::bind(config.hosts).await?,
-            front(&mutual, host::routes(Arc::clone(&service)), true),
+            front(
+                &mutual,
+                host::routes(Arc::clone(&service)),
+                Some(&config.trust_domain),
+            ),
         ),
     ];
     if let Some(address) = config.bundle {
         fronts.push((
             listen::bind(address).await?,
-            front(&strangers, bundle_routes(&service), false),
+            front(&strangers, bundle_routes(&service), None),
         ));
     }
     let socket = admin::bind(&config.admin_socket)?;

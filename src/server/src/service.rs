@@ -99,7 +99,24 @@ impl Service {
         };
         service.reload_references().await?;
         service.reload_registrations().await?;
+        service.note_name(now).await?;
         Ok((service, tls_key))
+    }
+
+    /// A name that others could use as well is in the audit trail from the first start on.
+    async fn note_name(&self, now: u64) -> Result<(), ServerError> {
+        let domain = &self.config.trust_domain;
+        let what = match domain.check_fqdn() {
+            _ if domain.is_ip_literal() => "named by an address".to_owned(),
+            Err(error) => error.to_string(),
+            Ok(()) => return Ok(()),
+        };
+        tracing::warn!(trust_domain = %domain, %what, "the trust domain's name is no domain name");
+        let origin = domain.to_string();
+        Ok(self
+            .store
+            .record(now, "trust_domain.name", &origin, &what)
+            .await?)
     }
 
     /// The sets of reference values that apply to a host.
@@ -136,7 +153,7 @@ impl Service {
         } in self.store.registrations().await?
         {
             let reference = format!("{label}/{name}");
-            let registration = serde_json::from_str(&body)
+            let registration = Registration::from_json(&body, &self.config.trust_domain)
                 .map_err(|error| ServerError::Other(format!("stored registration {reference:?}: {error}")))?;
             all.push(Registered {
                 reference,
@@ -204,13 +221,17 @@ pub(crate) fn to_wire(entry: &Registered) -> host::Registration {
     let registration = &entry.registration;
     host::Registration {
         reference: entry.reference.clone(),
-        identifier: registration.identifier.clone(),
+        identifier: registration.identifier.as_str().to_owned(),
         uid: registration.workload.uid,
         gid: registration.workload.gid,
         exe: registration.workload.exe.clone(),
         exe_sha256: registration.workload.exe_sha256.clone(),
-        kinds: registration.kinds.clone(),
-        usage: registration.usage.clone(),
+        kinds: registration
+            .kinds
+            .iter()
+            .map(|kind| kind.as_str().to_owned())
+            .collect(),
+        usage: registration.usage.as_str().to_owned(),
     }
 }
 

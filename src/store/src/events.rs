@@ -69,6 +69,13 @@ impl Store {
         })
     }
 
+    /// Adds an entry to the audit trail that belongs to no other change.
+    pub async fn record(&self, now: u64, kind: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        record(&mut tx, now, kind, subject, detail).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// The latest entries of the audit trail, latest first.
     pub async fn events(&self, limit: u32) -> Result<Vec<Event>, StoreError> {
         let rows = sqlx::query("SELECT * FROM events ORDER BY id DESC LIMIT ?")

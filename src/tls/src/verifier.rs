@@ -2,7 +2,7 @@
 //! domain's anchors and no others (RFC 5280; draft-ietf-wimse-mutual-tls; X509-SVID section 5).
 
 use touchmark_crypto::x509::{Anchors, Certificate, Usage, verify_path};
-use touchmark_identity::{TrustDomain, WorkloadId};
+use touchmark_identity::{IdentifierError, TrustDomain, WorkloadId};
 
 /// Which end of a connection the peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +49,10 @@ pub fn peer(
     let [uri] = certificate.uri_sans.as_slice() else {
         return Err(PeerError::UriCount(certificate.uri_sans.len()));
     };
-    let identifier = WorkloadId::parse(uri).map_err(|error| PeerError::Identifier(error.to_string()))?;
-    if !identifier.is_in(domain) {
-        return Err(PeerError::TrustDomain(domain.to_string()));
-    }
+    let identifier = domain.workload(uri).map_err(|error| match error {
+        IdentifierError::OtherTrustDomain => PeerError::TrustDomain(domain.to_string()),
+        error => PeerError::Identifier(error.to_string()),
+    })?;
     if certificate.is_ca || certificate.can_sign_certificates || !certificate.digital_signature {
         return Err(PeerError::LeafProfile);
     }

@@ -5,7 +5,7 @@ use touchmark_crypto::{
     PublicKey, Purpose, SignError, Signer, SigningAlg,
     jose::{Jwk, b64u, jws},
 };
-use touchmark_identity::WorkloadId;
+use touchmark_identity::{TrustDomain, WorkloadId};
 
 /// The JOSE `typ`.
 pub const TYP: &str = "wit+jwt";
@@ -68,6 +68,7 @@ pub struct Received {
 pub fn check_received(
     token: &str,
     key: &PublicKey,
+    trust_domain: &TrustDomain,
     anchors: &[(String, PublicKey)],
     now: u64,
 ) -> Result<Received, NotAsAsked> {
@@ -87,8 +88,8 @@ pub fn check_received(
     let identifier = claims
         .get("sub")
         .and_then(Value::as_str)
-        .and_then(|sub| WorkloadId::parse(sub).ok())
-        .ok_or(NotAsAsked("sub is not an identifier"))?;
+        .and_then(|sub| trust_domain.workload(sub).ok())
+        .ok_or(NotAsAsked("sub is not an identifier of this trust domain"))?;
     let expires_at = claims
         .get("exp")
         .and_then(Value::as_u64)
@@ -134,10 +135,19 @@ mod tests {
         };
         let token = mint(&wit, "k1", &issuer).unwrap();
         let anchors = [("k1".to_owned(), issuer.public_key().clone())];
-        let received = check_received(&token, workload.public_key(), &anchors, 1_500).unwrap();
+        let received = check_received(
+            &token,
+            workload.public_key(),
+            identifier.trust_domain(),
+            &anchors,
+            1_500,
+        );
+        let received = received.unwrap();
         assert_eq!(received.identifier, identifier);
         let refused = |key: &PublicKey, anchors: &[(String, PublicKey)], now| {
-            check_received(&token, key, anchors, now).unwrap_err().0
+            check_received(&token, key, identifier.trust_domain(), anchors, now)
+                .unwrap_err()
+                .0
         };
         assert_eq!(
             refused(other.public_key(), &anchors, 1_500),

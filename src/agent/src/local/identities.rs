@@ -3,12 +3,16 @@
 use std::future::Future;
 
 use touchmark_custody::{Class, KeyUse};
+use touchmark_identity::TrustDomain;
 
 use crate::caller::Caller;
 
 /// Decides which identities a caller has, and uses their keys. Each method that takes a caller matches it against the
 /// registrations itself: a handle is worth nothing to anyone but the caller it was made for.
 pub trait Identities: Send + Sync + 'static {
+    /// The agent's trust domain.
+    fn trust_domain(&self) -> &TrustDomain;
+
     /// The caller's X.509 credentials, the default first; only those of `identifier` if one is given. An empty list
     /// counts as [`Denied::NoIdentity`].
     fn x509(

@@ -10,7 +10,7 @@ use touchmark_api::workload::{
     workload_identity_server::WorkloadIdentity,
 };
 use touchmark_custody::KeyUse;
-use touchmark_identity::WorkloadId;
+use touchmark_identity::TrustDomain;
 
 use crate::caller::{Caller, CallerError, Peer};
 
@@ -57,7 +57,7 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
         request: Request<FetchX509Request>,
     ) -> Result<Response<FetchX509Response>, Status> {
         let caller = self.caller("FetchX509", &request).await?;
-        let asked = identifier(&request.get_ref().identifier)?;
+        let asked = identifier(self.0.trust_domain(), &request.get_ref().identifier)?;
         let held = self.0.x509(&caller, asked).await.and_then(at_least_one);
         let held = held.map_err(|denied| refusal("FetchX509", &caller, denied))?;
         let identities = held.into_iter().map(x509_identity).collect();
@@ -69,7 +69,7 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
         request: Request<FetchWitRequest>,
     ) -> Result<Response<FetchWitResponse>, Status> {
         let caller = self.caller("FetchWit", &request).await?;
-        let asked = identifier(&request.get_ref().identifier)?;
+        let asked = identifier(self.0.trust_domain(), &request.get_ref().identifier)?;
         let held = self.0.wit(&caller, asked).await.and_then(at_least_one);
         let held = held.map_err(|denied| refusal("FetchWit", &caller, denied))?;
         let identities = held.into_iter().map(wit_identity).collect();
@@ -112,7 +112,7 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
 
     async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<ProveResponse>, Status> {
         let caller = self.caller("Prove", &request).await?;
-        let asked = identifier(&request.get_ref().identifier)?;
+        let asked = identifier(self.0.trust_domain(), &request.get_ref().identifier)?;
         let audience = &request.get_ref().audience;
         if !is_absolute_uri(audience) {
             return Err(Status::invalid_argument("the audience is not an absolute URI"));
@@ -142,14 +142,14 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
 }
 
 /// The identifier that was asked for; `None` for any.
-fn identifier(text: &str) -> Result<Option<&str>, Status> {
+fn identifier<'a>(domain: &TrustDomain, text: &'a str) -> Result<Option<&'a str>, Status> {
     if text.is_empty() {
         return Ok(None);
     }
-    match WorkloadId::parse(text) {
+    match domain.workload(text) {
         Ok(_) => Ok(Some(text)),
         Err(error) => Err(Status::invalid_argument(format!(
-            "not a workload identifier ({}): {error}",
+            "not a workload identifier of {domain} ({}): {error}",
             error.reason()
         ))),
     }

@@ -6,7 +6,7 @@ use std::{
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -20,6 +20,7 @@ use tonic::{
 };
 use touchmark_api::workload::{GUARD, GUARD_VALUE, workload_identity_client::WorkloadIdentityClient};
 use touchmark_custody::{Class, KeyUse};
+use touchmark_identity::TrustDomain;
 
 use crate::{
     caller::Caller,
@@ -62,6 +63,12 @@ impl Fake {
 }
 
 impl Identities for Fake {
+    fn trust_domain(&self) -> &TrustDomain {
+        static DOMAIN: LazyLock<TrustDomain> =
+            LazyLock::new(|| TrustDomain::parse_origin("spiffe://example.org").unwrap());
+        &DOMAIN
+    }
+
     async fn x509(&self, caller: &Caller, identifier: Option<&str>) -> Result<Vec<X509Held>, Denied> {
         let own = self.registered(caller)?;
         if identifier == Some(ENDLESS) {
