@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod daemons;
 mod device;
 mod evidence;
 mod hosts;

@@ -40,3 +40,29 @@ pub use naming::Naming;
 pub use scheme::{OwnScheme, Scheme};
 pub use trust_domain::TrustDomain;
 pub use workload_id::WorkloadId;
+
+/// There is no way from text to an identifier or a trust domain but to parse it, and the two are not each other:
+///
+/// ```compile_fail
+/// # use touchmark_identity::WorkloadId;
+/// fn named(text: &str) -> WorkloadId { text.into() }
+/// ```
+///
+/// ```compile_fail
+/// # use touchmark_identity::{TrustDomain, WorkloadId};
+/// fn is_in(id: &WorkloadId, domain: &TrustDomain) -> bool { id.is_in("spiffe://example.org") }
+/// ```
+///
+/// ```compile_fail
+/// # use touchmark_identity::{TrustDomain, WorkloadId};
+/// fn same(id: &WorkloadId, domain: &TrustDomain) -> bool { id == domain }
+/// ```
+///
+/// ```
+/// # use touchmark_identity::{IdentifierError, TrustDomain, WorkloadId};
+/// fn named(text: &str) -> Result<WorkloadId, IdentifierError> { text.parse() }
+/// fn is_in(id: &WorkloadId, domain: &TrustDomain) -> bool { id.is_in(domain) }
+/// fn same(id: &WorkloadId, domain: &TrustDomain) -> bool { id.trust_domain() == domain }
+/// ```
+#[cfg(doctest)]
+fn r010_what_was_not_parsed_is_no_identifier() {}

@@ -1,13 +1,17 @@
 //! The trust domain's issuing keys and what they sign.
 
-use touchmark_crypto::{CryptoError, Entropy, PublicKey, SignError, Signer, jose::Jwk, x509::Certificate};
-use touchmark_custody::{HeldKey, KeyUse};
+use touchmark_crypto::{
+    CryptoError, Entropy, PublicKey, SignError, Signer,
+    jose::Jwk,
+    x509::{Certificate, Profile, Template, issue},
+};
+use touchmark_custody::{Class, HeldKey, KeyUse};
 use touchmark_identity::{IdentifierError, TrustDomain, WorkloadId};
 use touchmark_rats::ear::{Ear, HostResult, KeyResult};
 use touchmark_verifier::Attested;
 use touchmark_wimse::{wic, wit};
 
-use crate::{Grant, Kind, class_of};
+use crate::{Credential, Grant, Kind, class_of, credential::Body};
 
 /// How far back certificates begin, so that a peer whose clock is a little behind accepts them at once, in seconds.
 const BACKDATE: u64 = 60;
@@ -34,45 +38,6 @@ pub enum IssueError {
     IntermediateExpires,
 }
 
-/// A credential and what the audit trail records of it.
-#[derive(Debug, Clone)]
-pub enum Credential {
-    /// A certificate, DER.
-    X509 {
-        /// The certificate.
-        der: Vec<u8>,
-        /// End of validity, seconds since the epoch.
-        not_after: u64,
-    },
-    /// A token.
-    Wit {
-        /// The token.
-        token: String,
-        /// End of validity, seconds since the epoch.
-        not_after: u64,
-    },
-}
-
-impl Credential {
-    /// End of validity, seconds since the epoch.
-    pub fn not_after(&self) -> u64 {
-        match self {
-            Self::X509 { not_after, .. } | Self::Wit { not_after, .. } => *not_after,
-        }
-    }
-}
-
-/// A host's certificate.
-#[derive(Debug, Clone)]
-pub struct HostCertificate {
-    /// The certificate, DER.
-    pub der: Vec<u8>,
-    /// The identifier in it.
-    pub identifier: WorkloadId,
-    /// End of validity, seconds since the epoch.
-    pub not_after: u64,
-}
-
 /// What signs for a trust domain. The keys are held in devices.
 #[derive(Debug, Clone)]
 pub struct Authority {
@@ -95,7 +60,7 @@ impl Authority {
         attested: &Attested,
         lifetime: u64,
         entropy: &impl Entropy,
-    ) -> Result<HostCertificate, IssueError> {
+    ) -> Result<Credential, IssueError> {
         let key = attested.keys().first().ok_or(IssueError::NoKey)?;
         let identifier = WorkloadId::host(&self.trust_domain, attested.host())?;
         let not_after = self.end(attested.at(), lifetime)?;
@@ -109,9 +74,48 @@ impl Authority {
             serial: entropy.array()?,
         };
         let der = wic::mint(&template, &key.public, &self.intermediate, &self.x509_key)?;
-        Ok(HostCertificate {
-            der,
+        Ok(Credential {
             identifier,
+            kind: Kind::X509,
+            class: class_of(attested.voucher()),
+            key: key.public.digest(),
+            body: Body::Certificate(der),
+            not_after,
+        })
+    }
+
+    /// Certifies the key by which the service itself serves TLS, which its own device holds. There is no attestation
+    /// behind it, so no custody is claimed.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError`]; above all that the intermediate is about to end.
+    pub fn server_certificate(
+        &self,
+        key: &PublicKey,
+        lifetime: u64,
+        now: u64,
+        entropy: &impl Entropy,
+    ) -> Result<Credential, IssueError> {
+        let identifier = WorkloadId::server(&self.trust_domain);
+        let not_after = self.end(now, lifetime)?;
+        let template = Template {
+            profile: Profile::Leaf,
+            common_name: String::new(),
+            uri: Some(identifier.as_str().to_owned()),
+            dns_names: Vec::new(),
+            not_before: now.saturating_sub(BACKDATE),
+            not_after,
+            serial: entropy.array()?,
+            extensions: Vec::new(),
+        };
+        let der = issue(&template, key, &self.intermediate, &self.x509_key)?;
+        Ok(Credential {
+            identifier,
+            kind: Kind::X509,
+            class: Class::Token,
+            key: key.digest(),
+            body: Body::Certificate(der),
             not_after,
         })
     }
@@ -133,7 +137,7 @@ impl Authority {
         ear.key.simulated = grant.simulated;
         ear.key.custody = grant.class.as_str().to_owned();
         let cmw = ear.to_cmw();
-        match grant.kind {
+        let body = match grant.kind {
             Kind::X509 => {
                 let template = wic::Wic {
                     identifier: &grant.identifier,
@@ -143,8 +147,12 @@ impl Authority {
                     not_after,
                     serial: entropy.array()?,
                 };
-                let der = wic::mint(&template, &grant.key.public, &self.intermediate, &self.x509_key)?;
-                Ok(Credential::X509 { der, not_after })
+                Body::Certificate(wic::mint(
+                    &template,
+                    &grant.key.public,
+                    &self.intermediate,
+                    &self.x509_key,
+                )?)
             }
             Kind::Wit => {
                 let jwk = Jwk::new(grant.key.public.clone())?;
@@ -156,12 +164,17 @@ impl Authority {
                     expires_at: not_after,
                     id: entropy.array()?,
                 };
-                Ok(Credential::Wit {
-                    token: wit::mint(&template, &self.wit_kid()?, &self.wit_key)?,
-                    not_after,
-                })
+                Body::Token(wit::mint(&template, &self.wit_kid()?, &self.wit_key)?)
             }
-        }
+        };
+        Ok(Credential {
+            identifier: grant.identifier.clone(),
+            kind: grant.kind,
+            class: grant.class,
+            key: grant.key.public.digest(),
+            body,
+            not_after,
+        })
     }
 
     /// The `kid` of the key that signs tokens: its thumbprint.

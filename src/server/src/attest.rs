@@ -19,7 +19,7 @@ use touchmark_api::{
     },
     frame::{MAX_MESSAGE, MAX_OFFER},
 };
-use touchmark_crypto::{SystemEntropy, sha256};
+use touchmark_crypto::SystemEntropy;
 use touchmark_rats::{Appraiser, Candidate, Opening, Purpose, Reason, Refusal, Retry, Voucher, cbor, tpm};
 use touchmark_store::{
     Admitted, AttestationKey, Consumed, Consumption, Host, Issuance, RefusedAttempt, StoreError,
@@ -479,15 +479,13 @@ async fn admit(
     let admission = Admission {
         host: host.id.clone(),
         name: host.name.clone(),
-        identifier: certificate.identifier.as_str().to_owned(),
-        chain: service.chain(certificate.der.clone()),
-        not_after: certificate.not_after,
+        identifier: certificate.identifier().as_str().to_owned(),
+        chain: service.chain(certificate.certificate().unwrap_or_default().to_vec()),
+        not_after: certificate.not_after(),
         bundle: service.bundle.clone(),
         registrations: service.registrations_for(host).iter().map(to_wire).collect(),
     };
     let answer = cbor::encode(&admission);
-    let custody = touchmark_issuer::class_of(attested.voucher());
-    let key_digest = attested.keys().first().map_or([0; 32], |key| key.public.digest());
     let admitted = Admitted {
         key: AttestationKey {
             name: subject.attestation_name.to_vec(),
@@ -505,12 +503,7 @@ async fn admit(
         reference,
         issuance: Issuance {
             registration: "host".to_owned(),
-            identifier: admission.identifier.clone(),
-            kind: "x509".to_owned(),
-            custody: custody.as_str().to_owned(),
-            key_digest,
-            credential_digest: sha256(&[&certificate.der]),
-            not_after: certificate.not_after,
+            credential: certificate,
         },
     };
     let consumption = consumption(received, host, 200, answer.clone());

@@ -41,6 +41,9 @@ pub enum ServerError {
     /// A key did not sign.
     #[error("{0}")]
     Sign(#[from] touchmark_crypto::SignError),
+    /// A certificate could not be issued.
+    #[error("{0}")]
+    Issue(#[from] touchmark_issuer::IssueError),
     /// TLS could not be set up.
     #[error("{0}")]
     Tls(#[from] touchmark_tls::ConfigError),

@@ -17,8 +17,8 @@ use touchmark_api::{
     frame::{MAX_MESSAGE, MAX_OFFER},
     host::{ASSIGNMENTS, Assignments, ISSUE_PATH, ISSUED, IssueOffer, Issued, REGISTRATIONS_PATH},
 };
-use touchmark_crypto::{SystemEntropy, sha256};
-use touchmark_issuer::{Credential, Grant, Kind, grant};
+use touchmark_crypto::SystemEntropy;
+use touchmark_issuer::{Grant, Kind, grant};
 use touchmark_rats::{PcrSelection, Purpose, Reason, Refusal, Retry, cbor};
 use touchmark_store::{AttestationKey, Consumed, Host, Issuance, StoreError};
 use touchmark_tls::clock;
@@ -201,10 +201,9 @@ async fn decide(
         Ok(grant) => grant,
     };
     let key_digest = attested.keys().first().map_or([0; 32], |key| key.public.digest());
-    let elsewhere =
-        service
-            .store
-            .key_elsewhere(&key_digest, grant.identifier().as_str(), grant.kind().as_str());
+    let elsewhere = service
+        .store
+        .key_elsewhere(&key_digest, grant.identifier(), grant.kind());
     match elsewhere.await? {
         Some(found) => refuse(service, host, received, &offer, &shared_key(found), true, now).await,
         None => sign(service, host, key, received, &offer, grant, attested, now).await,
@@ -272,7 +271,6 @@ async fn sign(
 ) -> Result<Reply, StoreError> {
     let authority = Arc::clone(&service.authority);
     let host_evidence = key.evidence.as_slice().try_into().unwrap_or([0; 32]);
-    let key_digest = attested.keys().first().map_or([0; 32], |key| key.public.digest());
     let signed = {
         let grant = grant.clone();
         tokio::task::spawn_blocking(move || authority.issue(&grant, &attested, host_evidence, &SystemEntropy))
@@ -283,14 +281,12 @@ async fn sign(
         Ok(Err(error)) => return Ok(Reply::unavailable(&error)),
         Err(error) => return Ok(Reply::unavailable(&error)),
     };
-    let (chain, token, credential_digest) = match &credential {
-        Credential::X509 { der, .. } => (service.chain(der.clone()), String::new(), sha256(&[der])),
-        Credential::Wit { token, .. } => (Vec::new(), token.clone(), sha256(&[token.as_bytes()])),
-    };
     let document = Issued {
         identifier: grant.identifier().as_str().to_owned(),
-        chain,
-        token,
+        chain: credential
+            .certificate()
+            .map_or_else(Vec::new, |der| service.chain(der.to_vec())),
+        token: credential.token().unwrap_or_default().to_owned(),
         custody: grant.class().as_str().to_owned(),
         simulated: grant.simulated(),
         usage: grant.usage().as_str().to_owned(),
@@ -298,12 +294,7 @@ async fn sign(
     };
     let issuance = Issuance {
         registration: offer.registration.clone(),
-        identifier: document.identifier.clone(),
-        kind: grant.kind().as_str().to_owned(),
-        custody: document.custody.clone(),
-        key_digest,
-        credential_digest,
-        not_after: document.not_after,
+        credential,
     };
     let answer = cbor::encode(&document);
     let consumption = consumption(received, host, 200, answer.clone());

@@ -15,6 +15,7 @@ mod limits;
 mod listen;
 mod message;
 mod operator;
+mod own;
 mod refuse;
 mod run;
 mod service;

@@ -7,11 +7,12 @@ use tokio::sync::{Semaphore, watch};
 use touchmark_api::host::BUNDLE_PATH;
 use touchmark_crypto::x509::Anchors;
 use touchmark_identity::TrustDomain;
-use touchmark_tls::{clock, identity, server};
+use touchmark_tls::{clock, server};
 
 use crate::{
     Config, ServerError, Service, admin, attest, host,
     listen::{self, Front},
+    own,
 };
 
 /// Handshakes at a time over all listeners: fewer than there are threads that may block.
@@ -26,12 +27,7 @@ pub async fn run(
     let now = clock::now();
     let (service, tls_key) = Service::open(config, now).await?;
     let service = Arc::new(service);
-    let chain = {
-        let service = Arc::clone(&service);
-        let issued = tokio::task::spawn_blocking(move || service.tls_chain(now)).await;
-        issued.map_err(|error| ServerError::Other(error.to_string()))??
-    };
-    let certified = identity(&chain, tls_key);
+    let (certified, renewing) = own::identity_of(&service, tls_key).await?;
     let config = &service.config;
     let anchors = Anchors::new([service.root.der.clone()])?;
     let strangers = Arc::new(server(Arc::clone(&certified), None)?);
@@ -79,7 +75,10 @@ pub async fn run(
         "serving"
     );
     ready();
-    stop.await;
+    tokio::select! {
+        () = stop => {}
+        () = renewing => {}
+    }
     // The receivers live in the tasks.
     let _ = stopping.send(true);
     for task in tasks {

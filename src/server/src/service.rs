@@ -5,10 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_bytes::{ByteArray, ByteBuf};
 use touchmark_api::{attest, host};
 use touchmark_attestor_tpm::TpmAppraiser;
-use touchmark_crypto::{Entropy, Signer, SystemEntropy, sha256, x509::Certificate};
+use touchmark_crypto::{SystemEntropy, sha256, x509::Certificate};
 use touchmark_custody::HeldKey;
 use touchmark_helper::TpmKeys;
-use touchmark_identity::WorkloadId;
 use touchmark_issuer::{Authority, Registration};
 use touchmark_rats::PcrSelection;
 use touchmark_store::{Host, Store, StoredRegistration};
@@ -170,34 +169,6 @@ impl Service {
             ByteBuf::from(leaf),
             ByteBuf::from(self.authority.intermediate.der.clone()),
         ]
-    }
-
-    /// The chain that TLS serves: with the root at its end, since hosts know only its digest.
-    pub(crate) fn tls_chain(&self, now: u64) -> Result<Vec<Vec<u8>>, ServerError> {
-        let identifier = WorkloadId::server(&self.config.trust_domain);
-        let template = touchmark_crypto::x509::Template {
-            profile: touchmark_crypto::x509::Profile::Leaf,
-            common_name: String::new(),
-            uri: Some(identifier.as_str().to_owned()),
-            dns_names: Vec::new(),
-            not_before: now.saturating_sub(60),
-            not_after: u64::try_from(self.authority.intermediate.not_after).unwrap_or(0),
-            serial: SystemEntropy.array()?,
-            extensions: Vec::new(),
-        };
-        let folder = Places::of(&self.config.state).keys;
-        let key = keys::TLS.open(&folder, &TpmKeys(self.config.device.clone()))?;
-        let leaf = touchmark_crypto::x509::issue(
-            &template,
-            key.public_key(),
-            &self.authority.intermediate,
-            &self.authority.x509_key,
-        )?;
-        Ok(vec![
-            leaf,
-            self.authority.intermediate.der.clone(),
-            self.root.der.clone(),
-        ])
     }
 
     /// A challenge as it is sent.

@@ -1,6 +1,8 @@
 //! Consuming a challenge: one row, written in the transaction that writes what it led to.
 
 use sqlx::{Row, Sqlite, Transaction};
+use touchmark_identity::WorkloadId;
+use touchmark_issuer::{Credential, Kind};
 
 use crate::{
     AttestationKey, Store, StoreError, StoredRefusal,
@@ -45,23 +47,13 @@ pub enum Consumed {
     Before(Stored),
 }
 
-/// A credential that is issued.
+/// A credential as it is recorded.
 #[derive(Debug, Clone)]
 pub struct Issuance {
-    /// Registration, as label/name; `host` for a host's own.
+    /// Registration, as label/name; `host` for a host's own, `server` for the service's.
     pub registration: String,
-    /// Identifier.
-    pub identifier: String,
-    /// Kind.
-    pub kind: String,
-    /// Custody class.
-    pub custody: String,
-    /// Digest of the key.
-    pub key_digest: [u8; 32],
-    /// Digest of the credential.
-    pub credential_digest: [u8; 32],
-    /// End of validity.
-    pub not_after: u64,
+    /// What was issued.
+    pub credential: Credential,
 }
 
 /// A host's admission.
@@ -160,7 +152,7 @@ impl Store {
             now,
             "host.attested",
             &consumption.host,
-            &admitted.issuance.identifier,
+            admitted.issuance.credential.identifier().as_str(),
         )
         .await?;
         tx.commit().await?;
@@ -214,8 +206,8 @@ impl Store {
     pub async fn key_elsewhere(
         &self,
         key_digest: &[u8; 32],
-        identifier: &str,
-        kind: &str,
+        identifier: &WorkloadId,
+        kind: Kind,
     ) -> Result<Option<String>, StoreError> {
         elsewhere(&self.pool, key_digest, identifier, kind).await
     }
@@ -241,14 +233,14 @@ impl Store {
         )
         .bind(label)
         .bind(name)
-        .bind(&issuance.identifier)
+        .bind(issuance.credential.identifier().as_str())
         .fetch_optional(&mut *tx)
         .await?;
         let elsewhere = elsewhere(
             &mut *tx,
-            &issuance.key_digest,
-            &issuance.identifier,
-            &issuance.kind,
+            &issuance.credential.key_digest(),
+            issuance.credential.identifier(),
+            issuance.credential.kind(),
         )
         .await?;
         if elsewhere.is_some() {
@@ -265,10 +257,19 @@ impl Store {
             return Ok(Consumed::Before(before));
         }
         write_issuance(&mut tx, &consumption.host, issuance, now).await?;
-        let detail = format!("{} {} {}", issuance.kind, issuance.identifier, issuance.custody);
+        let detail = described(&issuance.credential);
         record(&mut tx, now, "credential.issued", &consumption.host, &detail).await?;
         tx.commit().await?;
         Ok(Consumed::First)
+    }
+
+    /// Records a credential that the service issued to itself.
+    pub async fn record_own(&self, issuance: &Issuance, now: u64) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        write_issuance(&mut tx, &issuance.registration, issuance, now).await?;
+        let detail = described(&issuance.credential);
+        record(&mut tx, now, "credential.issued", &issuance.registration, &detail).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Refuses an authenticated request of a host that is not about its own attestation.
@@ -390,19 +391,29 @@ async fn keep_evidence(
 async fn elsewhere(
     executor: impl sqlx::SqliteExecutor<'_>,
     key_digest: &[u8; 32],
-    identifier: &str,
-    kind: &str,
+    identifier: &WorkloadId,
+    kind: Kind,
 ) -> Result<Option<String>, StoreError> {
     let found: Option<String> = sqlx::query_scalar(
         "SELECT kind || ' ' || identifier FROM issuances
          WHERE key_digest = ? AND (identifier <> ? OR kind <> ?) LIMIT 1",
     )
     .bind(key_digest.as_slice())
-    .bind(identifier)
-    .bind(kind)
+    .bind(identifier.as_str())
+    .bind(kind.as_str())
     .fetch_optional(executor)
     .await?;
     Ok(found)
+}
+
+/// A credential as the audit trail names it.
+fn described(credential: &Credential) -> String {
+    format!(
+        "{} {} {}",
+        credential.kind().as_str(),
+        credential.identifier(),
+        credential.class()
+    )
 }
 
 async fn write_issuance(
@@ -411,6 +422,7 @@ async fn write_issuance(
     issuance: &Issuance,
     now: u64,
 ) -> Result<(), StoreError> {
+    let credential = &issuance.credential;
     sqlx::query(
         "INSERT INTO issuances
          (at, host, registration, identifier, kind, custody, key_digest, credential_digest, not_after)
@@ -419,12 +431,12 @@ async fn write_issuance(
     .bind(signed(now))
     .bind(host)
     .bind(&issuance.registration)
-    .bind(&issuance.identifier)
-    .bind(&issuance.kind)
-    .bind(&issuance.custody)
-    .bind(issuance.key_digest.as_slice())
-    .bind(issuance.credential_digest.as_slice())
-    .bind(signed(issuance.not_after))
+    .bind(credential.identifier().as_str())
+    .bind(credential.kind().as_str())
+    .bind(credential.class().as_str())
+    .bind(credential.key_digest().as_slice())
+    .bind(credential.digest().as_slice())
+    .bind(signed(credential.not_after()))
     .execute(&mut **tx)
     .await?;
     Ok(())

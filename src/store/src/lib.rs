@@ -15,3 +15,21 @@ pub use events::{Event, StoredRefusal};
 pub use hosts::{AttestationKey, Enrolled, Host, NewHost, Pending};
 pub use open::Store;
 pub use registrations::{Change, StoredRegistration};
+
+/// What is recorded as issued is a credential that the authority has signed, not the name that somebody gave:
+///
+/// ```compile_fail
+/// # use touchmark_store::Issuance;
+/// fn audited(identifier: &str) -> Issuance {
+///     Issuance { registration: "payments/api".into(), credential: identifier.into() }
+/// }
+/// ```
+///
+/// ```
+/// # use touchmark_store::Issuance;
+/// fn audited(credential: touchmark_issuer::Credential) -> Issuance {
+///     Issuance { registration: "payments/api".into(), credential: credential.into() }
+/// }
+/// ```
+#[cfg(doctest)]
+fn r010_raw_strings_are_not_audited_as_identities() {}

@@ -8,7 +8,7 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
     pki_types::{CertificateDer, UnixTime},
     server::{
-        NoServerSessionStorage, ResolvesServerCert,
+        NoServerSessionStorage,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
     sign::CertifiedKey,
@@ -17,7 +17,7 @@ use rustls::{
 use touchmark_crypto::x509::Anchors;
 use touchmark_identity::TrustDomain;
 
-use crate::{Pins, Role, Seen, peer, pinned::PinnedServer};
+use crate::{Current, Pins, Role, Seen, peer, pinned::PinnedServer};
 
 /// Why a configuration could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ fn provider() -> Arc<CryptoProvider> {
 /// A server: with `clients`, a client certificate below these anchors of this trust domain is required inside the
 /// handshake; without, none is asked for.
 pub fn server(
-    identity: Arc<CertifiedKey>,
+    identity: Arc<Current>,
     clients: Option<(TrustDomain, Anchors)>,
 ) -> Result<ServerConfig, ConfigError> {
     let provider = provider();
@@ -50,7 +50,7 @@ pub fn server(
             provider,
         })),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(Always(identity)));
+    let mut config = builder.with_cert_resolver(identity);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
@@ -88,12 +88,6 @@ pub fn host_client(
 
 #[derive(Debug)]
 struct Always(Arc<CertifiedKey>);
-
-impl ResolvesServerCert for Always {
-    fn resolve(&self, _hello: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
-    }
-}
 
 impl ResolvesClientCert for Always {
     fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {

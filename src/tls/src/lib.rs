@@ -6,12 +6,14 @@
 
 pub mod clock;
 mod config;
+mod current;
 pub mod files;
 mod held;
 mod pinned;
 mod verifier;
 
 pub use config::{ConfigError, host_client, server};
+pub use current::Current;
 pub use held::identity;
 pub use pinned::{Pins, Seen};
 pub use verifier::{PeerError, Role, peer};
