@@ -137,29 +137,72 @@ impl Dev {
     /// Ends the agent of host `n` and starts another with the same configuration, until the test's end; returns once it is
     /// attested.
     pub fn restart_agent(&self, n: usize) -> Restarted {
-        let socket = self.description()["hosts"][n - 1]["agent_socket"]
+        self.end_agent(n);
+        let restarted = self.start_agent(n);
+        let socket = self.agent_socket(n);
+        eventually("the agent's attestation", || {
+            self.touchmark(&["agent", "status", "--socket", &socket])
+                .status
+                .success()
+        });
+        restarted
+    }
+
+    fn agent_socket(&self, n: usize) -> String {
+        self.description()["hosts"][n - 1]["agent_socket"]
             .as_str()
             .expect("socket")
-            .to_owned();
+            .to_owned()
+    }
+
+    /// Ends the agent of host `n`.
+    pub fn end_agent(&self, n: usize) {
         let config = self.system().join(format!("agent{n}.toml")).display().to_string();
-        let pattern = format!("agent run --config {config}");
         let ended = Command::new("pkill")
-            .args(["-TERM", "-f", &pattern])
+            .args(["-TERM", "-f", &format!("agent run --config {config}")])
             .status()
             .expect("pkill runs");
         assert!(ended.success(), "no agent to end");
+        let socket = self.agent_socket(n);
         eventually("the agent's end", || !Path::new(&socket).exists());
+    }
+
+    /// Starts the agent of host `n` again, until the test's end.
+    pub fn start_agent(&self, n: usize) -> Restarted {
+        let config = self.system().join(format!("agent{n}.toml")).display().to_string();
         let child = self
             .command(binary("touchmark"))
             .args(["agent", "run", "--config", &config])
             .stderr(Stdio::null())
             .spawn()
             .expect("an agent");
+        Restarted(child)
+    }
+
+    /// Ends the service and starts another with its configuration as `change` makes it, until the test's end; returns once
+    /// it answers.
+    pub fn restart_server(&self, change: impl FnOnce(String) -> String) -> Restarted {
+        let config = self.system().join("server.toml").display().to_string();
+        let pattern = format!("server run --config {config}");
+        let ended = Command::new("pkill")
+            .args(["-TERM", "-f", &pattern])
+            .status()
+            .expect("pkill runs");
+        assert!(ended.success(), "no service to end");
+        eventually("the service's end", || {
+            self.touchmark(&["host", "list"]).status.code() == Some(3)
+        });
+        let text = std::fs::read_to_string(&config).expect("configuration");
+        std::fs::write(&config, change(text)).expect("configuration");
+        let child = self
+            .command(binary("touchmark"))
+            .args(["server", "run", "--config", &config])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a service");
         let restarted = Restarted(child);
-        eventually("the agent's attestation", || {
-            self.touchmark(&["agent", "status", "--socket", &socket])
-                .status
-                .success()
+        eventually("the service's answer", || {
+            self.touchmark(&["host", "list"]).status.success()
         });
         restarted
     }
@@ -198,7 +241,7 @@ pub fn eventually(what: &str, mut ask: impl FnMut() -> bool) {
     }
 }
 
-/// An agent that was started again; dropping it ends it.
+/// A daemon that was started again; dropping it ends it.
 pub struct Restarted(Child);
 
 impl Drop for Restarted {

@@ -180,6 +180,14 @@ impl Parts {
     }
 }
 
+/// A message up to its MAC, whose length is 32 bytes.
+pub fn frame_of(parts: &Parts) -> Vec<u8> {
+    let body = frame::encode(&parts.cookie, &parts.offer, &parts.evidence, &parts.log);
+    let mut message = frame::finish(body, &[0; 32]);
+    message.truncate(message.len() - 32);
+    message
+}
+
 /// Evidence for a visit, with a fresh host key; `anchor` is what the host believes the channel ended in.
 pub fn evidence(device: &Device, visit: &Visit, anchor: [u8; 32]) -> (Parts, KeyDescription) {
     let selection = PcrSelection::from_wire(&visit.challenge.selection).expect("selection");

@@ -2,9 +2,11 @@
 
 use std::{process::Command, time::Duration};
 
-use touchmark_api::device::Settings;
+use touchmark_api::device::{Activation, Settings};
+use touchmark_crypto::Secret;
+use touchmark_custody::tss2::Tss2Key;
 use touchmark_helper::{Device, DeviceError};
-use touchmark_rats::PcrSelection;
+use touchmark_rats::{Appraiser, PcrSelection, cbor};
 use touchmark_tests::{
     count::Commands,
     dev::Dev,
@@ -200,31 +202,11 @@ fn b10_b12_enrolment_and_new_keys_stay_within_their_number_of_tpm_commands() {
 
 #[test]
 fn secrets_sealed_in_software_open_under_both_endorsement_keys_and_only_with_their_attestation_key() {
-    use touchmark_crypto::Secret;
-    use touchmark_rats::{Appraiser, cbor};
     let sim = Sim::start(&["--tpm", "1"]);
     let device = sim.device(1);
-    let appraiser = touchmark_attestor_tpm::TpmAppraiser::new(Vec::new());
-    let opening = cbor::encode(&touchmark_helper::opening(&device, DOMAIN).unwrap());
-    let opened = appraiser.open(&opening).unwrap();
-    assert_eq!(opened.candidates.len(), 2, "P-256 and RSA");
-    for candidate in &opened.candidates {
-        let secret = Secret::new(vec![7; 32]);
-        let activate = |sealed: touchmark_rats::Sealed, domain: &str| {
-            device.activate(touchmark_api::device::Activation {
-                trust_domain: domain.into(),
-                endorsement_name: candidate.name.clone().into(),
-                credential_blob: sealed.credential_blob.into(),
-                encrypted_secret: sealed.encrypted_secret.into(),
-            })
-        };
-        let sealed = appraiser
-            .seal(candidate, &opened.attestation_name, &secret)
-            .unwrap();
-        assert_eq!(activate(sealed.clone(), DOMAIN).unwrap(), secret);
-        // Another attestation key of the same chip does not open it.
-        activate(sealed, "spiffe://example.com").unwrap_err();
-    }
+    assert_eq!(activated(&device, DOMAIN), [true, true], "P-256 and RSA");
+    // Another attestation key of the same chip does not open what was sealed for this one.
+    assert_eq!(activated(&device, "spiffe://example.com"), [false, false]);
 }
 
 #[test]
@@ -274,4 +256,120 @@ fn hierarchy_authorizations_are_used_where_configured_and_asked_for_where_not() 
     );
     let error = device("", "endorsement-secret").create_key(None).unwrap_err();
     assert!(error.to_string().contains("owner_auth_file"), "{error}");
+}
+
+#[test]
+fn d06_a_tpm_in_lockout_serves_its_host_and_says_so_of_keys_that_it_does_not() {
+    let sim = Sim::start(&["--tpm", "1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    // A key that is subject to lockout, which ours are not: another tool made it below the same storage primary.
+    let storage = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
+    let primary = at("storage.ctx");
+    tool(
+        &sim,
+        "tpm2_createprimary",
+        &["-Q", "-C", "o", "-G", "ecc", "-a", storage, "-c", &primary],
+    );
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign";
+    let (public, private) = (at("pub"), at("priv"));
+    let create = [
+        "-Q",
+        "-C",
+        &primary,
+        "-G",
+        "ecc256:ecdsa-sha256",
+        "-a",
+        attributes,
+    ];
+    let parts = ["-u", public.as_str(), "-r", private.as_str()];
+    tool(&sim, "tpm2_create", &[&create[..], &parts[..]].concat());
+    let foreign = Tss2Key {
+        empty_auth: true,
+        policy: Vec::new(),
+        parent: touchmark_custody::tss2::PARENT_OWNER,
+        public: std::fs::read(&public).unwrap(),
+        private: std::fs::read(&private).unwrap(),
+    };
+    let foreign = foreign.to_der().unwrap();
+    tool(&sim, "tpm2_flushcontext", &["-t"]);
+
+    let setup = ["--setup-parameters", "--max-tries=1", "--recovery-time=100000"];
+    tool(
+        &sim,
+        "tpm2_dictionarylockout",
+        &[&setup[..], &["--lockout-recovery-time=100000"]].concat(),
+    );
+    // Somebody guesses a password of some object.
+    let guarded = at("guarded.ctx");
+    tool(
+        &sim,
+        "tpm2_createprimary",
+        &["-Q", "-C", "o", "-G", "ecc", "-p", "right", "-c", &guarded],
+    );
+    let tcti = format!("swtpm:host=127.0.0.1,port={}", sim.port(1));
+    let guess = Command::new("tpm2_create")
+        .args([
+            "-T",
+            &tcti,
+            "-Q",
+            "-C",
+            &guarded,
+            "-P",
+            "wrong",
+            "-u",
+            &at("x"),
+            "-r",
+            &at("y"),
+        ])
+        .output()
+        .unwrap();
+    assert!(!guess.status.success());
+    tool(&sim, "tpm2_flushcontext", &["-t"]);
+    let state = tool(&sim, "tpm2_getcap", &["properties-variable"]);
+    let locked = state.lines().find(|line| line.contains("inLockout")).unwrap();
+    assert!(locked.trim().ends_with('1'), "{locked}");
+
+    // Everything that attestation and workloads need goes on.
+    let device = sim.device(1);
+    let boot = PcrSelection::boot();
+    assert_eq!(device.endorsements().unwrap().len(), 2);
+    let key = device.create_key(Some(&boot)).unwrap();
+    device.quote(DOMAIN, &boot, &[1]).unwrap();
+    device.certify(DOMAIN, &key.key, &[1]).unwrap();
+    device.sign(&key.key, b"message").unwrap();
+    assert_eq!(activated(&device, DOMAIN), [true, true]);
+    // What is subject to it is refused in words, and comes back when the lockout is cleared.
+    let error = device.sign(&foreign, b"message").unwrap_err();
+    assert!(
+        !error.is_retryable()
+            && error
+                .to_string()
+                .contains("tpm2_dictionarylockout --clear-lockout"),
+        "{error}"
+    );
+    tool(&sim, "tpm2_dictionarylockout", &["--clear-lockout"]);
+    device.sign(&foreign, b"message").unwrap();
+}
+
+/// Whether a secret that was sealed in software, to each endorsement key and for the attestation key of [`DOMAIN`], opens
+/// with the attestation key of `domain`.
+fn activated(device: &Device, domain: &str) -> Vec<bool> {
+    let appraiser = touchmark_attestor_tpm::TpmAppraiser::new(Vec::new());
+    let opening = cbor::encode(&touchmark_helper::opening(device, DOMAIN).unwrap());
+    let opened = appraiser.open(&opening).unwrap();
+    let activated = |candidate| {
+        let secret = Secret::new(vec![7; 32]);
+        let sealed = appraiser
+            .seal(candidate, &opened.attestation_name, &secret)
+            .unwrap();
+        let found = device.activate(Activation {
+            trust_domain: domain.into(),
+            endorsement_name: candidate.name.clone().into(),
+            credential_blob: sealed.credential_blob.into(),
+            encrypted_secret: sealed.encrypted_secret.into(),
+        });
+        found.is_ok_and(|found| found == secret)
+    };
+    opened.candidates.iter().map(activated).collect()
 }

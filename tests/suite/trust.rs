@@ -20,7 +20,7 @@ use touchmark_tests::{
     wire,
 };
 
-struct Killed(Child);
+pub(crate) struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -30,7 +30,7 @@ impl Drop for Killed {
 }
 
 /// An agent of its own, configured like the system's first but for what `change` does to the text.
-fn agent(dev: &Dev, change: impl FnOnce(String) -> String) -> (Killed, String) {
+pub(crate) fn agent(dev: &Dev, change: impl FnOnce(String) -> String) -> (Killed, String) {
     let text = fs::read_to_string(dev.system().join("agent1.toml")).unwrap();
     let socket = dev.system().join("other.sock").display().to_string();
     let text = change(
@@ -47,7 +47,7 @@ fn agent(dev: &Dev, change: impl FnOnce(String) -> String) -> (Killed, String) {
     (Killed(child), socket)
 }
 
-fn status(dev: &Dev, socket: &str) -> serde_json::Value {
+pub(crate) fn status(dev: &Dev, socket: &str) -> serde_json::Value {
     let output = dev.touchmark(&["agent", "status", "--socket", socket, "--output", "json"]);
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
@@ -82,14 +82,14 @@ fn c02_a_host_says_nothing_to_a_server_whose_root_it_does_not_pin() {
 }
 
 /// A certification authority of the test's own, and identities below it.
-struct Authority {
-    root: touchmark_crypto::x509::Certificate,
+pub(crate) struct Authority {
+    pub(crate) root: touchmark_crypto::x509::Certificate,
     root_key: SoftwareKey,
     leaf_key: Arc<SoftwareKey>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = || SoftwareKey::generate(SigningAlg::Es256).unwrap();
         let root_key = key();
         let root = self_signed(&template(Profile::Root, "root", wire::DOMAIN), &root_key).unwrap();
@@ -102,7 +102,7 @@ impl Authority {
     }
 
     /// A TLS server that shows this path of the trust domain.
-    fn server(&self, path: &str) -> Arc<rustls::ServerConfig> {
+    pub(crate) fn server(&self, path: &str) -> Arc<rustls::ServerConfig> {
         let leaf = template(Profile::Leaf, "", &format!("{}{path}", wire::DOMAIN));
         let leaf = issue(&leaf, self.leaf_key.public_key(), &self.root, &self.root_key).unwrap();
         let key = Arc::<SoftwareKey>::clone(&self.leaf_key);
@@ -164,6 +164,43 @@ fn e15_a_workload_below_the_same_root_cannot_pose_as_the_server() {
             );
         }
     }
+}
+
+#[test]
+fn a_makers_root_that_is_withdrawn_takes_its_chips_along() {
+    let dev = Dev::start(&[]);
+    assert_eq!(dev.host("host-1")["state"], "attested");
+    let other = Authority::new();
+    let pem = touchmark_crypto::pem::encode("CERTIFICATE", &other.root.der);
+    let roots = dev.file("other-maker.pem", &pem);
+    let genuine = dev.description()["tpms"][0]["maker_root"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let _server = dev.restart_server(|text| {
+        assert!(text.contains(&genuine));
+        text.replace(&genuine, &roots)
+    });
+    // The maker is still pinned by its name, and the attestation key is on record: it is the root that counts.
+    eventually("no credential for a workload", || {
+        !dev.touchmark(&["workload", "fetch", "wit"]).status.success()
+    });
+    dev.end_agent(1);
+    let _agent = dev.start_agent(1);
+    eventually("the refusal of the attestation", || {
+        dev.json(&["host", "list"])[0]["reason"] == "path_invalid"
+    });
+    let why = dev.json(&["why", "host-1"]);
+    assert_eq!(why["check"], "tpm.endorsement_certificate", "{why}");
+    assert!(
+        why["found"].as_str().unwrap().contains("no longer pinned")
+            || why["found"].as_str().unwrap().contains("simulated"),
+        "{why}"
+    );
+    assert_ne!(
+        dev.touchmark(&["workload", "fetch", "x509"]).status.code(),
+        Some(0)
+    );
 }
 
 #[test]

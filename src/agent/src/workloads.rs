@@ -171,9 +171,7 @@ impl Workloads {
             .values()
             .chain(superseded.iter())
             .find(|credential| credential.handle == handle)?;
-        let registration = known
-            .iter()
-            .find(|entry| entry.reference == credential.registration)?;
+        let registration = known.iter().find(|entry| is_under(credential, entry))?;
         let lives = credential.not_after > clock::now();
         (lives && matches(registration, caller)).then(|| Arc::clone(credential))
     }
@@ -182,18 +180,21 @@ impl Workloads {
         let known = Arc::new(registrations.to_vec());
         *self.registrations.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
         // What is no longer registered is no longer held.
+        let kept = |credential: &Arc<Credential>| {
+            let kept = registrations.iter().any(|entry| is_under(credential, entry));
+            if !kept {
+                self.keys.remove(&credential.handle);
+            }
+            kept
+        };
         self.credentials
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(reference, _), credential| {
-                let kept = registrations
-                    .iter()
-                    .any(|entry| entry.reference == *reference && entry.identifier == credential.identifier);
-                if !kept {
-                    self.keys.remove(&credential.handle);
-                }
-                kept
-            });
+            .retain(|_, credential| kept(credential));
+        self.superseded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(kept);
     }
 
     fn keep(&self, credential: Arc<Credential>) -> Result<(), NoCredential> {
@@ -230,6 +231,11 @@ impl Workloads {
     }
 }
 
+/// Whether a credential was issued under this registration and for the identifier that it names now.
+fn is_under(credential: &Credential, registration: &Registration) -> bool {
+    credential.registration == registration.reference && credential.identifier == registration.identifier
+}
+
 fn matches(registration: &Registration, caller: &Caller) -> bool {
     let selectors = Selectors {
         uid: registration.uid,
@@ -244,3 +250,6 @@ fn unavailable(error: &AttestationError) -> NoCredential {
     tracing::warn!(%error, "no credential");
     NoCredential::Unavailable(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Which credentials a caller may use: its own, while they live, under the registrations as they are.
+
+use std::path::Path;
+
+use touchmark_api::device::Settings;
+use touchmark_crypto::{Purpose, Signer, SigningAlg, SoftwareKey};
+use touchmark_custody::{
+    HeldKey,
+    tss2::{PARENT_OWNER, Tss2Key},
+};
+use touchmark_helper::Device;
+use touchmark_tls::Pins;
+
+use super::*;
+
+fn workloads(folder: &Path) -> Workloads {
+    let settings = Settings {
+        tcti: String::new(),
+        boot_log: None,
+        owner_auth: Default::default(),
+        endorsement_auth: Default::default(),
+    };
+    let config = Config {
+        pins: Pins {
+            trust_domain: TrustDomain::parse_origin("spiffe://example.org").unwrap(),
+            roots: Vec::new(),
+        },
+        state: folder.to_owned(),
+        socket: folder.join("agent.sock"),
+        attest: String::new(),
+        hosts: String::new(),
+        device: Device::new(Path::new("/nonexistent"), settings),
+    };
+    let (_, standing) = watch::channel(Standing::Attesting {
+        detail: String::new(),
+        device: false,
+    });
+    Workloads::new(Arc::new(config), standing).unwrap()
+}
+
+fn registration(uid: u32, usage: &str) -> Registration {
+    Registration {
+        reference: "payments/api".into(),
+        identifier: "spiffe://example.org/api".into(),
+        uid: Some(uid),
+        gid: None,
+        exe: None,
+        exe_sha256: None,
+        kinds: vec!["x509".into()],
+        usage: usage.into(),
+    }
+}
+
+fn credential(handle: &str, not_after: u64) -> Arc<Credential> {
+    let key = Arc::new(SoftwareKey::generate(SigningAlg::Es256).unwrap());
+    let file = Tss2Key {
+        empty_auth: true,
+        policy: Vec::new(),
+        parent: PARENT_OWNER,
+        public: vec![0, 0],
+        private: vec![0, 0],
+    };
+    Arc::new(Credential {
+        registration: "payments/api".into(),
+        identifier: "spiffe://example.org/api".into(),
+        kind: "x509".into(),
+        chain: Vec::new(),
+        token: String::new(),
+        handle: handle.into(),
+        key: HeldKey::new(key, false, &[Purpose::TlsHandshake]),
+        file: file.to_der().unwrap(),
+        custody: "hardware".into(),
+        simulated: true,
+        usage: "agent".into(),
+        issued_at: clock::now(),
+        not_after,
+        bundle: Bundle {
+            trust_domain: "spiffe://example.org".into(),
+            x509: Vec::new(),
+            jwks: String::new(),
+            sequence: 1,
+        },
+    })
+}
+
+fn caller(uid: u32) -> Caller {
+    Caller {
+        pid: 1,
+        uid,
+        gid: uid,
+        exe: None,
+        exe_sha256: None,
+    }
+}
+
+#[test]
+fn a_credential_that_was_replaced_signs_until_it_expires_and_for_its_caller_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let workloads = workloads(folder.path());
+    let key_file = |handle: &str| folder.path().join(format!("keys/{handle}.tss2"));
+    workloads.learn(&[registration(7, "agent")]);
+    let expiring = clock::now() + 3600;
+    workloads.keep(credential("one", expiring)).unwrap();
+    workloads.keep(credential("two", expiring)).unwrap();
+    for handle in ["one", "two"] {
+        let found = workloads.by_handle(&caller(7), handle).unwrap();
+        found.key.sign(Purpose::TlsHandshake, b"message").unwrap();
+        assert!(workloads.by_handle(&caller(8), handle).is_none(), "{handle}");
+        assert!(key_file(handle).exists());
+    }
+    // Expired ones answer no more, and their keys go when the next one comes.
+    workloads.keep(credential("three", clock::now() - 1)).unwrap();
+    assert!(workloads.by_handle(&caller(7), "three").is_none());
+    workloads.keep(credential("four", expiring)).unwrap();
+    assert!(!key_file("three").exists() && key_file("one").exists());
+}
+
+#[test]
+fn what_is_no_longer_registered_answers_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let workloads = workloads(folder.path());
+    workloads.learn(&[registration(7, "agent")]);
+    let expiring = clock::now() + 3600;
+    workloads.keep(credential("one", expiring)).unwrap();
+    workloads.keep(credential("two", expiring)).unwrap();
+    // Registered for another user now: neither the present nor the replaced one is the old user's.
+    workloads.learn(&[registration(8, "agent")]);
+    for handle in ["one", "two"] {
+        assert!(workloads.by_handle(&caller(7), handle).is_none(), "{handle}");
+        assert!(workloads.by_handle(&caller(8), handle).is_some(), "{handle}");
+    }
+    // Under the same name another identifier: what was issued for the old one is of no use.
+    let other = Registration {
+        identifier: "spiffe://example.org/other".into(),
+        ..registration(8, "agent")
+    };
+    workloads.learn(&[other]);
+    for handle in ["one", "two"] {
+        assert!(workloads.by_handle(&caller(8), handle).is_none(), "{handle}");
+        assert!(
+            !folder.path().join(format!("keys/{handle}.tss2")).exists(),
+            "{handle}"
+        );
+    }
+}
