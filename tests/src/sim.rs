@@ -119,10 +119,8 @@ impl Drop for Sim {
 /// A device over the TPM that an entry of `sim.json` describes, straight to the simulator's port.
 pub fn device(tpm: &Value) -> Device {
     let settings = Settings {
-        tcti: format!("swtpm:host=127.0.0.1,port={}", tpm["port"]),
         boot_log: tpm["eventlog"].as_str().map(str::to_owned),
-        owner_auth: Default::default(),
-        endorsement_auth: Default::default(),
+        ..Settings::at(format!("swtpm:host=127.0.0.1,port={}", tpm["port"]))
     };
     Device::new(&binary("touchmark-device"), settings)
 }

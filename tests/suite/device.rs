@@ -2,7 +2,10 @@
 
 use std::{process::Command, time::Duration};
 
-use touchmark_api::device::{Activation, Settings};
+use touchmark_api::{
+    Guarded,
+    device::{Activation, Settings},
+};
 use touchmark_crypto::Secret;
 use touchmark_custody::tss2::Tss2Key;
 use touchmark_helper::{Device, DeviceError};
@@ -113,12 +116,7 @@ fn the_attestation_key_is_the_same_after_a_reset_and_another_in_each_trust_domai
 #[test]
 fn a_tpm_that_is_not_there_is_told_with_what_to_do() {
     let gone = |tcti: &str| {
-        let settings = Settings {
-            tcti: tcti.into(),
-            boot_log: None,
-            owner_auth: Default::default(),
-            endorsement_auth: Default::default(),
-        };
+        let settings = Settings::at(tcti);
         Device::new(&binary("touchmark-device"), settings)
             .attestation_key(DOMAIN)
             .unwrap_err()
@@ -140,12 +138,7 @@ fn a_tpm_that_is_not_there_is_told_with_what_to_do() {
     );
     let nobody = Device::new(
         std::path::Path::new("/nonexistent/touchmark-device"),
-        Settings {
-            tcti: "swtpm:".into(),
-            boot_log: None,
-            owner_auth: Default::default(),
-            endorsement_auth: Default::default(),
-        },
+        Settings::at("swtpm:"),
     );
     assert!(matches!(
         nobody.attestation_key(DOMAIN),
@@ -238,8 +231,8 @@ fn hierarchy_authorizations_are_used_where_configured_and_asked_for_where_not() 
         let settings = Settings {
             tcti: format!("swtpm:host=127.0.0.1,port={}", sim.port(1)),
             boot_log: None,
-            owner_auth: owner.as_bytes().to_vec().into(),
-            endorsement_auth: endorsement.as_bytes().to_vec().into(),
+            owner_auth: Guarded::new(owner.as_bytes().to_vec()),
+            endorsement_auth: Guarded::new(endorsement.as_bytes().to_vec()),
         };
         Device::new(&binary("touchmark-device"), settings)
     };

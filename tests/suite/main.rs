@@ -14,6 +14,7 @@ mod evidence;
 mod hosts;
 mod naming;
 mod protocol;
+mod reboot;
 mod relay;
 mod requirements;
 mod trust;

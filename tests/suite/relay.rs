@@ -150,7 +150,7 @@ fn e15_whoever_sends_a_hosts_evidence_over_a_channel_of_his_own_can_use_no_answe
         assert!(asked.is_err(), "{path}: {asked:?}");
     }
     // A key of its own in the place of the host's: the MAC is keyed by what only the host's TPM could open.
-    let mut swapped = parts.clone();
+    let mut swapped = parts;
     let at = swapped
         .offer
         .windows(16)

@@ -44,6 +44,12 @@ pub(crate) fn is_stale(error: Error) -> bool {
     )
 }
 
+/// What a resource manager makes of handles whose contexts a reset has voided: `TPM_RC_VALUE` for tpm2-abrmd. It can
+/// mean other things as well, so it is only a reason to try once more on a new connection.
+pub(crate) fn may_be_stale(error: Error) -> bool {
+    is_stale(error) || kind(error) == Some(Kind::Value)
+}
+
 /// The fault for a library error in the operation `what`.
 pub(crate) fn from_tss(what: &str, error: Error) -> Fault {
     let (class, advice) = match kind(error) {

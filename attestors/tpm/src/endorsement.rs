@@ -1,8 +1,8 @@
 //! Endorsement keys and the makers that vouch for them (TCG EK Credential Profile 2.5).
 
 use touchmark_crypto::{
-    CryptoError, PublicKey,
-    x509::{Anchors, Certificate, Usage, verify_path},
+    PublicKey,
+    x509::{Anchors, Certificate, PathError, Usage, verify_path},
 };
 use touchmark_rats::{Candidate, Check, MakerKind, Reason, Voucher};
 
@@ -118,25 +118,27 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
         ));
     }
     let (maker, anchor) = path(&certificate, candidate, makers, now).map_err(|error| {
-        let text = error.to_string();
-        let issuer = printable(&format!("{text} (issuer {})", certificate.issuer));
-        if text.contains("CertExpired") || text.contains("CertNotValidYet") {
-            refuse(Reason::CertExpired, "a certificate within its validity", issuer, "check the server's clock")
-        } else if text.contains("Eku") {
-            refuse(
+        let found = printable(&format!("{error} (issuer {})", certificate.issuer));
+        match error {
+            PathError::Expired | PathError::NotYetValid => refuse(
+                Reason::CertExpired,
+                "a certificate within its validity",
+                found,
+                "check the server's clock",
+            ),
+            PathError::Usage => refuse(
                 Reason::Eku,
                 "extended key usage tcg-kp-EKCertificate (2.23.133.8.1)",
-                issuer,
+                found,
                 "this is not an endorsement certificate",
-            )
-        } else {
-            refuse(
+            ),
+            _ => refuse(
                 Reason::PathInvalid,
                 "a chain to the root of a pinned maker",
-                issuer,
+                found,
                 "if you trust this maker, add its root under [[tpm.maker]] in server.toml; otherwise this chip is not \
                  what it claims",
-            )
+            ),
         }
     })?;
     if !certificate
@@ -177,8 +179,8 @@ fn path<'a>(
     candidate: &Candidate,
     makers: &'a [Maker],
     now: u64,
-) -> Result<(&'a Maker, [u8; 32]), CryptoError> {
-    let mut telling = CryptoError::PathInvalid("UnknownIssuer".to_owned());
+) -> Result<(&'a Maker, [u8; 32]), PathError> {
+    let mut telling = PathError::UnknownIssuer;
     for maker in makers {
         match verify_path(
             &certificate.der,
@@ -192,8 +194,8 @@ fn path<'a>(
                 return Ok((maker, root.map(Certificate::spki_digest).unwrap_or_default()));
             }
             // A path that was found but is expired says more than one that was not found.
-            Err(error) if !error.to_string().contains("UnknownIssuer") => telling = error,
-            Err(_) => {}
+            Err(PathError::UnknownIssuer) => {}
+            Err(error) => telling = error,
         }
     }
     Err(telling)

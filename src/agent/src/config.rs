@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_bytes::ByteBuf;
-use touchmark_api::device::Settings;
+use touchmark_api::{Guarded, device::Settings};
 use touchmark_helper::Device;
 use touchmark_identity::{Naming, TrustDomain};
 use touchmark_tls::{
@@ -130,15 +129,9 @@ impl Config {
                 return Err(wrong(format!("server: {address:?} is not host:port")));
             }
         }
-        let auth = |file: &Option<PathBuf>| -> Result<ByteBuf, ConfigError> {
-            let mut bytes = match file {
-                None => Vec::new(),
-                Some(file) => files::read_private(&here.join(file))?,
-            };
-            if bytes.last() == Some(&b'\n') {
-                bytes.pop();
-            }
-            Ok(ByteBuf::from(bytes))
+        let auth = |file: &Option<PathBuf>| -> Result<Guarded, FileError> {
+            let secret = file.as_ref().map(|file| files::read_secret(&here.join(file)));
+            Ok(secret.transpose()?.map(Guarded::from).unwrap_or_default())
         };
         let log = file
             .tpm

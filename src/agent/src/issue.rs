@@ -21,7 +21,7 @@ use touchmark_wimse::{bundle, wit};
 use crate::{
     Config,
     attestation::{AttestationError, check_challenge, on_device},
-    channel::Channel,
+    channel::{Channel, ChannelError},
     host_identity::HostIdentity,
     trust::{own_certificate, pinned},
 };
@@ -81,18 +81,37 @@ async fn fetch(channel: &mut Channel) -> Result<Assignments, AttestationError> {
 /// Obtains one credential under a registration.
 pub(crate) async fn issue(
     config: &Config,
+    host: &HostIdentity,
     channel: &mut Channel,
     assignments: &Assignments,
     registration: &Registration,
     kind: &str,
 ) -> Result<Credential, AttestationError> {
     let (key, message) = prepare(config, channel.anchor(), assignments, registration, kind).await?;
-    let answer = channel
-        .exchange(Method::POST, ISSUE_PATH, MESSAGE, message, ISSUED)
-        .await?;
+    let answer = send(config, host, channel, &message).await?;
     let issued: Issued =
         cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))?;
     accept(config, assignments, registration, kind, &issued, &key)
+}
+
+/// Sends the request; when its answer is lost, the same bytes once more, which get the same answer.
+async fn send(
+    config: &Config,
+    host: &HostIdentity,
+    channel: &mut Channel,
+    message: &[u8],
+) -> Result<Vec<u8>, ChannelError> {
+    let sent = channel
+        .exchange(Method::POST, ISSUE_PATH, MESSAGE, message.to_vec(), ISSUED)
+        .await;
+    let Err(ChannelError::Unreachable { address, cause }) = sent else {
+        return sent;
+    };
+    tracing::warn!(%address, %cause, "no answer to a request for a credential; sending the same bytes again");
+    *channel = Channel::open(&config.hosts, &config.pins, Some(host.certified.clone())).await?;
+    channel
+        .exchange(Method::POST, ISSUE_PATH, MESSAGE, message.to_vec(), ISSUED)
+        .await
 }
 
 async fn prepare(

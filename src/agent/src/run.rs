@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use touchmark_crypto::{Entropy, SystemEntropy};
 use touchmark_tls::clock;
 
@@ -15,6 +15,8 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How old an attestation is at least before doubt leads to the next.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Why the agent ends.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +62,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
         detail: String::new(),
         device: false,
     });
-    let workloads = Arc::new(Workloads::new(Arc::clone(&config), watched.clone())?);
+    let doubt = Arc::new(Notify::new());
+    let workloads = Workloads::new(Arc::clone(&config), watched.clone(), Arc::clone(&doubt))?;
+    let workloads = Arc::new(workloads);
     let identities = Arc::new(AgentIdentities::new(workloads, watched));
     let (stopping, mut stopped) = watch::channel(false);
-    let mut attesting = tokio::spawn(keep_attested(Arc::clone(&config), standing));
+    let mut attesting = tokio::spawn(keep_attested(Arc::clone(&config), standing, doubt));
     let serving = tokio::spawn(local::serve(socket, identities, async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     }));
@@ -82,8 +86,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     Ok(())
 }
 
-/// Attests with back-off and jitter; once attested, again in the last third of the certificate's life.
-async fn keep_attested(config: Arc<Config>, standing: watch::Sender<Standing>) {
+/// Attests with back-off and jitter; once attested, again in the last third of the certificate's life, or when there is
+/// doubt whether the host still is what it was.
+async fn keep_attested(config: Arc<Config>, standing: watch::Sender<Standing>, doubt: Arc<Notify>) {
     let mut pause = FIRST_PAUSE;
     loop {
         match attempt(&config).await {
@@ -92,7 +97,11 @@ async fn keep_attested(config: Arc<Config>, standing: watch::Sender<Standing>) {
                 pause = FIRST_PAUSE;
                 let life = host.not_after.saturating_sub(host.issued_at);
                 standing.send_replace(Standing::Attested(Arc::new(host)));
-                sleep_until(clock::now() + jittered(Duration::from_secs(life * 2 / 3)).as_secs()).await;
+                let due = clock::now() + jittered(Duration::from_secs(life * 2 / 3)).as_secs();
+                tokio::select! {
+                    () = sleep_until(due) => {}
+                    () = doubted(&doubt) => tracing::info!("attesting again: this host was not believed"),
+                }
             }
             Err(error) => {
                 let expired = match &*standing.borrow() {
@@ -119,6 +128,13 @@ async fn attempt(config: &Config) -> Result<HostIdentity, AttestationError> {
         }
         other => other,
     }
+}
+
+/// Returns once there is doubt, but not before the attestation is a while old: whoever causes doubt does not thereby make
+/// the TPM quote in a loop.
+async fn doubted(doubt: &Notify) {
+    tokio::time::sleep(SETTLED).await;
+    doubt.notified().await;
 }
 
 /// Sleeps by the wall clock, which goes on while the host is suspended.

@@ -5,13 +5,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use touchmark_api::host::{Bundle, Registration};
 use touchmark_identity::TrustDomain;
 use touchmark_tls::clock;
 
 use crate::{
-    AttestationError, Config, HostIdentity,
+    AttestationError, ChannelError, Config, HostIdentity,
     caller::{Caller, Selectors},
     issue::{self, Credential},
     key_files::KeyFiles,
@@ -35,6 +35,8 @@ pub(crate) struct Workloads {
     config: Arc<Config>,
     keys: KeyFiles,
     standing: watch::Receiver<Standing>,
+    /// Told when the service or the TPM no longer takes this host for what it was when it attested.
+    doubt: Arc<Notify>,
     credentials: Mutex<HashMap<(String, String), Arc<Credential>>>,
     /// Credentials that a newer one has replaced: whoever fetched one may use its key until it expires.
     superseded: Mutex<Vec<Arc<Credential>>>,
@@ -48,11 +50,13 @@ impl Workloads {
     pub(crate) fn new(
         config: Arc<Config>,
         standing: watch::Receiver<Standing>,
+        doubt: Arc<Notify>,
     ) -> Result<Self, touchmark_tls::files::FileError> {
         Ok(Self {
             keys: KeyFiles::open(&config.state)?,
             config,
             standing,
+            doubt,
             credentials: Mutex::default(),
             superseded: Mutex::default(),
             registrations: Mutex::default(),
@@ -97,7 +101,7 @@ impl Workloads {
         let host = self.host()?;
         let (mut channel, mut assignments) = issue::assignments(&self.config, &host)
             .await
-            .map_err(|error| unavailable(&error))?;
+            .map_err(|error| self.unavailable(&error))?;
         self.learn(&assignments.registrations);
         let wanted: Vec<Registration> = assignments
             .registrations
@@ -127,10 +131,18 @@ impl Workloads {
                 // A challenge is for one request.
                 (channel, assignments) = issue::assignments(&self.config, &host)
                     .await
-                    .map_err(|error| unavailable(&error))?;
+                    .map_err(|error| self.unavailable(&error))?;
             }
             fresh = false;
-            let issued = issue::issue(&self.config, &mut channel, &assignments, registration, kind).await;
+            let issued = issue::issue(
+                &self.config,
+                &host,
+                &mut channel,
+                &assignments,
+                registration,
+                kind,
+            )
+            .await;
             match issued {
                 Ok(credential) => {
                     let credential = Arc::new(credential);
@@ -139,9 +151,9 @@ impl Workloads {
                 }
                 // One registration that cannot be satisfied does not take the others with it.
                 Err(error) if wanted.len() > 1 => {
-                    tracing::warn!(registration = %registration.reference, %error, "no credential");
+                    let _ = self.unavailable(&error);
                 }
-                Err(error) => return Err(unavailable(&error)),
+                Err(error) => return Err(self.unavailable(&error)),
             }
         }
         if credentials.is_empty() {
@@ -150,6 +162,20 @@ impl Workloads {
             ));
         }
         Ok(credentials)
+    }
+
+    /// Why there is no credential; where it is the host that is no longer believed, it attests again at once.
+    fn unavailable(&self, error: &AttestationError) -> NoCredential {
+        tracing::warn!(%error, "no credential");
+        let host = match error {
+            AttestationError::Channel(ChannelError::Refused { .. } | ChannelError::Key(_)) => true,
+            AttestationError::Device(error) => error.is_sealed(),
+            _ => false,
+        };
+        if host {
+            self.doubt.notify_one();
+        }
+        NoCredential::Unavailable(error.to_string())
     }
 
     fn turn(&self, reference: &str, kind: &str) -> Turn {
@@ -244,11 +270,6 @@ fn matches(registration: &Registration, caller: &Caller) -> bool {
         exe_sha256: registration.exe_sha256.clone(),
     };
     selectors.matches(caller)
-}
-
-fn unavailable(error: &AttestationError) -> NoCredential {
-    tracing::warn!(%error, "no credential");
-    NoCredential::Unavailable(error.to_string())
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 use touchmark_rats::{cbor, tpm::TpmAttestation, tpm::TpmEndorsement, tpm::TpmPcrValue};
+use zeroize::Zeroizing;
+
+use crate::Guarded;
 
 /// Largest frame: a boot log and some room.
 pub const MAX_FRAME: usize = 5 * 1024 * 1024;
@@ -89,9 +92,21 @@ pub struct Settings {
     /// Path of the boot log; absent where there is none to read.
     pub boot_log: Option<String>,
     /// Authorization of the owner hierarchy.
-    pub owner_auth: ByteBuf,
+    pub owner_auth: Guarded,
     /// Authorization of the endorsement hierarchy.
-    pub endorsement_auth: ByteBuf,
+    pub endorsement_auth: Guarded,
+}
+
+impl Settings {
+    /// A device whose hierarchies have empty authorizations, and no boot log.
+    pub fn at(tcti: impl Into<String>) -> Self {
+        Self {
+            tcti: tcti.into(),
+            boot_log: None,
+            owner_auth: Guarded::default(),
+            endorsement_auth: Guarded::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Settings {
@@ -126,7 +141,7 @@ pub enum Reply {
     /// TPMT_PUBLIC.
     Public(ByteBuf),
     /// An activated secret.
-    Secret(ByteBuf),
+    Secret(Guarded),
     /// A key.
     Key(KeyDescription),
     /// An attestation and the Name of the key that signed it.
@@ -208,13 +223,15 @@ impl FaultKind {
 
 /// Writes one frame.
 pub fn write_frame<T: Serialize>(out: &mut impl Write, message: &T) -> io::Result<()> {
-    let body = cbor::encode(message);
+    // Frames may carry secrets.
+    let body = Zeroizing::new(cbor::encode(message));
     let length = u32::try_from(body.len())
         .ok()
         .filter(|length| *length as usize <= MAX_FRAME);
     let length = length.ok_or_else(|| io::Error::other("frame over the limit"))?;
-    let mut frame = length.to_be_bytes().to_vec();
-    frame.extend(body);
+    let mut frame = Zeroizing::new(Vec::with_capacity(4 + body.len()));
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(&body);
     out.write_all(&frame)?;
     out.flush()
 }
@@ -230,7 +247,7 @@ pub fn read_frame<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Opti
     if length > MAX_FRAME {
         return Err(io::Error::other("frame over the limit"));
     }
-    let mut body = vec![0; length];
+    let mut body = Zeroizing::new(vec![0; length]);
     input.read_exact(&mut body)?;
     cbor::decode(&body, MAX_FRAME).map(Some).map_err(io::Error::other)
 }
@@ -258,15 +275,20 @@ mod tests {
     #[test]
     fn settings_and_secrets_do_not_print() {
         let settings = Settings {
-            tcti: "t".into(),
-            boot_log: None,
-            owner_auth: ByteBuf::from(*b"hunter2"),
-            endorsement_auth: ByteBuf::new(),
+            owner_auth: Guarded::new(b"hunter2".to_vec()),
+            ..Settings::at("t")
         };
-        assert!(!format!("{settings:?}").contains("104"));
+        for shown in [format!("{settings:?}"), format!("{:?}", settings.owner_auth)] {
+            assert!(!shown.contains("104") && !shown.contains("hunter"), "{shown}");
+        }
         assert_eq!(
-            format!("{:?}", Reply::Secret(ByteBuf::from(vec![1]))),
+            format!("{:?}", Reply::Secret(Guarded::new(vec![1]))),
             "Secret(redacted)"
         );
+        // They cross the socket pair as they are.
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, &settings).unwrap();
+        let read: Settings = read_frame(&mut bytes.as_slice()).unwrap().unwrap();
+        assert_eq!(read.owner_auth.expose(), b"hunter2");
     }
 }

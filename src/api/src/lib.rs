@@ -4,6 +4,9 @@ pub mod admin;
 pub mod attest;
 pub mod device;
 pub mod frame;
+mod guarded;
 pub mod host;
 pub mod problem;
 pub mod workload;
+
+pub use guarded::Guarded;

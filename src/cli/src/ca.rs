@@ -113,12 +113,7 @@ impl RootDevice {
             Some(path) => path,
             None => Device::beside_this_binary().map_err(|error| fail(UNUSABLE, error))?,
         };
-        let settings = Settings {
-            tcti: self.device,
-            boot_log: None,
-            owner_auth: Default::default(),
-            endorsement_auth: Default::default(),
-        };
+        let settings = Settings::at(self.device);
         Ok(Device::new(&path, settings))
     }
 }

@@ -1,5 +1,7 @@
 //! The one error type of this crate.
 
+use crate::x509::PathError;
+
 /// Why a cryptographic object was refused. Never carries key material.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CryptoError {
@@ -18,9 +20,9 @@ pub enum CryptoError {
     /// Decryption or authentication of sealed data failed.
     #[error("sealed data does not open")]
     OpenFailed,
-    /// No certification path to one of the anchors: the text is the path builder's reason.
+    /// No certification path to one of the anchors.
     #[error("no certification path: {0}")]
-    PathInvalid(String),
+    PathInvalid(#[from] PathError),
     /// A JSON object names one member twice.
     #[error("member {0:?} appears twice")]
     DuplicateMember(String),

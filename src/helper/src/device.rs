@@ -94,7 +94,7 @@ impl Device {
     /// Opens a sealed secret.
     pub fn activate(&self, activation: Activation) -> Result<Secret, DeviceError> {
         match self.call(Op::Activate(activation))? {
-            Reply::Secret(secret) => Ok(Secret::new(secret.into_vec())),
+            Reply::Secret(secret) => Ok(secret.into_secret()),
             _ => Err(DeviceError::Mismatch),
         }
     }

@@ -30,18 +30,6 @@ reasons! {
     Malformed = "malformed",
     /// Larger than the limit on it.
     Oversized = "oversized",
-    /// A protocol version or media type that is not understood.
-    UnsupportedVersion = "unsupported_version",
-    /// The challenge is not one of this server's, or was altered.
-    ChallengeInvalid = "challenge_invalid",
-    /// The challenge is older than its lifetime.
-    ChallengeExpired = "challenge_expired",
-    /// The challenge was used already, by another message.
-    Replayed = "replayed",
-    /// The message is not authenticated by the activation secret.
-    MacMismatch = "mac_mismatch",
-    /// No endorsement key of the message is enrolled.
-    EndorsementUnknown = "endorsement_unknown",
     /// The endorsement certificate has no path to a pinned maker.
     PathInvalid = "path_invalid",
     /// The endorsement certificate is outside its validity.
@@ -108,12 +96,6 @@ reasons! {
     KindNotAllowed = "kind_not_allowed",
     /// The record exists already with other content.
     Conflict = "conflict",
-    /// A pinned trust anchor is not the one named or used.
-    AnchorMismatch = "anchor_mismatch",
-    /// The identifier does not parse, or is not canonical.
-    IdentifierInvalid = "identifier_invalid",
-    /// More requests than the limit allows.
-    RateLimited = "rate_limited",
 }
 
 impl std::fmt::Display for Reason {

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use touchmark_crypto::{
-    Entropy, PublicKey, Signer, SystemEntropy, pem,
+    CryptoError, Entropy, PublicKey, Signer, SystemEntropy, pem,
     x509::{
         Anchors, Certificate, Profile, Template, Usage, issue, parse_request, self_signed, verify_path,
         write_request,
@@ -208,7 +208,8 @@ pub(crate) fn check(
         &anchors,
         Usage::Server,
         now,
-    )?;
+    )
+    .map_err(CryptoError::from)?;
     Ok(())
 }
 

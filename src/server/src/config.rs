@@ -6,8 +6,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use serde_bytes::ByteBuf;
-use touchmark_api::device::Settings;
+use touchmark_api::{Guarded, device::Settings};
 use touchmark_attestor_tpm::Maker;
 use touchmark_crypto::{pem, x509::Anchors};
 use touchmark_helper::Device;
@@ -184,18 +183,16 @@ impl Config {
             makers.push(read_maker(&here.join(&maker.roots), maker)?);
         }
         let owner_auth = match &file.device.owner_auth_file {
-            None => Vec::new(),
-            Some(path) => trim_line(files::read_private(&here.join(path))?),
+            None => Guarded::default(),
+            Some(path) => Guarded::from(files::read_secret(&here.join(path))?),
         };
         let helper = match file.device.path {
             Some(path) => here.join(path),
             None => Device::beside_this_binary().map_err(|error| wrong(format!("device.path: {error}")))?,
         };
         let settings = Settings {
-            tcti: file.device.tcti,
-            boot_log: None,
-            owner_auth: ByteBuf::from(owner_auth),
-            endorsement_auth: ByteBuf::new(),
+            owner_auth,
+            ..Settings::at(file.device.tcti)
         };
         Ok(Self {
             trust_domain,
@@ -228,12 +225,4 @@ fn read_maker(path: &Path, maker: &MakerConfig) -> Result<Maker, ServerError> {
         kind: maker.kind,
         simulated: maker.simulated,
     })
-}
-
-/// An authorization file may end with a line break that is not part of it.
-fn trim_line(mut bytes: Vec<u8>) -> Vec<u8> {
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    bytes
 }

@@ -196,7 +196,7 @@ async fn decide(
             .await;
         }
     };
-    let grant = match granted(service, host, &offer, &attested) {
+    let grant = match same_boot(key, &attested).and_then(|()| granted(service, host, &offer, &attested)) {
         Err(refusal) => return refuse(service, host, received, &offer, &refusal, true, now).await,
         Ok(grant) => grant,
     };
@@ -208,6 +208,22 @@ async fn decide(
         Some(found) => refuse(service, host, received, &offer, &shared_key(found), true, now).await,
         None => sign(service, host, key, received, &offer, grant, attested, now).await,
     }
+}
+
+/// A key that was certified after a reset which no attestation has shown yet: what the host booted is not known.
+fn same_boot(key: &AttestationKey, attested: &Attested) -> Result<(), Refusal> {
+    let resets = attested.counters().map(|counters| counters.reset);
+    if resets == Some(key.reset_count) {
+        return Ok(());
+    }
+    Err(Refusal {
+        check: "host.reset_count",
+        reason: Reason::HostNotAttested,
+        expected: format!("{} resets, as at the host's attestation", key.reset_count),
+        found: resets.map_or_else(|| "no counters".to_owned(), |resets| format!("{resets} resets")),
+        remedy: "the host was reset since it attested; its agent attests again by itself".to_owned(),
+        retry: Retry::Fresh,
+    })
 }
 
 /// A key that a credential of another identifier or kind names already.

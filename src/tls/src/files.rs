@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use touchmark_crypto::Secret;
+
 /// A file or folder that cannot be read, written or trusted.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {what}", path = path.display())]
@@ -63,6 +65,15 @@ pub fn read_private(path: &Path) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     file.take(1 << 20).read_to_end(&mut bytes).map_err(failed(path))?;
     Ok(bytes)
+}
+
+/// Reads a secret that somebody wrote into a file of his own: a line break at its end is not part of it.
+pub fn read_secret(path: &Path) -> Result<Secret, FileError> {
+    let mut bytes = read_private(path)?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    Ok(Secret::new(bytes))
 }
 
 /// Makes a folder for this user only, or checks that it is one.

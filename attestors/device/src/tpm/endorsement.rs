@@ -91,6 +91,16 @@ impl Connection {
         ))
     }
 
+    /// An endorsement key that is persistent already, to salt sessions to.
+    pub(crate) fn any_endorsement(&mut self) -> Result<Option<KeyHandle>, Failure> {
+        for place in &PLACES {
+            if let Some(endorsement) = self.endorsement_at(place)? {
+                return Ok(Some(endorsement.handle));
+            }
+        }
+        Ok(None)
+    }
+
     fn endorsement_at(&mut self, place: &Place) -> Result<Option<Endorsement>, Failure> {
         let failed = |error| Failure::tss("endorsement key", error);
         if let Some((_, endorsement)) = self

@@ -15,7 +15,10 @@ mod templates;
 use std::{collections::BTreeMap, fs::File, io::Read, str::FromStr};
 
 use serde_bytes::ByteBuf;
-use touchmark_api::device::{FaultKind, Op, Reply, Settings};
+use touchmark_api::{
+    Guarded,
+    device::{FaultKind, Op, Reply, Settings},
+};
 use tss_esapi::{
     Context, Error,
     constants::response_code::Tss2ResponseCodeKind as Kind,
@@ -26,7 +29,7 @@ use tss_esapi::{
 };
 
 use self::{endorsement::Endorsement, objects::Objects};
-use crate::fault::{Outcome, fault, from_tss, is_stale, is_transport, kind};
+use crate::fault::{Outcome, fault, from_tss, is_transport, kind, may_be_stale};
 
 /// Largest boot log that is read.
 const MAX_LOG: u64 = 4 * 1024 * 1024;
@@ -88,7 +91,7 @@ impl Tpm {
                 .map(|public| Reply::Public(ByteBuf::from(public))),
             Op::Activate(activation) => self
                 .with(|c| c.activate(&activation))
-                .map(|secret| Reply::Secret(ByteBuf::from(secret))),
+                .map(|secret| Reply::Secret(Guarded::new(secret))),
             Op::CreateKey { seal } => {
                 let seal = selection::from_wire(&seal)?;
                 self.with(|c| c.create_key(seal.as_ref())).map(Reply::Key)
@@ -166,10 +169,11 @@ impl Tpm {
                 ),
             ))
         })?;
-        let mut set = |hierarchy: Hierarchy, auth: &ByteBuf| -> Result<bool, Failure> {
+        let mut set = |hierarchy: Hierarchy, auth: &Guarded| -> Result<bool, Failure> {
             if !auth.is_empty() {
+                // The library zeroizes its own copy.
                 let auth =
-                    Auth::try_from(auth.to_vec()).map_err(|error| Failure::tss("authorization", error))?;
+                    Auth::try_from(auth.expose()).map_err(|error| Failure::tss("authorization", error))?;
                 context
                     .tr_set_auth(ObjectHandle::from(hierarchy), auth)
                     .map_err(|error| Failure::tss("authorization", error))?;
@@ -235,7 +239,7 @@ impl Failure {
     }
 
     fn is_connection(&self) -> bool {
-        matches!(self, Self::Tss { error, .. } if is_transport(*error) || is_stale(*error))
+        matches!(self, Self::Tss { error, .. } if is_transport(*error) || may_be_stale(*error))
     }
 
     pub(crate) fn is_object_memory(&self) -> bool {

@@ -72,7 +72,8 @@ impl Connection {
     }
 
     /// Runs a command that takes the authorization of a hierarchy: the empty password, or an HMAC session, so that an
-    /// authorization that is not empty never crosses the bus.
+    /// authorization that is not empty never crosses the bus. The session is salted to an endorsement key where there is
+    /// one, so that whoever listens cannot try out authorizations either; a TPM that has none yet is about to get one.
     pub(crate) fn with_hierarchy<T>(
         &mut self,
         has_auth: bool,
@@ -84,7 +85,8 @@ impl Connection {
                 .with_passwords(1, command)
                 .map_err(|error| Failure::tss(what, error));
         }
-        let session = self.start(SessionType::Hmac, None)?;
+        let salt = self.any_endorsement()?;
+        let session = self.start(SessionType::Hmac, salt)?;
         let result = self
             .with_sessions((Some(session), None, None), command)
             .map_err(|error| Failure::tss(what, error));

@@ -14,12 +14,7 @@ use touchmark_tls::Pins;
 use super::*;
 
 fn workloads(folder: &Path) -> Workloads {
-    let settings = Settings {
-        tcti: String::new(),
-        boot_log: None,
-        owner_auth: Default::default(),
-        endorsement_auth: Default::default(),
-    };
+    let settings = Settings::at("");
     let config = Config {
         pins: Pins {
             trust_domain: TrustDomain::parse_origin("spiffe://example.org").unwrap(),
@@ -35,7 +30,7 @@ fn workloads(folder: &Path) -> Workloads {
         detail: String::new(),
         device: false,
     });
-    Workloads::new(Arc::new(config), standing).unwrap()
+    Workloads::new(Arc::new(config), standing, Arc::default()).unwrap()
 }
 
 fn registration(uid: u32, usage: &str) -> Registration {

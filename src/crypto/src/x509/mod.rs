@@ -8,4 +8,4 @@ mod path;
 pub use certificate::{Certificate, DirectoryAttribute, MAX_CERTIFICATE};
 pub use csr::{parse_request, write_request};
 pub use issue::{Extension, Profile, Template, issue, self_signed};
-pub use path::{Anchors, MAX_INTERMEDIATES, Usage, verify_path};
+pub use path::{Anchors, MAX_INTERMEDIATES, PathError, Usage, verify_path};

@@ -25,6 +25,41 @@ static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     algs::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
 ];
 
+/// Why there is no path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// No anchor, or no intermediate on the way to one, issued it.
+    #[error("no issuer among the anchors and what came along")]
+    UnknownIssuer,
+    /// The leaf, or a certificate on the way, has ended.
+    #[error("a certificate has expired")]
+    Expired,
+    /// The leaf, or a certificate on the way, has not begun.
+    #[error("a certificate is not valid yet")]
+    NotYetValid,
+    /// The extended key usage of the leaf, or of a certificate on the way, does not allow this.
+    #[error("the extended key usage does not allow this")]
+    Usage,
+    /// More intermediates than [`MAX_INTERMEDIATES`].
+    #[error("more than {MAX_INTERMEDIATES} intermediates")]
+    TooLong,
+    /// Another reason, in the path builder's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<webpki::Error> for PathError {
+    fn from(error: webpki::Error) -> Self {
+        match error {
+            webpki::Error::UnknownIssuer => Self::UnknownIssuer,
+            webpki::Error::CertExpired { .. } => Self::Expired,
+            webpki::Error::CertNotValidYet { .. } => Self::NotYetValid,
+            webpki::Error::RequiredEkuNotFoundContext(_) => Self::Usage,
+            other => Self::Other(format!("{other:?}")),
+        }
+    }
+}
+
 /// What a leaf has to be good for. An extended key usage that is present must name it; that it is present is a rule
 /// of the profile, checked by the caller on the [`Certificate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,15 +115,12 @@ pub fn verify_path(
     anchors: &Anchors,
     usage: Usage,
     now: u64,
-) -> Result<usize, CryptoError> {
+) -> Result<usize, PathError> {
     if intermediates.len() > MAX_INTERMEDIATES {
-        return Err(CryptoError::PathInvalid(format!(
-            "more than {MAX_INTERMEDIATES} intermediates"
-        )));
+        return Err(PathError::TooLong);
     }
-    let refused = |error: webpki::Error| CryptoError::PathInvalid(format!("{error:?}"));
     let leaf = CertificateDer::from(leaf);
-    let leaf = EndEntityCert::try_from(&leaf).map_err(refused)?;
+    let leaf = EndEntityCert::try_from(&leaf)?;
     let intermediates: Vec<_> = intermediates
         .iter()
         .map(|der| CertificateDer::from(der.as_slice()))
@@ -99,17 +131,15 @@ pub fn verify_path(
         Usage::EndorsementKey => KeyUsage::required_if_present(TCG_KP_EK_CERTIFICATE),
     };
     let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
-    let path = leaf
-        .verify_for_usage(
-            ALGORITHMS,
-            &anchors.anchors,
-            &intermediates,
-            now,
-            usage,
-            None,
-            None,
-        )
-        .map_err(refused)?;
+    let path = leaf.verify_for_usage(
+        ALGORITHMS,
+        &anchors.anchors,
+        &intermediates,
+        now,
+        usage,
+        None,
+        None,
+    )?;
     let anchor = path.anchor();
     anchors
         .anchors
@@ -118,7 +148,7 @@ pub fn verify_path(
             candidate.subject == anchor.subject
                 && candidate.subject_public_key_info == anchor.subject_public_key_info
         })
-        .ok_or_else(|| CryptoError::PathInvalid("anchor not found".to_owned()))
+        .ok_or(PathError::UnknownIssuer)
 }
 
 /// tcg-kp-EKCertificate, 2.23.133.8.1, as DER contents.
