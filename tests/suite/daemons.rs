@@ -317,3 +317,37 @@ fn the_services_own_certificate_is_issued_for_a_day_and_audited() {
         "Certificate will expire"
     );
 }
+
+#[test]
+fn a_fleet_that_needs_more_than_half_of_what_the_device_signs_is_refused() {
+    let dev = Dev::start(&[]);
+    let hosts: Vec<String> = (0..5_000)
+        .map(|n| format!("[[host]]\nname = \"h{n}\"\nlabels = [\"many\"]\nek_digests = [\"{n:064x}\"]\n"))
+        .collect();
+    let rack = dev.file("rack.toml", &hosts.concat());
+    assert!(
+        dev.touchmark(&["host", "enrol", "--file", &rack])
+            .status
+            .success()
+    );
+    let file = |lifetime: &str| {
+        let entry = |n: u32| {
+            format!(
+                "[[registration]]\nname = \"r{n}\"\nidentifier = \"spiffe://example.org/r{n}\"\n\
+                 host = {{ labels = [\"many\"] }}\nworkload = {{ uid = {n} }}\nkinds = [\"x509\", \"wit\"]\n\
+                 custody = [\"hardware\"]\nlifetime = \"{lifetime}\"\n"
+            )
+        };
+        let entries: Vec<String> = (1..=100).map(entry).collect();
+        dev.file("many.toml", &format!("label = \"many\"\n{}", entries.concat()))
+    };
+    // 5000 hosts with 200 credentials each, every minute.
+    let output = dev.touchmark(&["registration", "apply", "--file", &file("60s")]);
+    assert_eq!(output.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        why.contains("signatures a second") && why.contains("longer lifetime"),
+        "{why}"
+    );
+    assert_eq!(dev.json(&["registration", "list"]).as_array().unwrap().len(), 1);
+}

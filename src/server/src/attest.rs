@@ -29,7 +29,8 @@ use touchmark_verifier::{Attested, Believed, Message, ReferenceSet, Refused, Sub
 
 use crate::{
     Service,
-    message::{self, Received},
+    limits::party,
+    message::{self, Received, Unread},
     refuse::{Reply, new_id, stored},
     service::to_wire,
 };
@@ -61,7 +62,7 @@ async fn challenge(
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Response {
-    if !service.rates.admit(source.ip(), Instant::now()) {
+    if !service.rates.admit(party(source.ip()), Instant::now()) {
         return Reply::slow_down().into_response();
     }
     let reply = match body {
@@ -305,14 +306,15 @@ async fn evidence(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    if !service.rates.admit(source.ip(), Instant::now()) {
+    if !service.rates.admit(party(source.ip()), Instant::now()) {
         return Reply::slow_down().into_response();
     }
     if !has_media_type(&headers, MESSAGE) {
         return Reply::stranger("media type").into_response();
     }
     let now = clock::now();
-    let reply = match message::read(body, &service.challenger, now).await {
+    let reply = match message::read(body, &service.challenger, &service.messages, now).await {
+        Err(Unread::Full) => Reply::slow_down(),
         Err(unread) => Reply::stranger(&unread.to_string()),
         Ok(received) => answer(&service, received, clock::now())
             .await

@@ -100,25 +100,56 @@ pub struct MakerConfig {
     pub simulated: bool,
 }
 
-/// Request rates at `listen.attest`.
+/// What peers may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Requests per second from one address, after a burst of ten times as many.
+    /// Requests per second from one address at `listen.attest`, after a burst of ten times as many.
     pub per_source: u32,
-    /// Requests per second overall, after a burst of twice as many.
+    /// Requests per second from one attested host at `listen.hosts`, after a burst of ten times as many.
+    pub per_host: u32,
+    /// Requests per second at a listener, and new connections, after a burst of twice as many.
     pub overall: u32,
+    /// New connections per second from one address at a listener, after a burst of ten times as many.
+    pub handshakes_per_source: u32,
     /// Open connections per listener.
     pub connections: usize,
+    /// Open connections of one address per listener.
+    pub connections_per_source: usize,
+    /// Memory for messages that are arriving, in MiB, over all listeners.
+    pub messages: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             per_source: 10,
+            per_host: 100,
             overall: 1_000,
+            handshakes_per_source: 20,
             connections: 4_096,
+            connections_per_source: 256,
+            messages: 256,
         }
+    }
+}
+
+impl Limits {
+    /// Nothing is unlimited, and nothing is closed by a zero.
+    fn check(&self) -> Result<(), String> {
+        let smallest = [
+            self.per_source,
+            self.per_host,
+            self.overall,
+            self.handshakes_per_source,
+        ];
+        if smallest.contains(&0) || self.connections == 0 || self.connections_per_source == 0 {
+            return Err("limits: a limit of 0 would serve nobody; leave it out for the default".into());
+        }
+        if !(16..=65_536).contains(&self.messages) || self.connections > 1_000_000 {
+            return Err("limits: messages is 16 to 65536 MiB, connections at most 1000000".into());
+        }
+        Ok(())
     }
 }
 
@@ -175,6 +206,7 @@ impl Config {
                 "tpm.pcrs: 16 and 23 can be reset by anybody on the host and prove nothing".into(),
             ));
         }
+        file.limits.check().map_err(wrong)?;
         let mut makers: Vec<Maker> = Vec::new();
         for maker in &file.tpm.makers {
             if makers.iter().any(|other| other.name == maker.name) {
@@ -225,4 +257,53 @@ fn read_maker(path: &Path, maker: &MakerConfig) -> Result<Maker, ServerError> {
         kind: maker.kind,
         simulated: maker.simulated,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_what_the_documentation_says_and_none_is_zero() {
+        let limits = Limits::default();
+        let each = [
+            limits.per_source,
+            limits.per_host,
+            limits.overall,
+            limits.handshakes_per_source,
+            limits.messages,
+        ];
+        assert_eq!(each, [10, 100, 1_000, 20, 256]);
+        assert_eq!((limits.connections, limits.connections_per_source), (4_096, 256));
+        limits.check().unwrap();
+        for wrong in [
+            Limits {
+                per_source: 0,
+                ..limits
+            },
+            Limits {
+                per_host: 0,
+                ..limits
+            },
+            Limits { overall: 0, ..limits },
+            Limits {
+                handshakes_per_source: 0,
+                ..limits
+            },
+            Limits {
+                connections: 0,
+                ..limits
+            },
+            Limits {
+                connections_per_source: 0,
+                ..limits
+            },
+            Limits {
+                messages: 1,
+                ..limits
+            },
+        ] {
+            assert!(wrong.check().unwrap_err().starts_with("limits:"), "{wrong:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `listen.hosts`: attested hosts ask, over mutual TLS, for their registrations and for credentials for keys in their
 //! own TPM.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Extension, Router,
@@ -27,7 +27,7 @@ use touchmark_verifier::{Attested, Message, Subject, appraise};
 use crate::{
     Service,
     attest::{consumption, has_media_type, same_or_refused, still_vouched},
-    message::{self, Received},
+    message::{self, Received, Unread},
     refuse::{Reply, new_id, stored},
     service::to_wire,
 };
@@ -73,6 +73,9 @@ async fn caller(
 }
 
 async fn registrations(State(service): State<Arc<Service>>, Extension(peer): Extension<Peer>) -> Response {
+    if !service.host_rates.admit(peer.host.clone(), Instant::now()) {
+        return Reply::slow_down().into_response();
+    }
     let now = clock::now();
     let reply = match caller(&service, &peer, now).await {
         Ok(Some((host, key))) => assignments(&service, &host, &key, now),
@@ -117,12 +120,16 @@ async fn issue(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    if !service.host_rates.admit(peer.host.clone(), Instant::now()) {
+        return Reply::slow_down().into_response();
+    }
     if !has_media_type(&headers, MESSAGE) {
         return Reply::stranger("media type").into_response();
     }
     let now = clock::now();
-    let received = match message::read(body, &service.challenger, now).await {
+    let received = match message::read(body, &service.challenger, &service.messages, now).await {
         Ok(received) => received,
+        Err(Unread::Full) => return Reply::slow_down().into_response(),
         Err(unread) => return Reply::stranger(&unread.to_string()).into_response(),
     };
     // The message may have taken its time to arrive.

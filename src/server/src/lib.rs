@@ -7,6 +7,7 @@
 mod admin;
 mod attest;
 pub mod ca;
+mod capacity;
 mod config;
 mod error;
 mod host;

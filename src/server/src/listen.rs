@@ -1,6 +1,10 @@
 //! Accept loops: TLS 1.3 handshakes within a deadline, a bound on open connections, HTTP above.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{Extension, Router};
 use hyper_util::{
@@ -11,12 +15,17 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
+    task::JoinSet,
     time::timeout,
 };
 use touchmark_crypto::x509::Certificate;
 use touchmark_identity::TrustDomain;
 
-use crate::{ServerError, host::Peer};
+use crate::{
+    ServerError,
+    host::Peer,
+    limits::{Admitted, Gate},
+};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -24,6 +33,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADER: Duration = Duration::from_secs(15);
 /// How long a connection may last at all; hosts reconnect.
 const CONNECTION: Duration = Duration::from_secs(300);
+/// How long answers that are under way are waited for at the end.
+const FAREWELL: Duration = Duration::from_secs(6);
 
 /// Binds an address.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
@@ -42,37 +53,60 @@ pub(crate) struct Front {
     pub(crate) routes: Router,
     /// The trust domain whose hosts alone are peers, known by their certificates; `None`: anybody.
     pub(crate) hosts_of: Option<TrustDomain>,
-    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) gate: Arc<Gate>,
     /// Handshakes at a time: each takes a signature of the service's device.
     pub(crate) handshakes: Arc<Semaphore>,
 }
 
-/// Serves until told to stop. A connection over the bound waits in the backlog; one that stalls is dropped.
+/// Serves until told to stop, and returns once what was under way has its answer. A connection over the bound waits in
+/// the backlog; one whose source has its share is closed; one that stalls is dropped.
 pub(crate) async fn serve(listener: TcpListener, front: Front, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
     loop {
-        let Ok(permit) = Arc::clone(&front.connections).acquire_owned().await else {
-            return;
-        };
         let accepted = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = accept(&listener, &front.gate) => accepted,
+            // Those that have ended are forgotten.
+            Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, source)) => {
+            Ok(Some((stream, source, admitted))) => {
                 let front = front.clone();
                 let stop = stop.clone();
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     // Whatever goes wrong with one connection concerns nobody else.
                     let _ = timeout(CONNECTION, connection(stream, source, front, stop)).await;
-                    drop(permit);
+                    drop(admitted);
                 });
             }
+            Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
+    // What is under way is answered; what does not end is dropped.
+    let _ = timeout(FAREWELL, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+}
+
+/// The next connection; `None` for one that was not let in.
+async fn accept(
+    listener: &TcpListener,
+    gate: &Gate,
+) -> std::io::Result<Option<(TcpStream, SocketAddr, Admitted)>> {
+    let Some(room) = gate.room().await else {
+        return Ok(None);
+    };
+    let (stream, source) = listener.accept().await?;
+    let admitted = gate.admit(room, source.ip(), Instant::now());
+    if admitted.is_none() {
+        tracing::debug!(%source, "closed: this source has its share of connections");
+    }
+    Ok(admitted.map(|admitted| (stream, source, admitted)))
 }
 
 async fn connection(stream: TcpStream, source: SocketAddr, front: Front, mut stop: watch::Receiver<bool>) {

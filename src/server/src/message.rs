@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http_body_util::BodyExt;
-use tokio::time::timeout;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 use touchmark_api::frame::{FrameError, Splitter};
 use touchmark_crypto::{Sha256Hasher, mac::MacSha256};
 use touchmark_rats::{cmw, tpm};
@@ -27,6 +30,8 @@ pub(crate) enum Unread {
     Evidence,
     #[error("a challenge whose answer is refused unread")]
     Marked,
+    #[error("no memory left for messages that are arriving")]
+    Full,
 }
 
 /// A message whose cookie opened and whose MAC, where there is one, verified.
@@ -46,14 +51,57 @@ pub(crate) struct Received {
 /// How long a message may take to arrive.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Reads a message within a deadline. A cookie that does not open ends it before the rest is read.
-pub(crate) async fn read(body: Body, challenger: &Challenger, now: u64) -> Result<Received, Unread> {
-    timeout(DEADLINE, collect(body, challenger, now))
+/// What one message has taken of the memory for all.
+struct Share<'a> {
+    budget: &'a Semaphore,
+    taken: Option<SemaphorePermit<'a>>,
+    bytes: usize,
+}
+
+impl<'a> Share<'a> {
+    fn of(budget: &'a Semaphore) -> Self {
+        Self {
+            budget,
+            taken: None,
+            bytes: 0,
+        }
+    }
+
+    /// Counts what has arrived as a whole, so that many small parts cost no more than one.
+    fn grow(&mut self, more: usize) -> Result<(), Unread> {
+        self.bytes += more;
+        let held = self.taken.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let missing = self.bytes.div_ceil(1024).saturating_sub(held);
+        let missing = u32::try_from(missing).map_err(|_| Unread::Full)?;
+        let taken = self.budget.try_acquire_many(missing).map_err(|_| Unread::Full)?;
+        match &mut self.taken {
+            Some(held) => held.merge(taken),
+            None => self.taken = Some(taken),
+        }
+        Ok(())
+    }
+}
+
+/// Reads a message within a deadline. A cookie that does not open ends it before the rest is read. What has arrived
+/// counts against `budget`, in KiB, until the message is whole.
+pub(crate) async fn read(
+    body: Body,
+    challenger: &Challenger,
+    budget: &Semaphore,
+    now: u64,
+) -> Result<Received, Unread> {
+    timeout(DEADLINE, collect(body, challenger, budget, now))
         .await
         .map_err(|_| Unread::Slow)?
 }
 
-async fn collect(mut body: Body, challenger: &Challenger, now: u64) -> Result<Received, Unread> {
+async fn collect(
+    mut body: Body,
+    challenger: &Challenger,
+    budget: &Semaphore,
+    now: u64,
+) -> Result<Received, Unread> {
+    let mut share = Share::of(budget);
     let mut splitter = Splitter::default();
     let mut digest = Sha256Hasher::new();
     let mut sections: Vec<Vec<u8>> = Vec::new();
@@ -63,6 +111,7 @@ async fn collect(mut body: Body, challenger: &Challenger, now: u64) -> Result<Re
         let Some(chunk) = frame.data_ref() else {
             continue;
         };
+        share.grow(chunk.len())?;
         digest.update(chunk);
         splitter.feed(chunk)?;
         while let Some(section) = splitter.next_section()? {
@@ -106,4 +155,40 @@ async fn collect(mut body: Body, challenger: &Challenger, now: u64) -> Result<Re
         evidence,
         log,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use touchmark_crypto::SystemEntropy;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_that_arrive_share_one_memory() {
+        let challenger = Challenger::new(&SystemEntropy, "spiffe://example.org", [0; 32], 150).unwrap();
+        let budget = Semaphore::new(4);
+        let read = async |bytes: usize| {
+            read(Body::from(vec![0; bytes]), &challenger, &budget, 0)
+                .await
+                .err()
+        };
+        assert!(matches!(read(5 * 1024).await, Some(Unread::Full)));
+        // What a message had is given back, and what fits is read.
+        assert!(matches!(read(4 * 1024).await, Some(Unread::Challenge(_))));
+        let _held = budget.try_acquire_many(4).unwrap();
+        assert!(matches!(read(1).await, Some(Unread::Full)));
+    }
+
+    #[test]
+    fn many_small_parts_take_what_one_takes() {
+        let budget = Semaphore::new(4);
+        let mut share = Share::of(&budget);
+        for _ in 0..4096 {
+            share.grow(1).unwrap();
+        }
+        assert_eq!(budget.available_permits(), 0);
+        assert!(matches!(share.grow(1), Err(Unread::Full)));
+        drop(share);
+        assert_eq!(budget.available_permits(), 4);
+    }
 }

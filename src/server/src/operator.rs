@@ -72,6 +72,9 @@ async fn enrol(service: &Service, hosts: &[Enrolment], now: u64) -> Outcome {
     for host in hosts {
         new.push(new_host(host).map_err(|why| Failure::Unusable(format!("host {:?}: {why}", host.name)))?);
     }
+    let _turn = service.changes.lock().await;
+    let need = service.need(&new, None).await?;
+    service.capacity.allows(need).map_err(Failure::Refused)?;
     let enrolled = service.store.enrol(&new, now).await?;
     Ok(enrolled
         .iter()
@@ -285,6 +288,9 @@ async fn apply_registrations(service: &Service, file: &str, dry_run: bool, prune
         });
     }
     let _turn = service.changes.lock().await;
+    // Without --prune entries that the file does not have stay; they are few, and half is kept free.
+    let need = service.need(&[], Some(&file)).await?;
+    service.capacity.allows(need).map_err(Failure::Refused)?;
     let changes = service
         .store
         .apply_registrations(&file.label, &wanted, prune, dry_run, now)

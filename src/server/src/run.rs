@@ -1,6 +1,6 @@
 //! The daemon: everything is checked and bound before anything is served.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use axum::{Router, http::header, routing::get};
 use tokio::sync::{Semaphore, watch};
@@ -11,6 +11,7 @@ use touchmark_tls::{clock, server};
 
 use crate::{
     Config, ServerError, Service, admin, attest, host,
+    limits::Gate,
     listen::{self, Front},
     own,
 };
@@ -37,7 +38,7 @@ pub async fn run(
         tls: Arc::clone(tls),
         routes,
         hosts_of: hosts_of.cloned(),
-        connections: Arc::new(Semaphore::new(config.limits.connections)),
+        gate: Arc::new(Gate::new(&config.limits, Instant::now())),
         handshakes: Arc::clone(&handshakes),
     };
     let mut fronts = vec![

@@ -1,16 +1,21 @@
 //! What all listeners share.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Instant,
+};
 
 use serde_bytes::{ByteArray, ByteBuf};
+use tokio::sync::Semaphore;
 use touchmark_api::{attest, host};
 use touchmark_attestor_tpm::TpmAppraiser;
-use touchmark_crypto::{SystemEntropy, sha256, x509::Certificate};
+use touchmark_crypto::{Purpose, SystemEntropy, sha256, x509::Certificate};
 use touchmark_custody::HeldKey;
 use touchmark_helper::TpmKeys;
-use touchmark_issuer::{Authority, Registration};
+use touchmark_issuer::{Authority, Registration, RegistrationFile};
 use touchmark_rats::PcrSelection;
-use touchmark_store::{Host, Store, StoredRegistration};
+use touchmark_store::{Host, NewHost, Store, StoredRegistration};
 use touchmark_tls::files;
 use touchmark_verifier::{Challenger, Issued, ReferenceSet};
 use touchmark_wimse::bundle;
@@ -18,6 +23,7 @@ use touchmark_wimse::bundle;
 use crate::{
     Config, ServerError,
     ca::{self, Places},
+    capacity::{Capacity, Need},
     keys,
     limits::{Notes, Rates},
 };
@@ -33,7 +39,11 @@ pub struct Service {
     pub(crate) appraiser: TpmAppraiser,
     pub(crate) authority: Arc<Authority>,
     pub(crate) root: Certificate,
-    pub(crate) rates: Rates,
+    pub(crate) capacity: Capacity,
+    pub(crate) rates: Rates<IpAddr>,
+    pub(crate) host_rates: Rates<String>,
+    /// Memory for messages that are arriving, KiB.
+    pub(crate) messages: Semaphore,
     pub(crate) bundle: host::Bundle,
     /// Held from a change in the store until it is in effect here.
     pub(crate) changes: tokio::sync::Mutex<()>,
@@ -62,13 +72,15 @@ impl Service {
                 let x509_key = keys::INTERMEDIATE.open(&folder, &backend)?;
                 ca::check(&config.trust_domain, &root, &intermediate, &x509_key, now)?;
                 let wit_key = keys::WIT.open_or_create(&folder, &backend)?;
-                Ok((x509_key, wit_key, keys::TLS.open_or_create(&folder, &backend)?))
+                let capacity = Capacity::measure(&wit_key, Purpose::Wit)?;
+                let tls_key = keys::TLS.open_or_create(&folder, &backend)?;
+                Ok((x509_key, wit_key, tls_key, capacity))
             };
             tokio::task::spawn_blocking(open)
                 .await
                 .map_err(|error| ServerError::Other(error.to_string()))?
         };
-        let (x509_key, wit_key, tls_key) = opened?;
+        let (x509_key, wit_key, tls_key, capacity) = opened?;
         let authority = Authority {
             trust_domain: config.trust_domain.clone(),
             intermediate,
@@ -81,11 +93,10 @@ impl Service {
         let service = Self {
             challenger: Challenger::new(&SystemEntropy, &origin, root.spki_digest(), CHALLENGE_LIFETIME)?,
             appraiser: TpmAppraiser::new(config.makers.clone()),
-            rates: Rates::new(
-                config.limits.per_source,
-                config.limits.overall,
-                std::time::Instant::now(),
-            ),
+            capacity,
+            rates: Rates::new(config.limits.per_source, config.limits.overall, Instant::now()),
+            host_rates: Rates::new(config.limits.per_host, config.limits.overall, Instant::now()),
+            messages: Semaphore::new(usize::try_from(config.limits.messages).unwrap_or(0) * 1024),
             bundle: trust_bundle(&config, &root, &authority)?,
             authority: Arc::new(authority),
             changes: tokio::sync::Mutex::default(),
@@ -99,6 +110,7 @@ impl Service {
         service.reload_references().await?;
         service.reload_registrations().await?;
         service.note_name(now).await?;
+        service.check_capacity().await?;
         Ok((service, tls_key))
     }
 
@@ -116,6 +128,52 @@ impl Service {
             .store
             .record(now, "trust_domain.name", &origin, &what)
             .await?)
+    }
+
+    /// A fleet that needs more than the device signs is not served; one that needs more than half is, with a warning:
+    /// what was measured differs from start to start, and a fleet that runs is not ended by that.
+    async fn check_capacity(&self) -> Result<(), ServerError> {
+        let need = self.need(&[], None).await?;
+        let Err(why) = self.capacity.allows(need) else {
+            return Ok(());
+        };
+        if self.capacity.suffices(need) {
+            tracing::warn!(%why, "the service's device is slow for its fleet");
+            return Ok(());
+        }
+        Err(ServerError::Other(why))
+    }
+
+    /// Signatures that the fleet needs, with these hosts as well, and with one label's registrations replaced.
+    pub(crate) async fn need(
+        &self,
+        more: &[NewHost],
+        replaced: Option<&RegistrationFile>,
+    ) -> Result<Need, ServerError> {
+        let hosts = self.store.hosts().await?;
+        let registrations = Arc::clone(&self.registrations.read().unwrap_or_else(PoisonError::into_inner));
+        let own = |registered: &&Registered| {
+            replaced.is_none_or(|file| {
+                let label = registered.reference.split_once('/').map(|(label, _)| label);
+                label != Some(file.label.as_str())
+            })
+        };
+        Ok(Need::of(
+            hosts
+                .iter()
+                .filter(|host| host.is_active())
+                .map(|host| (host.name.as_str(), host.labels.as_slice()))
+                .chain(
+                    more.iter()
+                        .map(|host| (host.name.as_str(), host.labels.as_slice())),
+                ),
+            self.config.host_lifetime,
+            registrations
+                .iter()
+                .filter(own)
+                .map(|registered| &registered.registration)
+                .chain(replaced.iter().flat_map(|file| &file.registrations)),
+        ))
     }
 
     /// The sets of reference values that apply to a host.

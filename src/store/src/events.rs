@@ -7,6 +7,9 @@ use crate::{
     open::{signed, unsigned},
 };
 
+/// How many refusals of one host are kept in full.
+const KEPT: i64 = 100;
+
 /// A refusal as it is kept for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRefusal {
@@ -113,6 +116,15 @@ pub(crate) async fn write_refusal(
     .bind(&refusal.expected)
     .bind(&refusal.found)
     .bind(&refusal.remedy)
+    .execute(&mut **tx)
+    .await?;
+    // A host that is refused every minute for a year leaves its latest refusals; the audit trail has them all.
+    sqlx::query(
+        "DELETE FROM refusals WHERE host = ?1 AND id NOT IN
+         (SELECT id FROM refusals WHERE host = ?1 ORDER BY at DESC, rowid DESC LIMIT ?2)",
+    )
+    .bind(&refusal.host)
+    .bind(KEPT)
     .execute(&mut **tx)
     .await?;
     Ok(())
