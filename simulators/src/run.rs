@@ -22,6 +22,9 @@ pub fn main(arguments: RunArguments) -> ExitCode {
 fn run(arguments: RunArguments) -> Result<u8, SimError> {
     let counter = arguments.count.as_deref().map(Counter::append_to).transpose()?;
     let plan = plan(arguments.devices, counter, arguments.verbose)?;
+    if plan.tpms.is_empty() {
+        eprintln!("touchmark-sim: no device was asked for, so CMD finds none; --tpm N makes TPMs");
+    }
     let forwarder = Forwarder::start()?;
     let mut simulation = Simulation::start(&plan)?;
     execute(&mut simulation, &forwarder, &arguments.command, [])

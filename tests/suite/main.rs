@@ -13,6 +13,7 @@ mod device;
 mod evidence;
 mod hosts;
 mod naming;
+mod operators;
 mod protocol;
 mod reboot;
 mod relay;

@@ -48,6 +48,11 @@ pub enum Request {
     },
     /// Lists sets of reference values.
     ReferenceList,
+    /// Withdraws a set of reference values: hosts that match no other are refused at their next attestation.
+    ReferenceDelete {
+        /// Its label.
+        label: String,
+    },
     /// Applies a file of registrations, TOML.
     RegistrationApply {
         /// The file's text.
@@ -70,6 +75,8 @@ pub enum Request {
     Events {
         /// Most entries to return.
         limit: u32,
+        /// Only entries after this number, oldest first; the latest first where absent.
+        after: Option<u64>,
     },
     /// The certification authority: chain, keys, expiry.
     CaShow,

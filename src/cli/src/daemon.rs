@@ -11,6 +11,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+use touchmark_helper::Device;
 use touchmark_server::ServerError;
 
 use crate::{
@@ -31,7 +32,7 @@ pub(crate) enum Daemon {
 /// What can be done with a configuration.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Parses it and says what is wrong with it; nothing is opened or bound.
+    /// Reads it, with the files that it names, and says what is wrong; nothing is started or bound.
     Check(Config),
 }
 
@@ -72,12 +73,16 @@ fn start<C, E: Display>(
     command: Daemon,
     name: &str,
     load: impl FnOnce(&Path) -> Result<C, E>,
+    device: impl FnOnce(&C) -> &Device,
 ) -> Result<(C, Runtime), ExitCode> {
     let (run, path) = match command {
         Daemon::Run(config) => (true, config.path(name)),
         Daemon::Config(ConfigCommand::Check(config)) => (false, config.path(name)),
     };
     let config = load(&path).map_err(|error| fail(UNUSABLE, error))?;
+    device(&config)
+        .check()
+        .map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))?;
     if !run {
         println!("{}: good", path.display());
         return Err(ExitCode::SUCCESS);
@@ -88,7 +93,9 @@ fn start<C, E: Display>(
 
 /// `touchmark server ...`
 pub(crate) fn server(command: Daemon) -> ExitCode {
-    let (config, runtime) = match start(command, "server.toml", touchmark_server::Config::load) {
+    let (config, runtime) = match start(command, "server.toml", touchmark_server::Config::load, |config| {
+        &config.device
+    }) {
         Ok(started) => started,
         Err(code) => return code,
     };
@@ -115,7 +122,9 @@ pub(crate) fn agent(command: AgentCommand) -> ExitCode {
             };
         }
     };
-    let (config, runtime) = match start(command, "agent.toml", touchmark_agent::Config::load) {
+    let (config, runtime) = match start(command, "agent.toml", touchmark_agent::Config::load, |config| {
+        &config.device
+    }) {
         Ok(started) => started,
         Err(code) => return code,
     };

@@ -26,7 +26,7 @@ pub(crate) fn report(output: Output, document: &Value, text: impl FnOnce(&Value)
 }
 
 /// Text without control characters: what came from elsewhere must not steer a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() && c != '\n' { '?' } else { c })
         .collect()

@@ -36,6 +36,11 @@ enum Command {
     },
     /// Lists the sets that are applied.
     List,
+    /// Withdraws a set: hosts that match no other one are refused at their next attestation.
+    Delete {
+        /// Its label.
+        label: String,
+    },
 }
 
 pub(crate) fn run(arguments: References) -> ExitCode {
@@ -44,6 +49,7 @@ pub(crate) fn run(arguments: References) -> ExitCode {
         Command::Capture { host, label } => capture(&operator, host, label),
         Command::Apply { file } => apply(&operator, &file),
         Command::List => list(&operator),
+        Command::Delete { label } => delete(&operator, label),
     };
     done.err().unwrap_or(ExitCode::SUCCESS)
 }
@@ -71,6 +77,17 @@ fn apply(operator: &Operator, file: &std::path::Path) -> Result<(), ExitCode> {
         } else {
             format!("'{label}' is applied as it is; nothing was changed")
         }
+    });
+    Ok(())
+}
+
+fn delete(operator: &Operator, label: String) -> Result<(), ExitCode> {
+    let document = operator.ask(&Request::ReferenceDelete { label })?;
+    report(operator.output, &document, |document| {
+        format!(
+            "withdrew '{}'; hosts that match no other set are refused at their next attestation",
+            document["label"].as_str().unwrap_or_default()
+        )
     });
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A device, whichever process serves it at the moment.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -55,6 +56,31 @@ impl Device {
             }),
             patience: PATIENCE,
         }
+    }
+
+    /// What can be said of the settings without starting anything: the helper is there, and the TCTI is one of the kinds
+    /// that it speaks.
+    ///
+    /// # Errors
+    ///
+    /// Says which of the two does not hold and what to do.
+    pub fn check(&self) -> Result<(), String> {
+        let executable = std::fs::metadata(&self.shared.path)
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+        if !executable {
+            return Err(format!(
+                "device.path: {} is not an executable file; install touchmark-device beside touchmark, or name it",
+                self.shared.path.display()
+            ));
+        }
+        let tcti = &self.shared.settings.tcti;
+        let kind = tcti.split(':').next().unwrap_or_default();
+        if !["device", "tabrmd", "swtpm", "mssim"].contains(&kind) {
+            return Err(format!(
+                "device.tcti: {tcti:?} is none of device:/dev/tpmrm0, tabrmd:..., swtpm:host=...,port=..."
+            ));
+        }
+        Ok(())
     }
 
     /// The same device for callers who wait no longer than this.

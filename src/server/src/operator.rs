@@ -48,12 +48,13 @@ pub(crate) async fn answer(service: &Arc<Service>, request: Request) -> Answer {
         Request::ReferenceCapture { host, label } => capture(service, &host, label.as_deref()).await,
         Request::ReferenceApply { file } => apply_reference(service, &file, now).await,
         Request::ReferenceList => Ok(reference_list(service)),
+        Request::ReferenceDelete { label } => delete_reference(service, &label, now).await,
         Request::RegistrationApply { file, dry_run, prune } => {
             apply_registrations(service, &file, dry_run, prune, now).await
         }
         Request::RegistrationList => registration_list(service).await,
         Request::RegistrationDelete { label, name } => delete_registration(service, &label, &name, now).await,
-        Request::Events { limit } => events(service, limit).await,
+        Request::Events { limit, after } => events(service, limit, after).await,
         Request::CaShow => Ok(ca_show(service)),
     };
     match outcome {
@@ -259,12 +260,20 @@ async fn capture(service: &Service, id: &str, label: Option<&str>) -> Outcome {
 
 async fn apply_reference(service: &Service, file: &str, now: u64) -> Outcome {
     let set = ReferenceSet::from_toml(file).map_err(|error| Failure::Unusable(error.to_string()))?;
+    let _turn = service.changes.lock().await;
     let changed = service
         .store
         .apply_reference(set.label(), &set.to_toml(), now)
         .await?;
     service.reload_references().await?;
     Ok(json!({"label": set.label(), "values": set.len(), "changed": changed}))
+}
+
+async fn delete_reference(service: &Service, label: &str, now: u64) -> Outcome {
+    let _turn = service.changes.lock().await;
+    service.store.delete_reference(label, now).await?;
+    service.reload_references().await?;
+    Ok(json!({"label": label, "deleted": true}))
 }
 
 fn reference_list(service: &Service) -> Value {
@@ -344,8 +353,8 @@ async fn delete_registration(service: &Service, label: &str, name: &str, now: u6
     Ok(json!({"label": label, "name": name, "deleted": true}))
 }
 
-async fn events(service: &Service, limit: u32) -> Outcome {
-    let events = service.store.events(limit.clamp(1, 10_000)).await?;
+async fn events(service: &Service, limit: u32, after: Option<u64>) -> Outcome {
+    let events = service.store.events(limit.clamp(1, 10_000), after).await?;
     let entry = |event: &touchmark_store::Event| {
         json!({
             "id": event.id, "at": time(event.at), "kind": event.kind, "subject": event.subject, "detail": event.detail,

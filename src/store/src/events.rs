@@ -79,12 +79,15 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// The latest entries of the audit trail, latest first.
-    pub async fn events(&self, limit: u32) -> Result<Vec<Event>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM events ORDER BY id DESC LIMIT ?")
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?;
+    /// The latest entries of the audit trail, latest first; or those after an entry, oldest first.
+    pub async fn events(&self, limit: u32, after: Option<u64>) -> Result<Vec<Event>, StoreError> {
+        let rows = match after {
+            None => sqlx::query("SELECT * FROM events ORDER BY id DESC LIMIT ?"),
+            Some(after) => {
+                sqlx::query("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?").bind(signed(after))
+            }
+        };
+        let rows = rows.bind(i64::from(limit)).fetch_all(&self.pool).await?;
         rows.iter()
             .map(|row| {
                 Ok(Event {

@@ -27,6 +27,23 @@ impl Store {
         Ok(true)
     }
 
+    /// Withdraws a set.
+    pub async fn delete_reference(&self, label: &str, now: u64) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let deleted = sqlx::query("DELETE FROM reference_sets WHERE label = ?")
+            .bind(label)
+            .execute(&mut *tx)
+            .await?;
+        if deleted.rows_affected() == 0 {
+            return Err(StoreError::NotFound {
+                what: "set of reference values",
+                id: label.to_owned(),
+            });
+        }
+        record(&mut tx, now, "reference.deleted", label, "").await?;
+        Ok(tx.commit().await?)
+    }
+
     /// All sets by label.
     pub async fn references(&self) -> Result<Vec<(String, String)>, StoreError> {
         Ok(
