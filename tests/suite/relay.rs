@@ -12,7 +12,7 @@ use touchmark_api::{
     host::{ISSUE_PATH, REGISTRATIONS_PATH},
 };
 use touchmark_crypto::{Purpose, SigningAlg, SoftwareKey};
-use touchmark_custody::HeldKey;
+use touchmark_custody::{HeldKey, InMemory};
 use touchmark_rats::cbor;
 use touchmark_tests::{
     dev::{Dev, eventually},
@@ -141,7 +141,7 @@ fn e15_whoever_sends_a_hosts_evidence_over_a_channel_of_his_own_can_use_no_answe
     // Only the attested key is certified, and that key answers in its TPM only.
     let leaf = touchmark_crypto::x509::Certificate::parse(&admission.chain[0]).unwrap();
     assert_eq!(leaf.spki, key.spki.to_vec());
-    let own = Arc::new(SoftwareKey::generate(SigningAlg::Es256).unwrap());
+    let own = Arc::new(InMemory::new(SoftwareKey::generate(SigningAlg::Es256).unwrap()));
     let held = HeldKey::new(own, false, &[Purpose::TlsHandshake]);
     let chain: Vec<Vec<u8>> = admission.chain.iter().map(|der| der.to_vec()).collect();
     let posing = touchmark_tls::identity(&chain, held);

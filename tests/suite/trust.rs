@@ -105,7 +105,7 @@ impl Authority {
     pub(crate) fn server(&self, path: &str) -> Arc<rustls::ServerConfig> {
         let leaf = template(Profile::Leaf, "", &format!("{}{path}", wire::DOMAIN));
         let leaf = issue(&leaf, self.leaf_key.public_key(), &self.root, &self.root_key).unwrap();
-        let key = Arc::<SoftwareKey>::clone(&self.leaf_key);
+        let key = Arc::new(touchmark_custody::InMemory::new(Arc::clone(&self.leaf_key)));
         let held = touchmark_custody::HeldKey::new(key, false, &[touchmark_crypto::Purpose::TlsHandshake]);
         let identity = touchmark_tls::identity(&[leaf, self.root.der.clone()], held);
         let shown = Arc::new(touchmark_tls::Current::new(identity));

@@ -1,15 +1,20 @@
 //! Requests waiting for the one thread that owns the device.
+//!
+//! The host's own attestation comes first, then what renews credentials, then workloads. Within one of these, callers take
+//! turns, and each may have a quota waiting: whoever signs in a loop waits for himself.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use touchmark_api::device::{Op, Request};
+use touchmark_api::device::{Op, Request, Urgency};
 
 /// Most requests that wait; beyond it callers are told to come back.
 const MAX_WAITING: usize = 4096;
+/// Most requests of one caller that wait.
+const QUOTA: usize = 64;
 
 /// A request in the queue.
 pub(crate) struct Waiting {
@@ -18,13 +23,21 @@ pub(crate) struct Waiting {
     pub(crate) deadline: Instant,
 }
 
+/// Requests of one urgency: callers in the order of their turns, each with what it asked for.
+#[derive(Default)]
+struct Callers {
+    turns: VecDeque<u64>,
+    requests: HashMap<u64, VecDeque<Waiting>>,
+}
+
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Waiting>,
+    lanes: BTreeMap<Urgency, Callers>,
+    waiting: usize,
     closed: bool,
 }
 
-/// First in, first out. Closing it lets the owner finish what it is at, and no more.
+/// Closing it lets the owner finish what it is at, and no more.
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -32,18 +45,28 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Adds a request; `Err` with its number when the queue is full.
+    /// Adds a request; `Err` with its number when the queue, or its caller's part of it, is full.
     pub(crate) fn push(&self, request: Request) -> Result<(), u64> {
         let mut state = self.lock();
-        if state.waiting.len() >= MAX_WAITING {
+        if state.waiting >= MAX_WAITING {
             return Err(request.id);
         }
         let deadline = Instant::now() + Duration::from_millis(request.patience_ms.into());
-        state.waiting.push_back(Waiting {
+        let caller = request.turn.caller;
+        let lane = state.lanes.entry(request.turn.urgency).or_default();
+        let own = lane.requests.entry(caller).or_default();
+        if own.len() >= QUOTA {
+            return Err(request.id);
+        }
+        if own.is_empty() {
+            lane.turns.push_back(caller);
+        }
+        own.push_back(Waiting {
             id: request.id,
             op: request.op,
             deadline,
         });
+        state.waiting += 1;
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -56,7 +79,8 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            if let Some(request) = state.waiting.pop_front() {
+            if let Some(request) = state.lanes.values_mut().find_map(Callers::next) {
+                state.waiting -= 1;
                 return Some(request);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -71,5 +95,84 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Callers {
+    /// The first request of the caller whose turn it is; its next turn comes after everybody else's.
+    fn next(&mut self) -> Option<Waiting> {
+        let caller = self.turns.pop_front()?;
+        let own = self.requests.get_mut(&caller)?;
+        let request = own.pop_front();
+        if own.is_empty() {
+            self.requests.remove(&caller);
+        } else {
+            self.turns.push_back(caller);
+        }
+        request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use touchmark_api::device::Turn;
+
+    use super::*;
+
+    fn ask(queue: &Queue, id: u64, urgency: Urgency, caller: u64) -> Result<(), u64> {
+        queue.push(Request {
+            id,
+            patience_ms: 1_000,
+            turn: Turn { urgency, caller },
+            op: Op::BootLog,
+        })
+    }
+
+    fn order(queue: &Queue, count: usize) -> Vec<u64> {
+        (0..count).map(|_| queue.next().unwrap().id).collect()
+    }
+
+    #[test]
+    fn attestation_comes_before_renewal_and_renewal_before_workloads() {
+        let queue = Queue::default();
+        for (id, urgency) in [
+            (1, Urgency::Workload),
+            (2, Urgency::Renewal),
+            (3, Urgency::Quote),
+            (4, Urgency::Workload),
+            (5, Urgency::Quote),
+        ] {
+            ask(&queue, id, urgency, 0).unwrap();
+        }
+        assert_eq!(order(&queue, 5), [3, 5, 2, 1, 4]);
+    }
+
+    #[test]
+    fn a_caller_in_a_loop_waits_for_itself_and_has_a_quota() {
+        let queue = Queue::default();
+        let mut waiting = 0;
+        while ask(&queue, waiting, Urgency::Workload, 7).is_ok() {
+            waiting += 1;
+        }
+        assert_eq!(waiting, 64);
+        ask(&queue, 100, Urgency::Workload, 8).unwrap();
+        ask(&queue, 101, Urgency::Workload, 9).unwrap();
+        assert_eq!(order(&queue, 5), [0, 100, 101, 1, 2]);
+        // What was served makes room again.
+        ask(&queue, 102, Urgency::Workload, 7).unwrap();
+        // Its quota is its own: the host's attestation is not kept out by it.
+        ask(&queue, 103, Urgency::Quote, 7).unwrap();
+        assert_eq!(order(&queue, 1), [103]);
+    }
+
+    #[test]
+    fn many_callers_together_have_a_bound_too() {
+        let queue = Queue::default();
+        let accepted = (0..5_000)
+            .filter(|id| ask(&queue, *id, Urgency::Workload, *id).is_ok())
+            .count();
+        assert_eq!(accepted, MAX_WAITING);
+        queue.close();
+        assert!(queue.next().is_none());
     }
 }

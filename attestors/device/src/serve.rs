@@ -72,7 +72,7 @@ fn read(mut socket: UnixStream, queue: &Queue) {
         if let Err(id) = queue.push(request) {
             let result = Err(fault(
                 FaultKind::Unavailable,
-                "too many requests wait for this device",
+                "too many requests of this caller, or of all, wait for this device",
             ));
             if write_frame(&mut socket, &Response { id, result }).is_err() {
                 return;

@@ -12,7 +12,7 @@ use touchmark_api::{
         ADMISSION, Admission, CHALLENGE, CHALLENGE_PATH, CHALLENGE_REQUEST, Challenge, ChallengeRequest,
         EVIDENCE_PATH, Introduction, MAX_ANSWER, MESSAGE, Offer,
     },
-    device::{Activation, KeyDescription},
+    device::{Activation, KeyDescription, Urgency},
     frame,
 };
 use touchmark_crypto::{Purpose as KeyPurpose, Secret, mac::MacSha256, sha256};
@@ -85,7 +85,7 @@ async fn introduce(
     domain: &str,
     known: bool,
 ) -> Result<(Introduction, Option<Vec<u8>>), AttestationError> {
-    let (device, domain) = (config.device.clone(), domain.to_owned());
+    let (device, domain) = (config.device.urgent(Urgency::Quote), domain.to_owned());
     on_device(move || {
         if known {
             let public = device.attestation_key(&domain)?;
@@ -156,7 +156,8 @@ async fn prepare(
     let selection = PcrSelection::from_wire(&challenge.selection)
         .filter(|selection| !selection.0.is_empty())
         .ok_or_else(|| AttestationError::Answer("the challenge names no registers".into()))?;
-    let (device, domain, challenge) = (config.device.clone(), domain.to_owned(), challenge.clone());
+    let device = config.device.urgent(Urgency::Quote);
+    let (domain, challenge) = (domain.to_owned(), challenge.clone());
     on_device(move || {
         let secret = match &challenge.activation {
             None => None,

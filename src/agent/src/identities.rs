@@ -60,7 +60,8 @@ impl Identities for AgentIdentities {
             .by_handle(caller, handle)
             .ok_or(Denied::NoIdentity)?;
         let message = message.to_vec();
-        let signed = on_device(move || credential.key.sign(Purpose::TlsHandshake, &message)).await?;
+        let key = credential.key.on_behalf_of(turn(caller));
+        let signed = on_device(move || key.sign(Purpose::TlsHandshake, &message)).await?;
         Ok(ecdsa_der_from_fixed(&signed))
     }
 
@@ -74,7 +75,8 @@ impl Identities for AgentIdentities {
         let credential = Arc::clone(credentials.first().ok_or(Denied::NoIdentity)?);
         let audience = audience.to_owned();
         let signing = Arc::clone(&credential);
-        let (wpt, not_after) = on_device(move || proof::prove(&signing, &audience)).await?;
+        let key = credential.key.on_behalf_of(turn(caller));
+        let (wpt, not_after) = on_device(move || proof::prove(&signing, &key, &audience)).await?;
         Ok(Proof {
             identifier: credential.identifier.clone(),
             wit: credential.token.clone(),
@@ -135,6 +137,11 @@ impl Identities for AgentIdentities {
     fn needs_digest(&self) -> bool {
         true
     }
+}
+
+/// Who takes turns at the device: a process.
+fn turn(caller: &Caller) -> u64 {
+    u64::from(caller.uid) << 32 | u64::from(caller.pid.unsigned_abs())
 }
 
 impl From<NoCredential> for Denied {

@@ -1,6 +1,7 @@
 //! Proofs that a workload asks for: built and timed here, for one audience, so that none can be had in advance.
 
 use touchmark_crypto::{Entropy, SignError, SystemEntropy};
+use touchmark_custody::HeldKey;
 use touchmark_tls::clock;
 use touchmark_wimse::wpt;
 
@@ -9,14 +10,18 @@ use crate::issue::Credential;
 /// Life of a proof, in seconds.
 const LIFETIME: u64 = 60;
 
-/// Builds a proof under the key of a WIT; returns it and when it expires.
-pub(crate) fn prove(credential: &Credential, audience: &str) -> Result<(String, u64), SignError> {
+/// Builds a proof under `key`, which is that of the WIT; returns it and when it expires.
+pub(crate) fn prove(
+    credential: &Credential,
+    key: &HeldKey,
+    audience: &str,
+) -> Result<(String, u64), SignError> {
     let expires_at = clock::now() + LIFETIME;
     let id = SystemEntropy
         .array()
         .map_err(|error| SignError::Retryable(error.to_string()))?;
     Ok((
-        wpt::mint(&credential.token, audience, expires_at, id, &credential.key)?,
+        wpt::mint(&credential.token, audience, expires_at, id, key)?,
         expires_at,
     ))
 }

@@ -15,6 +15,26 @@ use crate::Guarded;
 /// Largest frame: a boot log and some room.
 pub const MAX_FRAME: usize = 5 * 1024 * 1024;
 
+/// How soon a request is served: all of one kind before any of the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Urgency {
+    /// The host's own attestation.
+    Quote,
+    /// Keys and signatures by which credentials are obtained, issued and renewed.
+    Renewal,
+    /// What workloads ask for, and handshakes with whoever connects.
+    Workload,
+}
+
+/// Whom a request is served for. Callers of one urgency take turns, and none may have more than a quota waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Turn {
+    /// How soon.
+    pub urgency: Urgency,
+    /// Who, as the daemon tells its callers apart; 0 for the daemon itself.
+    pub caller: u64,
+}
+
 /// A request and the time its caller is prepared to wait.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
@@ -22,6 +42,8 @@ pub struct Request {
     pub id: u64,
     /// Milliseconds after which the caller no longer waits; a request still queued then is dropped.
     pub patience_ms: u32,
+    /// Whom it is for.
+    pub turn: Turn,
     /// What to do.
     pub op: Op,
 }
@@ -262,6 +284,10 @@ mod tests {
         let request = Request {
             id: 7,
             patience_ms: 5,
+            turn: Turn {
+                urgency: Urgency::Quote,
+                caller: 0,
+            },
             op: Op::Endorsements,
         };
         write_frame(&mut bytes, &request).unwrap();

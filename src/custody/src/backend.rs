@@ -29,21 +29,35 @@ pub enum CustodyError {
     Refused(String),
 }
 
+/// A signer whose device serves several callers.
+pub trait SharedSigner: Signer {
+    /// The same key, used for what this caller asked for: callers take turns at the device.
+    fn on_behalf_of(&self, caller: u64) -> Arc<dyn SharedSigner>;
+}
+
 /// A key that a device holds, opened for a few purposes.
 #[derive(Clone)]
 pub struct HeldKey {
-    signer: Arc<dyn Signer>,
+    signer: Arc<dyn SharedSigner>,
     exportable: bool,
     purposes: &'static [Purpose],
 }
 
 impl HeldKey {
     /// Wraps a device's signer. `exportable` is the device's own word on whether the key could ever leave it.
-    pub fn new(signer: Arc<dyn Signer>, exportable: bool, purposes: &'static [Purpose]) -> Self {
+    pub fn new(signer: Arc<dyn SharedSigner>, exportable: bool, purposes: &'static [Purpose]) -> Self {
         Self {
             signer,
             exportable,
             purposes,
+        }
+    }
+
+    /// The same key, used for what this caller asked for.
+    pub fn on_behalf_of(&self, caller: u64) -> Self {
+        Self {
+            signer: self.signer.on_behalf_of(caller),
+            ..self.clone()
         }
     }
 

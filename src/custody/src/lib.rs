@@ -6,7 +6,9 @@
 
 mod backend;
 mod class;
+mod software;
 pub mod tss2;
 
-pub use backend::{CustodyError, HeldKey, KeyBackend, Seal};
+pub use backend::{CustodyError, HeldKey, KeyBackend, Seal, SharedSigner};
 pub use class::{Class, KeyUse};
+pub use software::InMemory;

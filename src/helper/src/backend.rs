@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use touchmark_api::device::KeyDescription;
 use touchmark_crypto::{PublicKey, Purpose, SignError, Signer, SigningAlg};
-use touchmark_custody::{CustodyError, HeldKey, KeyBackend, Seal, tss2::Tss2Key};
+use touchmark_custody::{CustodyError, HeldKey, KeyBackend, Seal, SharedSigner, tss2::Tss2Key};
 use touchmark_rats::PcrSelection;
 
 use crate::{Device, DeviceError};
@@ -55,16 +55,17 @@ fn held(
         .ok_or_else(|| CustodyError::Unusable("not a P-256 or P-384 key".to_owned()))?;
     let signer = TpmSigner {
         device: device.clone(),
-        key: description.key.to_vec(),
+        key: description.key.to_vec().into(),
         public,
         alg,
     };
     Ok(HeldKey::new(Arc::new(signer), description.exportable, purposes))
 }
 
+#[derive(Clone)]
 struct TpmSigner {
     device: Device,
-    key: Vec<u8>,
+    key: Arc<[u8]>,
     public: PublicKey,
     alg: SigningAlg,
 }
@@ -85,6 +86,15 @@ impl Signer for TpmSigner {
             } else {
                 SignError::Refused(error.to_string())
             }
+        })
+    }
+}
+
+impl SharedSigner for TpmSigner {
+    fn on_behalf_of(&self, caller: u64) -> Arc<dyn SharedSigner> {
+        Arc::new(Self {
+            device: self.device.on_behalf_of(caller),
+            ..self.clone()
         })
     }
 }

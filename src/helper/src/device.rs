@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_bytes::ByteBuf;
-use touchmark_api::device::{Activation, KeyDescription, Op, Reply, Request, Settings};
+use touchmark_api::device::{Activation, KeyDescription, Op, Reply, Request, Settings, Turn, Urgency};
 use touchmark_crypto::Secret;
 use touchmark_custody::tss2::Tss2Key;
 use touchmark_rats::{
@@ -25,8 +25,10 @@ use crate::{
     process::{Process, lock},
 };
 
-/// How long a call waits by default. Creating an RSA endorsement key takes a real chip tens of seconds, once.
+/// How long a call waits by default.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it waits for endorsement keys: making an RSA key takes a real chip up to minutes, once in its life.
+const ENDORSEMENT_PATIENCE: Duration = Duration::from_secs(300);
 /// How much longer than its caller's patience a helper may stay silent before it is ended.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Device {
     shared: Arc<Shared>,
     patience: Duration,
+    turn: Turn,
 }
 
 struct Shared {
@@ -55,6 +58,10 @@ impl Device {
                 next: AtomicU64::new(1),
             }),
             patience: PATIENCE,
+            turn: Turn {
+                urgency: Urgency::Renewal,
+                caller: 0,
+            },
         }
     }
 
@@ -86,8 +93,27 @@ impl Device {
     /// The same device for callers who wait no longer than this.
     pub fn patient(&self, patience: Duration) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
             patience,
+            ..self.clone()
+        }
+    }
+
+    /// The same device for requests of another urgency, for the daemon itself. It begins as [`Urgency::Renewal`].
+    pub fn urgent(&self, urgency: Urgency) -> Self {
+        Self {
+            turn: Turn { urgency, caller: 0 },
+            ..self.clone()
+        }
+    }
+
+    /// The same device for what one of the daemon's callers asks for: it takes turns with the others.
+    pub fn on_behalf_of(&self, caller: u64) -> Self {
+        Self {
+            turn: Turn {
+                urgency: Urgency::Workload,
+                caller,
+            },
+            ..self.clone()
         }
     }
 
@@ -103,7 +129,8 @@ impl Device {
 
     /// The endorsement keys with their certificates, in the device's order of preference.
     pub fn endorsements(&self) -> Result<Vec<TpmEndorsement>, DeviceError> {
-        match self.call(Op::Endorsements)? {
+        let patience = self.patience.max(ENDORSEMENT_PATIENCE);
+        match self.patient(patience).call(Op::Endorsements)? {
             Reply::Endorsements(endorsements) => Ok(endorsements),
             _ => Err(DeviceError::Mismatch),
         }
@@ -234,7 +261,12 @@ impl Device {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let patience_ms = u32::try_from(self.patience.as_millis()).unwrap_or(u32::MAX);
         let answer = process
-            .send(&Request { id, patience_ms, op })
+            .send(&Request {
+                id,
+                patience_ms,
+                turn: self.turn,
+                op,
+            })
             .map_err(|_| DeviceError::HelperDied)?
             .recv_timeout(self.patience + GRACE);
         match answer {

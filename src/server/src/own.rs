@@ -39,7 +39,8 @@ async fn certify(
         credential,
     };
     service.store.record_own(&issuance, now).await?;
-    Ok((identity(&chain, key.clone()), replaced_at))
+    // Whoever connects takes a signature, and waits behind what is issued.
+    Ok((identity(&chain, key.on_behalf_of(0)), replaced_at))
 }
 
 /// The service's identity and what keeps it fresh, which never ends by itself.

@@ -5,7 +5,7 @@ use std::path::Path;
 use touchmark_api::device::Settings;
 use touchmark_crypto::{Purpose, Signer, SigningAlg, SoftwareKey};
 use touchmark_custody::{
-    HeldKey,
+    HeldKey, InMemory,
     tss2::{PARENT_OWNER, Tss2Key},
 };
 use touchmark_helper::Device;
@@ -47,7 +47,7 @@ fn registration(uid: u32, usage: &str) -> Registration {
 }
 
 fn credential(handle: &str, not_after: u64) -> Arc<Credential> {
-    let key = Arc::new(SoftwareKey::generate(SigningAlg::Es256).unwrap());
+    let key = Arc::new(InMemory::new(SoftwareKey::generate(SigningAlg::Es256).unwrap()));
     let file = Tss2Key {
         empty_auth: true,
         policy: Vec::new(),
