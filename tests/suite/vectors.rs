@@ -1,6 +1,7 @@
 //! Evidence of real machines and other projects' tests, from `tests/vectors`. Each case says what has to come out; where
 //! the appraiser has another rule, [`EXCEPTIONS`] says which and why.
 
+mod tokens;
 mod tpm;
 
 use std::{collections::BTreeMap, path::PathBuf};

@@ -23,6 +23,9 @@ pub enum CryptoError {
     /// No certification path to one of the anchors.
     #[error("no certification path: {0}")]
     PathInvalid(#[from] PathError),
+    /// A JOSE header whose members would change how the rest is read (RFC 7515 section 4.1.11).
+    #[error("the JOSE header has a member that is not understood and may not be ignored")]
+    Critical,
     /// A JSON object names one member twice.
     #[error("member {0:?} appears twice")]
     DuplicateMember(String),

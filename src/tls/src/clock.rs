@@ -21,3 +21,9 @@ pub fn rfc3339(seconds: u64) -> String {
     time.and_then(|time| time.format(&Rfc3339).ok())
         .unwrap_or_default()
 }
+
+/// Seconds since the Unix epoch of a time in RFC 3339; `None` for anything else, and for times before it.
+pub fn from_rfc3339(text: &str) -> Option<u64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(time.unix_timestamp()).ok()
+}

@@ -5,6 +5,12 @@
 //! keys as others take them. Times are arguments; keys are [`touchmark_crypto::Signer`]s.
 
 pub mod bundle;
+mod claims;
+mod issuers;
+mod refusal;
 pub mod wic;
 pub mod wit;
 pub mod wpt;
+
+pub use issuers::{Issuer, Issuers};
+pub use refusal::TokenError;

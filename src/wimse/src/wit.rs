@@ -1,11 +1,16 @@
 //! Workload identity tokens (draft-ietf-wimse-workload-creds): a JWS that names a workload and is bound to its key.
 
+mod verify;
+
 use serde_json::{Map, Value, json};
 use touchmark_crypto::{
     PublicKey, Purpose, SignError, Signer, SigningAlg,
     jose::{Jwk, b64u, jws},
 };
 use touchmark_identity::{TrustDomain, WorkloadId};
+
+pub(crate) use verify::{LEEWAY, typ};
+pub use verify::{VerifiedWit, verify};
 
 /// The JOSE `typ`.
 pub const TYP: &str = "wit+jwt";

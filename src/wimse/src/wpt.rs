@@ -1,11 +1,19 @@
 //! Workload proof tokens (draft-ietf-wimse-wpt-02): a short proof that the sender holds the key in its WIT.
 
+mod carrier;
+mod replay;
+mod verify;
+
 use serde_json::{Map, json};
 use touchmark_crypto::{
     Purpose, SignError, Signer,
     jose::{b64u, jws},
     sha256,
 };
+
+pub use carrier::{Carried, Profile};
+pub use replay::Replays;
+pub use verify::{Expected, VerifiedProof, verify};
 
 /// The JOSE `typ`.
 pub const TYP: &str = "wpt+jwt";

@@ -3,8 +3,10 @@
 pub mod json;
 mod jwk;
 pub mod jws;
+mod verifying;
 
 pub use jwk::Jwk;
+pub use verifying::{JoseAlg, JwkError, VerifyingKey};
 
 use base64::{Engine, alphabet, engine::GeneralPurpose, engine::general_purpose::NO_PAD};
 
