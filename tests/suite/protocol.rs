@@ -314,7 +314,7 @@ fn a_known_attestation_key_needs_no_activation_and_an_unknown_one_is_refused_unr
     let visit = ask(name.clone());
     let (parts, _) = wire::evidence(&scene.device, &visit, scene.pin);
     admission(&scene.send(&parts.message(&visit)));
-    let visit = ask(vec![0, 0x0b, 1, 2, 3]);
+    let visit = ask([&[0, 0x0b][..], &[7; 32]].concat());
     let (parts, _) = wire::evidence(&scene.device, &visit, scene.pin);
     assert_eq!(scene.send(&parts.message(&visit)).status, 403);
     // Without a MAC an altered quote is a stranger's: nothing is stored, the challenge is not consumed.

@@ -1,7 +1,9 @@
 //! Requests waiting for the one thread that owns the device.
 //!
-//! The host's own attestation comes first, then what renews credentials, then workloads. Within one of these, callers take
-//! turns, and each may have a quota waiting: whoever signs in a loop waits for himself.
+//! The host's own attestation comes first, then what renews credentials, then workloads; but who waits behind others gets a
+//! share, so that nothing is starved from above. Within one of these, callers take turns, and each may have a quota waiting:
+//! whoever signs in a loop waits for himself. A request that nobody waits for any more is dropped when its time is over, not
+//! when its turn would come.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -15,6 +17,8 @@ use touchmark_api::device::{Op, Request, Urgency};
 const MAX_WAITING: usize = 4096;
 /// Most requests of one caller that wait.
 const QUOTA: usize = 64;
+/// How many requests are served before one that is less urgent and waits as well.
+const SHARE: u32 = 8;
 
 /// A request in the queue.
 pub(crate) struct Waiting {
@@ -34,6 +38,8 @@ struct Callers {
 struct State {
     lanes: BTreeMap<Urgency, Callers>,
     waiting: usize,
+    /// Requests served since somebody less urgent began to wait.
+    ahead: u32,
     closed: bool,
 }
 
@@ -68,7 +74,8 @@ impl Queue {
         });
         state.waiting += 1;
         drop(state);
-        self.changed.notify_one();
+        // Both the owner and the clock wait for this.
+        self.changed.notify_all();
         Ok(())
     }
 
@@ -79,11 +86,31 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            if let Some(request) = state.lanes.values_mut().find_map(Callers::next) {
-                state.waiting -= 1;
+            if let Some(request) = state.next() {
                 return Some(request);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until requests are late, takes them out, and returns their numbers; `None` once the queue is closed.
+    pub(crate) fn late(&self) -> Option<Vec<u64>> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            let now = Instant::now();
+            let (late, next) = state.expire(now);
+            if !late.is_empty() {
+                return Some(late);
+            }
+            let pause = next.map_or(Duration::from_secs(60), |next| next - now);
+            state = self
+                .changed
+                .wait_timeout(state, pause)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -95,6 +122,54 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The first of the most urgent; or, after a while, of the least urgent that waits.
+    fn next(&mut self) -> Option<Waiting> {
+        let mut lanes = self.lanes.values_mut().filter(|lane| !lane.turns.is_empty());
+        let first = lanes.next()?;
+        let request = match lanes.next_back() {
+            None => {
+                self.ahead = 0;
+                first.next()
+            }
+            Some(last) if self.ahead >= SHARE => {
+                self.ahead = 0;
+                last.next()
+            }
+            Some(_) => {
+                self.ahead += 1;
+                first.next()
+            }
+        };
+        self.waiting -= 1;
+        request
+    }
+
+    /// Takes out what is late; returns that and the next deadline.
+    fn expire(&mut self, now: Instant) -> (Vec<u64>, Option<Instant>) {
+        let (mut late, mut next) = (Vec::new(), None);
+        for lane in self.lanes.values_mut() {
+            for own in lane.requests.values_mut() {
+                own.retain(|waiting| {
+                    let in_time = waiting.deadline > now;
+                    if in_time {
+                        next =
+                            Some(next.map_or(waiting.deadline, |next: Instant| next.min(waiting.deadline)));
+                    } else {
+                        late.push(waiting.id);
+                    }
+                    in_time
+                });
+            }
+            let Callers { turns, requests } = lane;
+            requests.retain(|_, own| !own.is_empty());
+            turns.retain(|caller| requests.contains_key(caller));
+        }
+        self.waiting -= late.len();
+        (late, next)
     }
 }
 
@@ -163,6 +238,37 @@ mod tests {
         // Its quota is its own: the host's attestation is not kept out by it.
         ask(&queue, 103, Urgency::Quote, 7).unwrap();
         assert_eq!(order(&queue, 1), [103]);
+    }
+
+    #[test]
+    fn who_is_less_urgent_gets_a_share() {
+        let queue = Queue::default();
+        for id in 0..20 {
+            ask(&queue, id, Urgency::Renewal, 0).unwrap();
+        }
+        ask(&queue, 100, Urgency::Workload, 0).unwrap();
+        let served = order(&queue, 21);
+        assert_eq!(served.iter().position(|id| *id == 100), Some(8), "{served:?}");
+    }
+
+    #[test]
+    fn a_request_is_dropped_when_its_time_is_over_and_not_when_its_turn_comes() {
+        let queue = Queue::default();
+        let push = |id, patience_ms| {
+            queue.push(Request {
+                id,
+                patience_ms,
+                turn: Turn {
+                    urgency: Urgency::Workload,
+                    caller: id,
+                },
+                op: Op::BootLog,
+            })
+        };
+        push(1, 20).unwrap();
+        push(2, 60_000).unwrap();
+        assert_eq!(queue.late(), Some(vec![1]));
+        assert_eq!(order(&queue, 1), [2]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
         unix::net::UnixStream,
     },
     process::ExitCode,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -37,11 +37,12 @@ pub(crate) fn run() -> ExitCode {
     let Ok(output) = socket.try_clone() else {
         return ExitCode::FAILURE;
     };
+    let output = Output(Arc::new(Mutex::new(output)));
     let queue = Arc::new(Queue::default());
     let (ended, farewell) = mpsc::channel();
     let owner = Owner {
         queue: Arc::clone(&queue),
-        output,
+        output: output.clone(),
         tpm: None,
     };
     let started = thread::Builder::new().name("tpm".into()).spawn(move || {
@@ -49,10 +50,16 @@ pub(crate) fn run() -> ExitCode {
         // The other end waits for this and for nothing else.
         let _ = ended.send(());
     });
-    if started.is_err() {
+    let clock = {
+        let (queue, output) = (Arc::clone(&queue), output.clone());
+        thread::Builder::new()
+            .name("late".into())
+            .spawn(move || tell_late(&queue, &output))
+    };
+    if started.is_err() || clock.is_err() {
         return ExitCode::FAILURE;
     }
-    read(socket, &queue);
+    read(socket, &queue, &output);
     queue.close();
     // The device thread drops its connection, which flushes everything; one that hangs in a library does not hold
     // the process.
@@ -67,14 +74,40 @@ fn socket() -> io::Result<UnixStream> {
     Ok(socket)
 }
 
-fn read(mut socket: UnixStream, queue: &Queue) {
+/// Where answers go: whole frames, from whichever thread.
+#[derive(Clone)]
+struct Output(Arc<Mutex<UnixStream>>);
+
+impl Output {
+    fn write(&self, id: u64, result: Outcome<Reply>) -> io::Result<()> {
+        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        write_frame(&mut *socket, &Response { id, result })
+    }
+}
+
+/// Tells callers whose patience ended while they waited for their turn: they need not take the device for dead.
+fn tell_late(queue: &Queue, output: &Output) {
+    while let Some(late) = queue.late() {
+        for id in late {
+            let busy = fault(
+                FaultKind::Late,
+                "the device was busy longer than the caller waits",
+            );
+            if output.write(id, Err(busy)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn read(mut socket: UnixStream, queue: &Queue, output: &Output) {
     while let Ok(Some(request)) = read_frame::<Request>(&mut socket) {
         if let Err(id) = queue.push(request) {
             let result = Err(fault(
                 FaultKind::Unavailable,
                 "too many requests of this caller, or of all, wait for this device",
             ));
-            if write_frame(&mut socket, &Response { id, result }).is_err() {
+            if output.write(id, result).is_err() {
                 return;
             }
         }
@@ -83,7 +116,7 @@ fn read(mut socket: UnixStream, queue: &Queue) {
 
 struct Owner {
     queue: Arc<Queue>,
-    output: UnixStream,
+    output: Output,
     tpm: Option<Tpm>,
 }
 
@@ -98,7 +131,7 @@ impl Owner {
             } else {
                 self.answer(op)
             };
-            if write_frame(&mut self.output, &Response { id, result }).is_err() {
+            if self.output.write(id, result).is_err() {
                 return;
             }
         }

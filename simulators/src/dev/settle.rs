@@ -10,6 +10,8 @@ use crate::error::SimError;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long an agent is unavailable before that is its state.
+const LASTING: Duration = Duration::from_secs(4);
 
 /// Waits until the service answers operators.
 pub(super) fn service(touchmark: &Touchmark, daemon: &mut Daemon) -> Result<(), SimError> {
@@ -25,6 +27,7 @@ pub(super) fn agent(
     host: &HostDescription,
     daemon: &mut Daemon,
 ) -> Result<(), SimError> {
+    let mut unavailable: Option<Instant> = None;
     until(daemon, || {
         let asked = touchmark.run(&[
             OsStr::new("agent"),
@@ -35,10 +38,16 @@ pub(super) fn agent(
             host.agent_socket.as_os_str(),
         ])?;
         let status: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap_or_default();
-        Ok(matches!(
-            status["state"].as_str(),
-            Some("attested" | "refused" | "unavailable")
-        ))
+        let state = status["state"].as_str();
+        if state != Some("unavailable") {
+            unavailable = None;
+        }
+        Ok(match state {
+            Some("attested" | "refused") => true,
+            // A TPM that is gone stays so; whatever else it was may pass.
+            Some("unavailable") => unavailable.get_or_insert_with(Instant::now).elapsed() > LASTING,
+            _ => false,
+        })
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use rustls::{pki_types::ServerName, sign::CertifiedKey};
@@ -160,7 +160,11 @@ impl Channel {
         let body = timeout(DEADLINE, Limited::new(response.into_body(), MAX_ANSWER).collect())
             .await
             .map_err(|_| unreachable("the answer does not end".into()))?
-            .map_err(|error| nonsense(error.to_string()))?
+            // One that is too long is none; one that breaks off is lost, and can be asked for again.
+            .map_err(|error| match error.is::<LengthLimitError>() {
+                true => nonsense(error.to_string()),
+                false => unreachable(error.to_string()),
+            })?
             .to_bytes();
         let is = |wanted: &str| {
             found

@@ -14,7 +14,7 @@ use crate::{
     local::{BundleHeld, Denied, HostState, Identities, KeyInfo, Proof, Status, WitHeld, X509Held},
     proof,
     run::Standing,
-    workloads::{NoCredential, Workloads},
+    workloads::{NoCredential, Workloads, turn_of},
 };
 
 /// The agent behind its socket.
@@ -60,7 +60,7 @@ impl Identities for AgentIdentities {
             .by_handle(caller, handle)
             .ok_or(Denied::NoIdentity)?;
         let message = message.to_vec();
-        let key = credential.key.on_behalf_of(turn(caller));
+        let key = credential.key.on_behalf_of(turn_of(caller));
         let signed = on_device(move || key.sign(Purpose::TlsHandshake, &message)).await?;
         Ok(ecdsa_der_from_fixed(&signed))
     }
@@ -75,7 +75,7 @@ impl Identities for AgentIdentities {
         let credential = Arc::clone(credentials.first().ok_or(Denied::NoIdentity)?);
         let audience = audience.to_owned();
         let signing = Arc::clone(&credential);
-        let key = credential.key.on_behalf_of(turn(caller));
+        let key = credential.key.on_behalf_of(turn_of(caller));
         let (wpt, not_after) = on_device(move || proof::prove(&signing, &key, &audience)).await?;
         Ok(Proof {
             identifier: credential.identifier.clone(),
@@ -139,16 +139,12 @@ impl Identities for AgentIdentities {
     }
 }
 
-/// Who takes turns at the device: a process.
-fn turn(caller: &Caller) -> u64 {
-    u64::from(caller.uid) << 32 | u64::from(caller.pid.unsigned_abs())
-}
-
 impl From<NoCredential> for Denied {
     fn from(error: NoCredential) -> Self {
         match error {
             NoCredential::NoRegistration => Self::NoIdentity,
             NoCredential::Unavailable(why) => Self::Unavailable(why),
+            NoCredential::Refused(why) => Self::Refused(why),
         }
     }
 }

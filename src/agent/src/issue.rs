@@ -1,7 +1,7 @@
 //! A workload's credential: a key made and certified in the TPM, and the service's answer for it.
 
 use hyper::Method;
-use serde_bytes::ByteBuf;
+use serde_bytes::{ByteArray, ByteBuf};
 use touchmark_api::{
     attest::{MAX_ANSWER, MESSAGE},
     device::KeyDescription,
@@ -13,7 +13,7 @@ use touchmark_api::{
 };
 use touchmark_crypto::{PublicKey, Purpose as KeyPurpose, jose::json};
 use touchmark_custody::HeldKey;
-use touchmark_helper::{Exchange, created_key, evidence};
+use touchmark_helper::{Device, Exchange, created_key, evidence};
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
 use touchmark_tls::clock;
 use touchmark_wimse::{bundle, wit};
@@ -51,6 +51,8 @@ pub(crate) struct Credential {
     pub(crate) simulated: bool,
     /// `agent` or `file`.
     pub(crate) usage: String,
+    /// The registration as it was.
+    pub(crate) revision: ByteArray<32>,
     /// When it was issued.
     pub(crate) issued_at: u64,
     /// When it expires.
@@ -78,7 +80,7 @@ async fn fetch(channel: &mut Channel) -> Result<Assignments, AttestationError> {
     cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))
 }
 
-/// Obtains one credential under a registration.
+/// Obtains one credential under a registration, for a caller who takes turns at the device with the others.
 pub(crate) async fn issue(
     config: &Config,
     host: &HostIdentity,
@@ -86,8 +88,10 @@ pub(crate) async fn issue(
     assignments: &Assignments,
     registration: &Registration,
     kind: &str,
+    turn: u64,
 ) -> Result<Credential, AttestationError> {
-    let (key, message) = prepare(config, channel.anchor(), assignments, registration, kind).await?;
+    let device = config.device.on_behalf_of(turn);
+    let (key, message) = prepare(config, device, channel.anchor(), assignments, registration, kind).await?;
     let answer = send(config, host, channel, &message).await?;
     let issued: Issued =
         cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))?;
@@ -116,6 +120,7 @@ async fn send(
 
 async fn prepare(
     config: &Config,
+    device: Device,
     anchor: [u8; 32],
     assignments: &Assignments,
     registration: &Registration,
@@ -123,7 +128,6 @@ async fn prepare(
 ) -> Result<(KeyDescription, Vec<u8>), AttestationError> {
     let challenge = assignments.challenge.clone();
     let domain = config.pins.trust_domain.to_string();
-    let device = config.device.clone();
     let (reference, kind) = (registration.reference.clone(), kind.to_owned());
     on_device(move || {
         let key = device.create_key(None)?;
@@ -209,6 +213,7 @@ fn accept(
         custody: issued.custody.clone(),
         simulated: issued.simulated,
         usage: issued.usage.clone(),
+        revision: registration.revision,
         issued_at: now,
         not_after,
         bundle: pinned(config, &assignments.bundle),

@@ -8,7 +8,7 @@ use std::{
 use touchmark_custody::tss2::Tss2Key;
 use touchmark_tls::files::{self, FileError};
 
-/// The folder of key files, one per handle.
+/// The folder of key files, one per handle. The disk may be slow: it is waited for on threads that may block.
 pub(crate) struct KeyFiles(PathBuf);
 
 impl KeyFiles {
@@ -30,18 +30,31 @@ impl KeyFiles {
     }
 
     /// Writes the key of a handle, 0600.
-    pub(crate) fn write(&self, handle: &str, der: &[u8]) -> Result<(), String> {
+    pub(crate) async fn write(&self, handle: &str, der: &[u8]) -> Result<(), String> {
         let pem = Tss2Key::from_der(der)
             .and_then(|key| key.to_pem())
             .map_err(|error| error.to_string())?;
-        files::write_private(&self.path(handle), pem.as_bytes()).map_err(|error| error.to_string())
+        let path = self.path(handle);
+        tokio::task::spawn_blocking(move || files::write_private(&path, pem.as_bytes()))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())
     }
 
-    /// Removes the key of a handle; one that is gone already is as good as removed.
-    pub(crate) fn remove(&self, handle: &str) {
-        if let Err(error) = fs::remove_file(self.path(handle)) {
-            tracing::debug!(%error, "a key file could not be removed");
+    /// Removes the keys of handles; one that is gone already is as good as removed.
+    pub(crate) async fn remove(&self, handles: Vec<String>) {
+        if handles.is_empty() {
+            return;
         }
+        let paths: Vec<PathBuf> = handles.iter().map(|handle| self.path(handle)).collect();
+        let removed = tokio::task::spawn_blocking(move || {
+            for path in paths {
+                if let Err(error) = fs::remove_file(path) {
+                    tracing::debug!(%error, "a key file could not be removed");
+                }
+            }
+        });
+        let _ = removed.await;
     }
 
     fn path(&self, handle: &str) -> PathBuf {

@@ -22,4 +22,5 @@ pub use attestation::AttestationError;
 pub use channel::ChannelError;
 pub use config::{Config, ConfigError};
 pub use host_identity::HostIdentity;
+pub use local::SocketError;
 pub use run::{AgentError, run};

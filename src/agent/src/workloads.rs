@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::sync::{Notify, watch};
-use touchmark_api::host::{Bundle, Registration};
+use touchmark_api::host::{Assignments, Bundle, Registration};
 use touchmark_identity::TrustDomain;
 use touchmark_tls::clock;
 
@@ -25,7 +25,15 @@ pub(crate) enum NoCredential {
     NoRegistration,
     /// Not now: the host is not attested, or the service or the TPM does not answer.
     Unavailable(String),
+    /// The service refused the host, or this credential: asking again does not help before an operator acts.
+    Refused(String),
 }
+
+/// A refusal, and until when it is not asked for again.
+type Refusals = HashMap<(String, String), (u64, String)>;
+
+/// Seconds for which a refused request for a credential is not made again: each takes the TPM a key.
+const REFUSED_FOR: u64 = 10;
 
 /// Held while one credential is obtained.
 type Turn = Arc<tokio::sync::Mutex<()>>;
@@ -40,8 +48,10 @@ pub(crate) struct Workloads {
     credentials: Mutex<HashMap<(String, String), Arc<Credential>>>,
     /// Credentials that a newer one has replaced: whoever fetched one may use its key until it expires.
     superseded: Mutex<Vec<Arc<Credential>>>,
-    /// The latest registrations, once fetched after the attestation.
-    registrations: Mutex<Option<Arc<Vec<Registration>>>>,
+    /// The latest registrations with their generation, once fetched after the attestation.
+    registrations: Mutex<Option<(u64, Arc<Vec<Registration>>)>>,
+    /// What was refused lately.
+    refused: Mutex<Refusals>,
     /// One issuance at a time for a registration and kind: whoever waits finds what the one before obtained.
     turns: Mutex<HashMap<(String, String), Turn>>,
 }
@@ -60,6 +70,7 @@ impl Workloads {
             credentials: Mutex::default(),
             superseded: Mutex::default(),
             registrations: Mutex::default(),
+            refused: Mutex::default(),
             turns: Mutex::default(),
         })
     }
@@ -74,9 +85,9 @@ impl Workloads {
             Standing::Attesting { .. } => {
                 Err(NoCredential::Unavailable("the host is not attested yet".into()))
             }
-            Standing::Refused { refusal, .. } => Err(NoCredential::Unavailable(format!(
-                "the host was refused ({refusal})"
-            ))),
+            Standing::Refused { refusal, .. } => {
+                Err(NoCredential::Refused(format!("the host was refused ({refusal})")))
+            }
         }
     }
 
@@ -102,7 +113,7 @@ impl Workloads {
         let (mut channel, mut assignments) = issue::assignments(&self.config, &host)
             .await
             .map_err(|error| self.unavailable(&error))?;
-        self.learn(&assignments.registrations);
+        self.learn(&assignments).await;
         let wanted: Vec<Registration> = assignments
             .registrations
             .iter()
@@ -116,6 +127,7 @@ impl Workloads {
         }
         let mut credentials = Vec::new();
         let mut fresh = true;
+        let mut refused = None;
         for registration in &wanted {
             if let Some(credential) = self.living(&registration.reference, kind, registration) {
                 credentials.push(credential);
@@ -125,6 +137,10 @@ impl Workloads {
             let _held = turn.lock().await;
             if let Some(credential) = self.living(&registration.reference, kind, registration) {
                 credentials.push(credential);
+                continue;
+            }
+            if let Some(why) = self.refused_lately(registration, kind) {
+                refused = Some(why);
                 continue;
             }
             if !fresh {
@@ -141,30 +157,61 @@ impl Workloads {
                 &assignments,
                 registration,
                 kind,
+                turn_of(caller),
             )
             .await;
             match issued {
                 Ok(credential) => {
                     let credential = Arc::new(credential);
-                    self.keep(Arc::clone(&credential))?;
+                    self.keep(Arc::clone(&credential)).await?;
                     credentials.push(credential);
                 }
                 // One registration that cannot be satisfied does not take the others with it.
                 Err(error) if wanted.len() > 1 => {
-                    let _ = self.unavailable(&error);
+                    let _ = self.failed(&error, registration, kind);
                 }
-                Err(error) => return Err(self.unavailable(&error)),
+                Err(error) => return Err(self.failed(&error, registration, kind)),
             }
         }
-        if credentials.is_empty() {
-            return Err(NoCredential::Unavailable(
-                "no registration could be satisfied".into(),
-            ));
+        match refused {
+            Some(why) if credentials.is_empty() => return Err(NoCredential::Refused(why)),
+            _ if credentials.is_empty() => {
+                return Err(NoCredential::Unavailable(
+                    "no registration could be satisfied".into(),
+                ));
+            }
+            _ => {}
         }
         Ok(credentials)
     }
 
-    /// Why there is no credential; where it is the host that is no longer believed, it attests again at once.
+    /// Why there is no credential. Where it is the host that is no longer believed, it attests again at once; where it is
+    /// this credential that is refused, it is not asked for again for a while.
+    fn failed(&self, error: &AttestationError, registration: &Registration, kind: &str) -> NoCredential {
+        match error {
+            AttestationError::Channel(ChannelError::Refused { refusal, retry }) if retry != "fresh" => {
+                tracing::warn!(registration = %registration.reference, %error, "refused");
+                let why = format!("the service refused this credential ({refusal})");
+                let until = clock::now() + REFUSED_FOR;
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                refused.retain(|_, (until, _)| *until > clock::now());
+                refused.insert(
+                    (registration.reference.clone(), kind.to_owned()),
+                    (until, why.clone()),
+                );
+                NoCredential::Refused(why)
+            }
+            error => self.unavailable(error),
+        }
+    }
+
+    fn refused_lately(&self, registration: &Registration, kind: &str) -> Option<String> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, why) = refused.get(&(registration.reference.clone(), kind.to_owned()))?;
+        (*until > clock::now()).then(|| why.clone())
+    }
+
+    /// Why nothing can be had now; where it is the host that is no longer believed, it attests again at once.
     fn unavailable(&self, error: &AttestationError) -> NoCredential {
         tracing::warn!(%error, "no credential");
         let host = match error {
@@ -190,7 +237,8 @@ impl Workloads {
             .registrations
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()?;
+            .clone()?
+            .1;
         let current = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
         let superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
         let credential = current
@@ -202,14 +250,25 @@ impl Workloads {
         (lives && matches(registration, caller)).then(|| Arc::clone(credential))
     }
 
-    fn learn(&self, registrations: &[Registration]) {
-        let known = Arc::new(registrations.to_vec());
-        *self.registrations.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    /// Takes in what is registered now. An answer that was overtaken by a newer one is not taken.
+    async fn learn(&self, assignments: &Assignments) {
+        let registrations = &assignments.registrations;
+        {
+            let mut known = self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
+            if known
+                .as_ref()
+                .is_some_and(|(generation, _)| *generation > assignments.generation)
+            {
+                return;
+            }
+            *known = Some((assignments.generation, Arc::new(registrations.clone())));
+        }
         // What is no longer registered is no longer held.
-        let kept = |credential: &Arc<Credential>| {
+        let mut gone = Vec::new();
+        let mut kept = |credential: &Arc<Credential>| {
             let kept = registrations.iter().any(|entry| is_under(credential, entry));
             if !kept {
-                self.keys.remove(&credential.handle);
+                gone.push(credential.handle.clone());
             }
             kept
         };
@@ -221,12 +280,14 @@ impl Workloads {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(kept);
+        self.keys.remove(gone).await;
     }
 
-    fn keep(&self, credential: Arc<Credential>) -> Result<(), NoCredential> {
+    async fn keep(&self, credential: Arc<Credential>) -> Result<(), NoCredential> {
         let key = (credential.registration.clone(), credential.kind.clone());
         self.keys
             .write(&credential.handle, &credential.file)
+            .await
             .map_err(NoCredential::Unavailable)?;
         let before = self
             .credentials
@@ -234,15 +295,19 @@ impl Workloads {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key, credential);
         let now = clock::now();
-        let mut superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
-        superseded.extend(before);
-        superseded.retain(|credential| {
-            let lives = credential.not_after > now;
-            if !lives {
-                self.keys.remove(&credential.handle);
-            }
-            lives
-        });
+        let mut gone = Vec::new();
+        {
+            let mut superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+            superseded.extend(before);
+            superseded.retain(|credential| {
+                let lives = credential.not_after > now;
+                if !lives {
+                    gone.push(credential.handle.clone());
+                }
+                lives
+            });
+        }
+        self.keys.remove(gone).await;
         Ok(())
     }
 
@@ -252,7 +317,7 @@ impl Workloads {
         let credential = credentials.get(&(reference.to_owned(), kind.to_owned()))?;
         let life = credential.not_after.saturating_sub(credential.issued_at);
         let fresh = clock::now() < credential.issued_at + life / 3 * 2;
-        let same = credential.identifier == registration.identifier && credential.usage == registration.usage;
+        let same = credential.revision == registration.revision;
         (fresh && same).then(|| Arc::clone(credential))
     }
 }
@@ -260,6 +325,11 @@ impl Workloads {
 /// Whether a credential was issued under this registration and for the identifier that it names now.
 fn is_under(credential: &Credential, registration: &Registration) -> bool {
     credential.registration == registration.reference && credential.identifier == registration.identifier
+}
+
+/// Who takes turns at the device: a process.
+pub(crate) fn turn_of(caller: &Caller) -> u64 {
+    u64::from(caller.uid) << 32 | u64::from(caller.pid.unsigned_abs())
 }
 
 fn matches(registration: &Registration, caller: &Caller) -> bool {

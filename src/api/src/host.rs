@@ -1,7 +1,7 @@
 //! What an attested host asks for over mutual TLS: its registrations, and credentials for its workloads' keys.
 
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
+use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::attest::Challenge;
 
@@ -36,6 +36,8 @@ pub struct Bundle {
 pub struct Registration {
     /// Label and name, joined by a slash: what requests refer to.
     pub reference: String,
+    /// Digest of the whole registration: a credential that was issued under another is obtained anew.
+    pub revision: ByteArray<32>,
     /// The identifier.
     pub identifier: String,
     /// User id of the workload.
@@ -57,6 +59,8 @@ pub struct Registration {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Assignments {
+    /// Grows with every change of registrations: of two answers the one with more is the newer.
+    pub generation: u64,
     /// Registrations for this host.
     pub registrations: Vec<Registration>,
     /// For one request at [`ISSUE_PATH`].

@@ -49,7 +49,8 @@ impl Operator {
 
     fn exchange(&self, request: &Request) -> std::io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.admin_socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        // Longer than the service takes at most: it answers, or closes.
+        stream.set_read_timeout(Some(Duration::from_secs(90)))?;
         stream.write_all(&serde_json::to_vec(request)?)?;
         stream.shutdown(Shutdown::Write)?;
         let mut answer = Vec::new();
@@ -57,7 +58,7 @@ impl Operator {
             .read_to_end(&mut answer)
             .map_err(|error| match error.kind() {
                 ErrorKind::WouldBlock => {
-                    Error::other("it accepted but does not answer; is this the right socket?")
+                    Error::other("it accepted but does not answer; whether it did what was asked is unknown")
                 }
                 _ => error,
             })?;

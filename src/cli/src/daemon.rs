@@ -11,6 +11,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+use touchmark_agent::{AgentError, SocketError};
 use touchmark_helper::Device;
 use touchmark_server::ServerError;
 
@@ -130,6 +131,15 @@ pub(crate) fn agent(command: AgentCommand) -> ExitCode {
     };
     match runtime.block_on(touchmark_agent::run(config, stop_signal())) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(
+            error @ (AgentError::File(_)
+            | AgentError::Socket(
+                SocketError::Path(_)
+                | SocketError::Directory { .. }
+                | SocketError::NotASocket(_)
+                | SocketError::Foreign { .. },
+            )),
+        ) => fail(UNUSABLE, error),
         Err(error) => fail(UNREACHABLE, error),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use touchmark_api::workload::{
     DEFAULT_SOCKET, FetchBundleRequest, FetchWitRequest, FetchX509Request, Key, ProveRequest, WitIdentity,
-    X509Identity,
+    X509Identity, is_audience,
 };
 use touchmark_crypto::pem;
 use touchmark_tls::clock;
@@ -108,7 +108,7 @@ pub(crate) async fn run(arguments: Workload) -> ExitCode {
                 },
             ),
             Command::Prove { audience, identifier } => {
-                if !is_absolute(&audience) {
+                if !is_audience(&audience) {
                     return fail(
                         UNUSABLE,
                         format!("--audience: {audience:?} is not an absolute URI such as https://host/path"),
@@ -155,6 +155,10 @@ fn explain(status: &Status) -> ExitCode {
             REFUSED,
             "no identity for this process: no registration of this host matches its user and executable (an operator \
              can see them with touchmark registration list)",
+        ),
+        Code::Aborted => fail(
+            REFUSED,
+            format!("{}; an operator can ask: touchmark why", status.message()),
         ),
         Code::InvalidArgument | Code::FailedPrecondition => fail(UNUSABLE, status.message()),
         _ => fail(UNREACHABLE, format!("not now: {}", status.message())),
@@ -250,21 +254,4 @@ fn parsed(json: &str) -> Value {
 
 fn time(seconds: i64) -> String {
     clock::rfc3339(u64::try_from(seconds).unwrap_or(0))
-}
-
-/// A scheme, an authority, no query, no fragment.
-fn is_absolute(uri: &str) -> bool {
-    let Some((scheme, rest)) = uri.split_once("://") else {
-        return false;
-    };
-    let letter = scheme.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
-    let scheme = letter
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    let authority = rest
-        .split('/')
-        .next()
-        .is_some_and(|authority| !authority.is_empty());
-    scheme && authority && uri.chars().all(|c| c.is_ascii_graphic() && c != '?' && c != '#')
 }

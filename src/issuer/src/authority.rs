@@ -51,6 +51,8 @@ pub struct Authority {
     pub wit_key: HeldKey,
     /// Version of the verifier, for attestation results.
     pub build: String,
+    /// Whether the registers that hosts quote cover their boot, for attestation results.
+    pub boot_quoted: bool,
 }
 
 impl Authority {
@@ -195,6 +197,7 @@ impl Authority {
             host: HostResult {
                 simulated,
                 vouched: attested.voucher().is_some(),
+                boot: self.boot_quoted,
                 evidence: host_evidence,
             },
             key: KeyResult {

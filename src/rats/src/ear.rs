@@ -18,6 +18,8 @@ pub struct HostResult {
     pub simulated: bool,
     /// Whether a pinned maker vouches for the device.
     pub vouched: bool,
+    /// Whether what was quoted covers the boot: firmware, its configuration, loader and kernel.
+    pub boot: bool,
     /// SHA-256 of the evidence that was appraised.
     pub evidence: [u8; 32],
 }
@@ -54,7 +56,10 @@ impl Ear {
     pub fn to_json(&self) -> Map<String, Value> {
         // AR4SI (draft-ietf-rats-ar4si): 2 for an instance that is recognized and for genuine hardware, 3 for
         // executables that were approved up to the end of boot. A simulated device claims nothing of its hardware.
-        let mut vector = json!({"instance-identity": 2, "executables": 3});
+        let mut vector = json!({"instance-identity": 2});
+        if self.host.boot {
+            vector["executables"] = 3.into();
+        }
         if self.host.vouched && !self.host.simulated {
             vector["hardware"] = 2.into();
         }
@@ -107,6 +112,7 @@ mod tests {
             issued_at: 1,
             build: "test".into(),
             host: HostResult {
+                boot: true,
                 simulated: true,
                 vouched: true,
                 evidence: [1; 32],

@@ -32,6 +32,12 @@ impl PcrSelection {
         Self::sha256(0..=9)
     }
 
+    /// Whether these registers cover the boot of a machine: firmware and its configuration, option ROMs, boot loader and
+    /// partitions, Secure Boot (0 to 7).
+    pub fn covers_boot(&self) -> bool {
+        (0..=7).all(|index| self.0.iter().any(|bank| bank.indices.contains(&index)))
+    }
+
     /// The selection as (TCG algorithm identifier, registers), as it is bound and sent.
     pub fn to_wire(&self) -> Vec<(u16, Vec<u8>)> {
         self.0

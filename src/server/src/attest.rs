@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Extension, Router,
-    body::{Body, Bytes},
+    body::Body,
     extract::{DefaultBodyLimit, State},
     http::{HeaderMap, header},
     response::Response,
@@ -38,10 +38,7 @@ use crate::{
 /// The routes of this listener.
 pub(crate) fn routes(service: Arc<Service>) -> Router {
     Router::new()
-        .route(
-            CHALLENGE_PATH,
-            post(challenge).layer(DefaultBodyLimit::max(MAX_REQUEST)),
-        )
+        .route(CHALLENGE_PATH, post(challenge))
         .route(
             EVIDENCE_PATH,
             post(evidence).layer(DefaultBodyLimit::max(MAX_MESSAGE)),
@@ -60,21 +57,24 @@ async fn challenge(
     State(service): State<Arc<Service>>,
     Extension(source): Extension<SocketAddr>,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Body,
 ) -> Response {
     if !service.rates.admit(party(source.ip()), Instant::now()) {
         return Reply::slow_down().into_response();
     }
-    let reply = match body {
-        _ if !has_media_type(&headers, CHALLENGE_REQUEST) => Reply::stranger("media type"),
-        Err(_) => Reply::stranger("body over the limit, or broken off"),
-        Ok(body) => make_challenge(&service, &body, clock::now()).await,
+    if !has_media_type(&headers, CHALLENGE_REQUEST) {
+        return Reply::stranger("media type").into_response();
+    }
+    let reply = match message::read_small(body, MAX_REQUEST, &service.messages).await {
+        Err(Unread::Full) => Reply::slow_down(),
+        Err(unread) => Reply::stranger(&unread.to_string()),
+        Ok(body) => make_challenge(&service, &body, source, clock::now()).await,
     };
     reply.into_response()
 }
 
 /// Judges the first message and answers with a challenge. Whoever is not enrolled gets one too, marked inside.
-async fn make_challenge(service: &Service, body: &[u8], now: u64) -> Reply {
+async fn make_challenge(service: &Service, body: &[u8], source: SocketAddr, now: u64) -> Reply {
     let request: ChallengeRequest = match cbor::decode(body, MAX_REQUEST) {
         Ok(request) => request,
         Err(error) => return Reply::stranger(&error.to_string()),
@@ -84,16 +84,21 @@ async fn make_challenge(service: &Service, body: &[u8], now: u64) -> Reply {
     }
     let result = match request.introduction {
         Introduction::Opening(opening) => match service.appraiser.open(&opening) {
-            Ok(opening) => introduce(service, &opening, now).await,
+            Ok(opening) => introduce(service, &opening, source, now).await,
             Err(refusal) => return Reply::stranger(&refusal.to_string()),
         },
-        Introduction::Known(name) => recognize(service, &name, now).await,
+        Introduction::Known(name) => recognize(service, &name, source, now).await,
     };
     result.unwrap_or_else(|error| Reply::unavailable(&error))
 }
 
 /// A host that introduces itself by endorsement keys: the first one enrolled counts.
-async fn introduce(service: &Service, opening: &Opening, now: u64) -> Result<Reply, StoreError> {
+async fn introduce(
+    service: &Service,
+    opening: &Opening,
+    source: SocketAddr,
+    now: u64,
+) -> Result<Reply, StoreError> {
     let mut chosen = None;
     for candidate in &opening.candidates {
         if let Some(enrolled) = service.store.host_of_endorsement(&candidate.digest).await? {
@@ -105,12 +110,7 @@ async fn introduce(service: &Service, opening: &Opening, now: u64) -> Result<Rep
         (Some((candidate, enrolled)), _) => match admissible(service, candidate, &enrolled, now) {
             Ok(voucher) => (candidate, Some(enrolled.host.id), voucher),
             Err(refusal) => {
-                if service.notes.admit(now) {
-                    service
-                        .store
-                        .note_host(&enrolled.host.id, &note(&refusal), now)
-                        .await?;
-                }
+                service.notes.host(&enrolled.host.id, note(&refusal), source, now);
                 (candidate, None, None)
             }
         },
@@ -120,9 +120,7 @@ async fn introduce(service: &Service, opening: &Opening, now: u64) -> Result<Rep
                 Ok(None) => "presented no endorsement certificate".to_owned(),
                 Err(refusal) => format!("{}: {}", refusal.reason, refusal.found),
             };
-            if service.notes.admit(now) {
-                service.store.note_pending(&candidate.digest, &note, now).await?;
-            }
+            service.notes.pending(candidate.digest, note, source, now);
             (candidate, None, None)
         }
         (None, None) => return Ok(Reply::stranger("no endorsement key")),
@@ -205,7 +203,16 @@ fn sealed_challenge(
 }
 
 /// A host whose attestation key is on record: no activation. An unknown key gets a challenge too, marked inside.
-async fn recognize(service: &Service, name: &[u8], now: u64) -> Result<Reply, StoreError> {
+async fn recognize(
+    service: &Service,
+    name: &[u8],
+    source: SocketAddr,
+    now: u64,
+) -> Result<Reply, StoreError> {
+    // Two bytes of algorithm and a digest: nothing else is a Name.
+    if ![34, 50, 66].contains(&name.len()) {
+        return Ok(Reply::stranger("no Name of a key"));
+    }
     let known = match service.store.attestation_key(name).await? {
         None => None,
         Some(key) => {
@@ -221,9 +228,7 @@ async fn recognize(service: &Service, name: &[u8], now: u64) -> Result<Reply, St
                 (Some(key.host.clone()), digest, voucher)
             }
             Err(refusal) => {
-                if service.notes.admit(now) {
-                    service.store.note_host(&key.host, &note(&refusal), now).await?;
-                }
+                service.notes.host(&key.host, note(&refusal), source, now);
                 (None, [0; 32], None)
             }
         },
@@ -316,7 +321,7 @@ async fn evidence(
     let reply = match message::read(body, &service.challenger, &service.messages, now).await {
         Err(Unread::Full) => Reply::slow_down(),
         Err(unread) => Reply::stranger(&unread.to_string()),
-        Ok(received) => answer(&service, received, clock::now())
+        Ok(received) => answer(&service, received, source, clock::now())
             .await
             .unwrap_or_else(|error| Reply::unavailable(&error)),
     };
@@ -324,7 +329,12 @@ async fn evidence(
 }
 
 /// Answers a message whose cookie opened.
-async fn answer(service: &Arc<Service>, received: Received, now: u64) -> Result<Reply, StoreError> {
+async fn answer(
+    service: &Arc<Service>,
+    received: Received,
+    source: SocketAddr,
+    now: u64,
+) -> Result<Reply, StoreError> {
     let challenge = &received.challenge;
     let Some(host_id) = challenge
         .subject
@@ -403,11 +413,11 @@ async fn answer(service: &Arc<Service>, received: Received, now: u64) -> Result<
                         events,
                         measured,
                     };
-                    refuse(service, &host, &received, Box::new(refused), now).await
+                    refuse(service, &host, &received, Box::new(refused), source, now).await
                 }
             }
         }
-        Err(refused) => refuse(service, &host, &received, refused, now).await,
+        Err(refused) => refuse(service, &host, &received, refused, source, now).await,
     }
 }
 
@@ -505,11 +515,17 @@ async fn admit(
         reference,
         issuance: Issuance {
             registration: "host".to_owned(),
+            registered: String::new(),
             credential: certificate,
         },
     };
     let consumption = consumption(received, host, 200, answer.clone());
-    match service.store.admit(&consumption, &admitted, now).await? {
+    let consumed = match service.store.admit(&consumption, &admitted, now).await {
+        // An operator was faster, or the key is somebody else's: that is no failure of the service.
+        Err(StoreError::Conflict(why)) => return Ok(Reply::stranger(&why)),
+        other => other?,
+    };
+    match consumed {
         Consumed::First => {
             tracing::info!(host = %host.name, id = %host.id, "host attested");
             Ok(Reply::document(ADMISSION, answer))
@@ -523,14 +539,13 @@ async fn refuse(
     host: &Host,
     received: &Received,
     refused: Box<Refused>,
+    source: SocketAddr,
     now: u64,
 ) -> Result<Reply, StoreError> {
     let refusal = &refused.refusal;
     // With an activation the MAC has shown who speaks; without, only the attestation's own signature does.
     if !refused.authenticated && received.challenge.mac().is_none() {
-        if service.notes.admit(now) {
-            service.store.note_host(&host.id, &note(refusal), now).await?;
-        }
+        service.notes.host(&host.id, note(refusal), source, now);
         return Ok(Reply::stranger(&refusal.to_string()));
     }
     let id = new_id();

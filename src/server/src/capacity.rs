@@ -8,6 +8,8 @@ use std::{
 use touchmark_crypto::{Purpose, SignError, Signer};
 use touchmark_issuer::Registration;
 
+use crate::limits::Rates;
+
 /// How often the device is asked at start; the fastest answer counts, for the others waited on something else.
 const SAMPLES: usize = 5;
 /// Signatures for each credential: the credential itself, and the handshake of the connection that it is asked for on.
@@ -43,6 +45,20 @@ impl Capacity {
              give credentials a longer lifetime, register fewer, or hold the service's keys in a faster device",
             need.0, self.0
         ))
+    }
+
+    /// How fast hosts may ask for credentials: each an eighth of what the device signs and all together half of it, so that
+    /// one that turned bad leaves room for the others and for handshakes. `at_most`: the configured rate of a host.
+    pub(crate) fn issue_rates(self, at_most: u32) -> Rates<String> {
+        let (mut each, mut all) = (1, 1);
+        // Whole signatures per second; a device that makes fewer than one is served one by one.
+        while each < at_most && f64::from(each) < self.0 / 8.0 {
+            each += 1;
+        }
+        while all < 1_000_000 && f64::from(all) < self.0 / 2.0 {
+            all += 1;
+        }
+        Rates::new(each, all, Instant::now())
     }
 
     /// Whether a fleet that is there can be served at all.

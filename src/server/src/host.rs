@@ -104,8 +104,10 @@ fn assignments(service: &Service, host: &Host, key: &AttestationKey, now: u64) -
     {
         Err(error) => Reply::unavailable(&error),
         Ok(issued) => {
+            let (generation, registrations) = service.generation_for(host);
             let document = Assignments {
-                registrations: service.registrations_for(host).iter().map(to_wire).collect(),
+                generation,
+                registrations: registrations.iter().map(to_wire).collect(),
                 challenge: service.challenge(&issued, &nothing, now),
                 bundle: service.bundle.clone(),
             };
@@ -125,6 +127,9 @@ async fn issue(
     }
     if !has_media_type(&headers, MESSAGE) {
         return Reply::stranger("media type").into_response();
+    }
+    if !service.issue_rates.admit(peer.host.clone(), Instant::now()) {
+        return Reply::slow_down().into_response();
     }
     let now = clock::now();
     let received = match message::read(body, &service.challenger, &service.messages, now).await {
@@ -203,7 +208,8 @@ async fn decide(
             .await;
         }
     };
-    let grant = match same_boot(key, &attested).and_then(|()| granted(service, host, &offer, &attested)) {
+    let granted = same_boot(key, &attested).and_then(|()| granted(service, host, &offer, &attested));
+    let (grant, registration) = match granted {
         Err(refusal) => return refuse(service, host, received, &offer, &refusal, true, now).await,
         Ok(grant) => grant,
     };
@@ -213,7 +219,32 @@ async fn decide(
         .key_elsewhere(&key_digest, grant.identifier(), grant.kind());
     match elsewhere.await? {
         Some(found) => refuse(service, host, received, &offer, &shared_key(found), true, now).await,
-        None => sign(service, host, key, received, &offer, grant, attested, now).await,
+        None => {
+            sign(
+                service,
+                host,
+                key,
+                received,
+                &offer,
+                grant,
+                registration,
+                attested,
+                now,
+            )
+            .await
+        }
+    }
+}
+
+/// A decision that a change made void before it was written.
+fn overtaken(found: String) -> Refusal {
+    Refusal {
+        check: "issue.registration",
+        reason: Reason::Conflict,
+        expected: "host and registration as they were when this was decided".to_owned(),
+        found,
+        remedy: "nothing: the agent asks again under what is registered now".to_owned(),
+        retry: Retry::Later,
     }
 }
 
@@ -245,13 +276,13 @@ fn shared_key(found: String) -> Refusal {
     }
 }
 
-/// The registration that is asked for, if it is this host's, and what it grants.
+/// The registration that is asked for, if it is this host's: what it grants, and the whole of it as it is now.
 fn granted(
     service: &Service,
     host: &Host,
     offer: &IssueOffer,
     attested: &Attested,
-) -> Result<Grant, Refusal> {
+) -> Result<(Grant, String), Refusal> {
     let refuse = |reason, expected: &str, found: String| Refusal {
         check: "issue.registration",
         reason,
@@ -275,7 +306,8 @@ fn granted(
         .ok_or_else(|| refuse(Reason::KindNotAllowed, "x509 or wit", format!("{:?}", offer.kind)))?;
     let key = attested.keys().first().cloned();
     let key = key.ok_or_else(|| refuse(Reason::KeyNotHardware, "a certified key", "none".to_owned()))?;
-    grant(&entry.registration, kind, key, attested.voucher())
+    let grant = grant(&entry.registration, kind, key, attested.voucher())?;
+    Ok((grant, entry.registration.to_json()))
 }
 
 #[expect(
@@ -289,6 +321,7 @@ async fn sign(
     received: &Received,
     offer: &IssueOffer,
     grant: Grant,
+    registered: String,
     attested: Attested,
     now: u64,
 ) -> Result<Reply, StoreError> {
@@ -317,11 +350,19 @@ async fn sign(
     };
     let issuance = Issuance {
         registration: offer.registration.clone(),
+        registered,
         credential,
     };
     let answer = cbor::encode(&document);
     let consumption = consumption(received, host, 200, answer.clone());
-    match service.store.issue(&consumption, &issuance, now).await? {
+    let consumed = match service.store.issue(&consumption, &issuance, now).await {
+        // An operator was faster: what was decided no longer holds.
+        Err(StoreError::Conflict(why)) => {
+            return refuse(service, host, received, offer, &overtaken(why), true, now).await;
+        }
+        other => other?,
+    };
+    match consumed {
         Consumed::First => {
             tracing::info!(host = %host.name, identifier = %document.identifier, kind = grant.kind().as_str(), "issued");
             Ok(Reply::document(ISSUED, answer))
@@ -341,6 +382,10 @@ async fn refuse(
     consume: bool,
     now: u64,
 ) -> Result<Reply, StoreError> {
+    // What is refused is written, and a host that turned bad does not thereby write as fast as it can.
+    if !service.refusal_rates.admit(host.id.clone(), Instant::now()) {
+        return Ok(Reply::slow_down());
+    }
     let id = new_id();
     let reply = Reply::refused(StatusCode::FORBIDDEN, &id, refusal.retry);
     let subject = format!(

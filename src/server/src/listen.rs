@@ -7,14 +7,14 @@ use std::{
 };
 
 use axum::{Extension, Router};
+use hyper::server::conn::http1::Builder;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+    rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection may sit between requests, and a header may take.
 const HEADER: Duration = Duration::from_secs(15);
 /// How long a connection may last at all; hosts reconnect.
@@ -54,8 +54,6 @@ pub(crate) struct Front {
     /// The trust domain whose hosts alone are peers, known by their certificates; `None`: anybody.
     pub(crate) hosts_of: Option<TrustDomain>,
     pub(crate) gate: Arc<Gate>,
-    /// Handshakes at a time: each takes a signature of the service's device.
-    pub(crate) handshakes: Arc<Semaphore>,
 }
 
 /// Serves until told to stop, and returns once what was under way has its answer. A connection over the bound waits in
@@ -112,11 +110,8 @@ async fn accept(
 async fn connection(stream: TcpStream, source: SocketAddr, front: Front, mut stop: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let acceptor = tokio_rustls::TlsAcceptor::from(front.tls);
-    let handshake = async {
-        let _turn = front.handshakes.acquire().await;
-        acceptor.accept(stream).await
-    };
-    let stream = match timeout(HANDSHAKE, handshake).await {
+    // Its signature waits its turn at the device, which takes so many and no more: silence costs nobody a turn.
+    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%source, %error, "handshake failed");
@@ -134,16 +129,8 @@ async fn connection(stream: TcpStream, source: SocketAddr, front: Front, mut sto
             }
         }
     }
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(64)
-        .keep_alive_timeout(HEADER);
+    let mut builder = Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     tokio::pin!(connection);
     let stopped = async {

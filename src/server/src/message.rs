@@ -32,6 +32,8 @@ pub(crate) enum Unread {
     Marked,
     #[error("no memory left for messages that are arriving")]
     Full,
+    #[error("body over the limit")]
+    Large,
 }
 
 /// A message whose cookie opened and whose MAC, where there is one, verified.
@@ -50,6 +52,8 @@ pub(crate) struct Received {
 
 /// How long a message may take to arrive.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a first message may take.
+const SMALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What one message has taken of the memory for all.
 struct Share<'a> {
@@ -80,6 +84,29 @@ impl<'a> Share<'a> {
         }
         Ok(())
     }
+}
+
+/// Reads a first message whole: of at most `limit` bytes, soon, and counted like any other.
+pub(crate) async fn read_small(body: Body, limit: usize, budget: &Semaphore) -> Result<Vec<u8>, Unread> {
+    timeout(SMALL_DEADLINE, async {
+        let mut body = body;
+        let mut share = Share::of(budget);
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(Unread::Body)?;
+            let Some(chunk) = frame.data_ref() else {
+                continue;
+            };
+            if bytes.len() + chunk.len() > limit {
+                return Err(Unread::Large);
+            }
+            share.grow(chunk.len())?;
+            bytes.extend_from_slice(chunk);
+        }
+        Ok(bytes)
+    })
+    .await
+    .map_err(|_| Unread::Slow)?
 }
 
 /// Reads a message within a deadline. A cookie that does not open ends it before the rest is read. What has arrived

@@ -36,6 +36,7 @@ async fn certify(
     ];
     let issuance = Issuance {
         registration: "server".to_owned(),
+        registered: String::new(),
         credential,
     };
     service.store.record_own(&issuance, now).await?;

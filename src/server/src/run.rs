@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Instant};
 
 use axum::{Router, http::header, routing::get};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use touchmark_api::host::BUNDLE_PATH;
 use touchmark_crypto::x509::Anchors;
 use touchmark_identity::TrustDomain;
@@ -15,9 +15,6 @@ use crate::{
     listen::{self, Front},
     own,
 };
-
-/// Handshakes at a time over all listeners: fewer than there are threads that may block.
-const HANDSHAKES: usize = 64;
 
 /// Runs the service until `stop` completes.
 pub async fn run(
@@ -33,13 +30,11 @@ pub async fn run(
     let anchors = Anchors::new([service.root.der.clone()])?;
     let strangers = Arc::new(server(Arc::clone(&certified), None)?);
     let mutual = Arc::new(server(certified, Some((config.trust_domain.clone(), anchors)))?);
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let front = |tls: &Arc<_>, routes: Router, hosts_of: Option<&TrustDomain>| Front {
         tls: Arc::clone(tls),
         routes,
         hosts_of: hosts_of.cloned(),
         gate: Arc::new(Gate::new(&config.limits, Instant::now())),
-        handshakes: Arc::clone(&handshakes),
     };
     let mut fronts = vec![
         (

@@ -2,7 +2,10 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -26,6 +29,7 @@ use crate::{
     capacity::{Capacity, Need},
     keys,
     limits::{Notes, Rates},
+    listen,
 };
 
 /// Seconds in which a challenge has to be answered.
@@ -42,6 +46,10 @@ pub struct Service {
     pub(crate) capacity: Capacity,
     pub(crate) rates: Rates<IpAddr>,
     pub(crate) host_rates: Rates<String>,
+    /// What hosts may have signed.
+    pub(crate) issue_rates: Rates<String>,
+    /// What is written about requests of hosts that are refused.
+    pub(crate) refusal_rates: Rates<String>,
     /// Memory for messages that are arriving, KiB.
     pub(crate) messages: Semaphore,
     pub(crate) bundle: host::Bundle,
@@ -50,6 +58,8 @@ pub struct Service {
     pub(crate) notes: Notes,
     pub(crate) references: RwLock<Arc<Vec<ReferenceSet>>>,
     pub(crate) registrations: RwLock<Arc<Vec<Registered>>>,
+    /// Begins with the time of this start, so that it grows over starts as well.
+    pub(crate) generation: AtomicU64,
 }
 
 /// A registration and how requests refer to it.
@@ -73,7 +83,9 @@ impl Service {
                 ca::check(&config.trust_domain, &root, &intermediate, &x509_key, now)?;
                 let wit_key = keys::WIT.open_or_create(&folder, &backend)?;
                 let capacity = Capacity::measure(&wit_key, Purpose::Wit)?;
-                let tls_key = keys::TLS.open_or_create(&folder, &backend)?;
+                // Nobody waits longer for a handshake.
+                let handshakes = TpmKeys(config.device.patient(listen::HANDSHAKE));
+                let tls_key = keys::TLS.open_or_create(&folder, &handshakes)?;
                 Ok((x509_key, wit_key, tls_key, capacity))
             };
             tokio::task::spawn_blocking(open)
@@ -87,6 +99,7 @@ impl Service {
             x509_key,
             wit_key,
             build: concat!("touchmark ", env!("CARGO_PKG_VERSION")).to_owned(),
+            boot_quoted: config.selection.covers_boot(),
         };
         let store = Store::open(&config.state.join("server.db")).await?;
         let origin = config.trust_domain.to_string();
@@ -96,13 +109,16 @@ impl Service {
             capacity,
             rates: Rates::new(config.limits.per_source, config.limits.overall, Instant::now()),
             host_rates: Rates::new(config.limits.per_host, config.limits.overall, Instant::now()),
+            issue_rates: capacity.issue_rates(config.limits.per_host),
+            refusal_rates: Rates::new(1, config.limits.overall, Instant::now()),
             messages: Semaphore::new(usize::try_from(config.limits.messages).unwrap_or(0) * 1024),
             bundle: trust_bundle(&config, &root, &authority)?,
             authority: Arc::new(authority),
             changes: tokio::sync::Mutex::default(),
-            notes: Notes::default(),
+            notes: Notes::new(store.clone(), Instant::now()),
             references: RwLock::default(),
             registrations: RwLock::default(),
+            generation: AtomicU64::new(now << 20),
             root,
             store,
             config,
@@ -183,11 +199,21 @@ impl Service {
 
     /// The registrations for a host.
     pub(crate) fn registrations_for(&self, host: &Host) -> Vec<Registered> {
-        let all = Arc::clone(&self.registrations.read().unwrap_or_else(PoisonError::into_inner));
-        all.iter()
+        self.generation_for(host).1
+    }
+
+    /// The registrations for a host, and which generation of all that is.
+    pub(crate) fn generation_for(&self, host: &Host) -> (u64, Vec<Registered>) {
+        let (generation, all) = {
+            let all = self.registrations.read().unwrap_or_else(PoisonError::into_inner);
+            (self.generation.load(Ordering::SeqCst), Arc::clone(&all))
+        };
+        let own = all
+            .iter()
             .filter(|entry| entry.registration.is_for_host(&host.name, &host.labels))
             .cloned()
-            .collect()
+            .collect();
+        (generation, own)
     }
 
     /// Reads the reference values again after they were applied.
@@ -217,7 +243,9 @@ impl Service {
                 registration,
             });
         }
-        *self.registrations.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+        let mut registrations = self.registrations.write().unwrap_or_else(PoisonError::into_inner);
+        *registrations = Arc::new(all);
+        self.generation.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -250,6 +278,7 @@ pub(crate) fn to_wire(entry: &Registered) -> host::Registration {
     let registration = &entry.registration;
     host::Registration {
         reference: entry.reference.clone(),
+        revision: ByteArray::new(sha256(&[registration.to_json().as_bytes()])),
         identifier: registration.identifier.as_str().to_owned(),
         uid: registration.workload.uid,
         gid: registration.workload.gid,

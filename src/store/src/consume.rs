@@ -52,6 +52,8 @@ pub enum Consumed {
 pub struct Issuance {
     /// Registration, as label/name; `host` for a host's own, `server` for the service's.
     pub registration: String,
+    /// The registration as it was when it was decided, JSON; it has to be the same when it is written.
+    pub registered: String,
     /// What was issued.
     pub credential: Credential,
 }
@@ -228,14 +230,13 @@ impl Store {
                 .fetch_optional(&mut *tx)
                 .await?;
         let (label, name) = issuance.registration.split_once('/').unwrap_or_default();
-        let registered: Option<String> = sqlx::query_scalar(
-            "SELECT name FROM registrations WHERE label = ? AND name = ? AND identifier = ?",
-        )
-        .bind(label)
-        .bind(name)
-        .bind(issuance.credential.identifier().as_str())
-        .fetch_optional(&mut *tx)
-        .await?;
+        let registered: Option<String> =
+            sqlx::query_scalar("SELECT name FROM registrations WHERE label = ? AND name = ? AND body = ?")
+                .bind(label)
+                .bind(name)
+                .bind(&issuance.registered)
+                .fetch_optional(&mut *tx)
+                .await?;
         let elsewhere = elsewhere(
             &mut *tx,
             &issuance.credential.key_digest(),
@@ -250,7 +251,7 @@ impl Store {
         }
         if attested.is_none() || registered.is_none() {
             return Err(StoreError::Conflict(
-                "the host is no longer attested, or the registration no longer there".to_owned(),
+                "the host is no longer attested, or the registration no longer what it was".to_owned(),
             ));
         }
         if let Some(before) = consume(&mut tx, consumption, now).await? {

@@ -21,14 +21,14 @@ pub use registrations::{Change, StoredRegistration};
 /// ```compile_fail
 /// # use touchmark_store::Issuance;
 /// fn audited(identifier: &str) -> Issuance {
-///     Issuance { registration: "payments/api".into(), credential: identifier.into() }
+///     Issuance { registration: "payments/api".into(), registered: "{}".into(), credential: identifier.into() }
 /// }
 /// ```
 ///
 /// ```
 /// # use touchmark_store::Issuance;
 /// fn audited(credential: touchmark_issuer::Credential) -> Issuance {
-///     Issuance { registration: "payments/api".into(), credential: credential.into() }
+///     Issuance { registration: "payments/api".into(), registered: "{}".into(), credential: credential.into() }
 /// }
 /// ```
 #[cfg(doctest)]

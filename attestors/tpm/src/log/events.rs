@@ -29,7 +29,15 @@ pub enum LogError {
     /// The first event is not a Spec ID event of a crypto-agile log.
     #[error("not a crypto-agile log: {0}")]
     Header(&'static str),
-    /// An event names an algorithm that the header does not, or one twice, or a register that does not exist.
+    /// An event does not have exactly one digest of each algorithm that the header lists.
+    #[error("event {event}: {what}")]
+    Digests {
+        /// Number of the event, from 0.
+        event: usize,
+        /// What is wrong with them.
+        what: &'static str,
+    },
+    /// An event of a register that does not exist.
     #[error("event {event}: {what}")]
     Event {
         /// Number of the event, from 0.
@@ -149,18 +157,23 @@ fn header(reader: &mut Little<'_>) -> Result<Vec<(u16, usize)>, LogError> {
 /// TCG_PCR_EVENT2.
 fn event<'a>(reader: &mut Little<'a>, sizes: &[(u16, usize)]) -> Result<Event<'a>, LogError> {
     let number = reader.event;
-    let wrong = |what| LogError::Event { event: number, what };
+    let digests_wrong = |what| LogError::Digests { event: number, what };
     let register = u8::try_from(reader.u32()?).ok().filter(|pcr| *pcr < 24);
     let kind = reader.u32()?;
     // What is never extended may name no register: Windows writes 0xffffffff.
     let pcr = match (register, kind) {
         (Some(pcr), _) => pcr,
         (None, EV_NO_ACTION) => u8::MAX,
-        (None, _) => return Err(wrong("register does not exist")),
+        (None, _) => {
+            return Err(LogError::Event {
+                event: number,
+                what: "register does not exist",
+            });
+        }
     };
     let count = reader.u32()?;
     if usize::try_from(count).ok() != Some(sizes.len()) {
-        return Err(wrong("number of digests is not that of the header"));
+        return Err(digests_wrong("number of digests is not that of the header"));
     }
     let mut digests = BTreeMap::new();
     let mut seen = Vec::new();
@@ -170,10 +183,11 @@ fn event<'a>(reader: &mut Little<'a>, sizes: &[(u16, usize)]) -> Result<Event<'a
             .iter()
             .find(|(known, _)| *known == alg)
             .map(|(_, size)| *size);
-        let digest =
-            reader.take(size.ok_or(wrong("digest of an algorithm that the header does not list"))?)?;
+        let digest = reader.take(size.ok_or(digests_wrong(
+            "digest of an algorithm that the header does not list",
+        ))?)?;
         if seen.contains(&alg) {
-            return Err(wrong("two digests of one algorithm"));
+            return Err(digests_wrong("two digests of one algorithm"));
         }
         seen.push(alg);
         if let Some(hash) = hash_alg(alg) {

@@ -100,7 +100,7 @@ fn p03_an_event_must_have_exactly_the_digests_that_the_header_lists() {
         log.bytes()
     };
     let event_3 = |bytes: &[u8], text: &str| match fails(bytes) {
-        Event { event: 3, what } => assert!(what.contains(text), "{what}"),
+        LogError::Digests { event: 3, what } => assert!(what.contains(text), "{what}"),
         other => panic!("{other}"),
     };
     event_3(&altered(&|digests| drop(digests.pop())), "number of digests");
@@ -137,7 +137,10 @@ fn p03_sizes_and_counts_that_the_bytes_do_not_hold_are_refused_at_once() {
     for count in [0, 1, 3, 0x0100_0000, u32::MAX] {
         let mut bytes = log.bytes();
         bytes[start + 8..start + 12].copy_from_slice(&count.to_le_bytes());
-        assert!(matches!(fails(&bytes), Event { event: 1, .. }), "{count}");
+        assert!(
+            matches!(fails(&bytes), LogError::Digests { event: 1, .. }),
+            "{count}"
+        );
     }
     let size_at = start + first.len() - log.events[0].data.len() - 4;
     for size in [u32::MAX, u32::MAX - 1, 0x8000_0000, 0x7fff_ffff, 1 << 22] {

@@ -63,6 +63,8 @@ pub enum Denied {
     NoIdentity,
     /// Not now; the text says why, and is shown to the caller.
     Unavailable(String),
+    /// The service refused; the text says why as far as it was told, and is shown to the caller.
+    Refused(String),
     /// The request makes no sense; the text says why, and is shown to the caller.
     Invalid(String),
     /// The handle is the caller's, but its key does not answer for this purpose.

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 use touchmark_api::workload::{
     FetchBundleRequest, FetchBundleResponse, FetchWitRequest, FetchWitResponse, FetchX509Request,
     FetchX509Response, Key, ProveRequest, ProveResponse, Purpose, SignRequest, SignResponse, StatusRequest,
-    StatusResponse, WitIdentity, X509Identity, is_absolute_uri, is_tls13_handshake,
+    StatusResponse, WitIdentity, X509Identity, is_audience, is_tls13_handshake,
     workload_identity_server::WorkloadIdentity,
 };
 use touchmark_custody::KeyUse;
@@ -114,8 +114,10 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
         let caller = self.caller("Prove", &request).await?;
         let asked = identifier(self.0.trust_domain(), &request.get_ref().identifier)?;
         let audience = &request.get_ref().audience;
-        if !is_absolute_uri(audience) {
-            return Err(Status::invalid_argument("the audience is not an absolute URI"));
+        if !is_audience(audience) {
+            return Err(Status::invalid_argument(
+                "the audience is not an absolute URI with an authority and without query and fragment",
+            ));
         }
         let proved = self.0.prove(&caller, audience, asked).await;
         let proof = proved.map_err(|denied| refusal("Prove", &caller, denied))?;
@@ -173,6 +175,8 @@ fn status(denied: Denied) -> Status {
     match denied {
         Denied::NoIdentity => Status::permission_denied(NO_IDENTITY),
         Denied::Unavailable(text) => Status::unavailable(text),
+        // Another code than for a caller without a registration, since another person can help.
+        Denied::Refused(text) => Status::aborted(text),
         Denied::Invalid(text) => Status::invalid_argument(text),
         Denied::NotForPurpose => Status::failed_precondition("this key does not answer for this purpose"),
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use touchmark_api::device::Settings;
+use touchmark_api::{attest::Challenge, device::Settings};
 use touchmark_crypto::{Purpose, Signer, SigningAlg, SoftwareKey};
 use touchmark_custody::{
     HeldKey, InMemory,
@@ -36,6 +36,7 @@ fn workloads(folder: &Path) -> Workloads {
 fn registration(uid: u32, usage: &str) -> Registration {
     Registration {
         reference: "payments/api".into(),
+        revision: [u8::try_from(usage.len()).unwrap(); 32].into(),
         identifier: "spiffe://example.org/api".into(),
         uid: Some(uid),
         gid: None,
@@ -67,6 +68,7 @@ fn credential(handle: &str, not_after: u64) -> Arc<Credential> {
         custody: "hardware".into(),
         simulated: true,
         usage: "agent".into(),
+        revision: [5; 32].into(),
         issued_at: clock::now(),
         not_after,
         bundle: Bundle {
@@ -76,6 +78,26 @@ fn credential(handle: &str, not_after: u64) -> Arc<Credential> {
             sequence: 1,
         },
     })
+}
+
+async fn learn(workloads: &Workloads, generation: u64, registrations: &[Registration]) {
+    let assignments = Assignments {
+        generation,
+        registrations: registrations.to_vec(),
+        challenge: Challenge {
+            trust_domain: String::new(),
+            anchor: [0; 32].into(),
+            id: [0; 16].into(),
+            nonce: [0; 32].into(),
+            cookie: Default::default(),
+            activation: None,
+            selection: Vec::new(),
+            log_offsets: Vec::new(),
+            expires_in: 0,
+        },
+        bundle: credential("x", 0).bundle.clone(),
+    };
+    workloads.learn(&assignments).await;
 }
 
 fn caller(uid: u32) -> Caller {
@@ -88,15 +110,15 @@ fn caller(uid: u32) -> Caller {
     }
 }
 
-#[test]
-fn a_credential_that_was_replaced_signs_until_it_expires_and_for_its_caller_only() {
+#[tokio::test]
+async fn a_credential_that_was_replaced_signs_until_it_expires_and_for_its_caller_only() {
     let folder = tempfile::tempdir().unwrap();
     let workloads = workloads(folder.path());
     let key_file = |handle: &str| folder.path().join(format!("keys/{handle}.tss2"));
-    workloads.learn(&[registration(7, "agent")]);
+    learn(&workloads, 1, &[registration(7, "agent")]).await;
     let expiring = clock::now() + 3600;
-    workloads.keep(credential("one", expiring)).unwrap();
-    workloads.keep(credential("two", expiring)).unwrap();
+    workloads.keep(credential("one", expiring)).await.unwrap();
+    workloads.keep(credential("two", expiring)).await.unwrap();
     for handle in ["one", "two"] {
         let found = workloads.by_handle(&caller(7), handle).unwrap();
         found.key.sign(Purpose::TlsHandshake, b"message").unwrap();
@@ -104,22 +126,25 @@ fn a_credential_that_was_replaced_signs_until_it_expires_and_for_its_caller_only
         assert!(key_file(handle).exists());
     }
     // Expired ones answer no more, and their keys go when the next one comes.
-    workloads.keep(credential("three", clock::now() - 1)).unwrap();
+    workloads
+        .keep(credential("three", clock::now() - 1))
+        .await
+        .unwrap();
     assert!(workloads.by_handle(&caller(7), "three").is_none());
-    workloads.keep(credential("four", expiring)).unwrap();
+    workloads.keep(credential("four", expiring)).await.unwrap();
     assert!(!key_file("three").exists() && key_file("one").exists());
 }
 
-#[test]
-fn what_is_no_longer_registered_answers_no_more() {
+#[tokio::test]
+async fn what_is_no_longer_registered_answers_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let workloads = workloads(folder.path());
-    workloads.learn(&[registration(7, "agent")]);
+    learn(&workloads, 1, &[registration(7, "agent")]).await;
     let expiring = clock::now() + 3600;
-    workloads.keep(credential("one", expiring)).unwrap();
-    workloads.keep(credential("two", expiring)).unwrap();
+    workloads.keep(credential("one", expiring)).await.unwrap();
+    workloads.keep(credential("two", expiring)).await.unwrap();
     // Registered for another user now: neither the present nor the replaced one is the old user's.
-    workloads.learn(&[registration(8, "agent")]);
+    learn(&workloads, 2, &[registration(8, "agent")]).await;
     for handle in ["one", "two"] {
         assert!(workloads.by_handle(&caller(7), handle).is_none(), "{handle}");
         assert!(workloads.by_handle(&caller(8), handle).is_some(), "{handle}");
@@ -129,7 +154,7 @@ fn what_is_no_longer_registered_answers_no_more() {
         identifier: "spiffe://example.org/other".into(),
         ..registration(8, "agent")
     };
-    workloads.learn(&[other]);
+    learn(&workloads, 3, &[other]).await;
     for handle in ["one", "two"] {
         assert!(workloads.by_handle(&caller(8), handle).is_none(), "{handle}");
         assert!(
@@ -137,4 +162,38 @@ fn what_is_no_longer_registered_answers_no_more() {
             "{handle}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_overtaken_by_a_newer_one_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let workloads = workloads(folder.path());
+    learn(&workloads, 5, &[registration(7, "agent")]).await;
+    workloads
+        .keep(credential("one", clock::now() + 3600))
+        .await
+        .unwrap();
+    learn(&workloads, 4, &[]).await;
+    assert!(workloads.by_handle(&caller(7), "one").is_some());
+    learn(&workloads, 6, &[]).await;
+    assert!(workloads.by_handle(&caller(7), "one").is_none());
+}
+
+#[tokio::test]
+async fn a_credential_under_another_registration_is_obtained_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let workloads = workloads(folder.path());
+    learn(&workloads, 1, &[registration(7, "agent")]).await;
+    workloads
+        .keep(credential("one", clock::now() + 3600))
+        .await
+        .unwrap();
+    let living =
+        |registration: &Registration| workloads.living("payments/api", "x509", registration).is_some();
+    assert!(living(&registration(7, "agent")));
+    let changed = Registration {
+        revision: [6; 32].into(),
+        ..registration(7, "agent")
+    };
+    assert!(!living(&changed));
 }
