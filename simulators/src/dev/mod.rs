@@ -99,6 +99,9 @@ struct System {
     service: ServiceDescription,
     hosts: Vec<HostDescription>,
     identifier: String,
+    folder: PathBuf,
+    /// How each host stands, a line for each.
+    standing: String,
     touchmark: PathBuf,
     _daemons: Vec<Daemon>,
 }
@@ -137,14 +140,23 @@ impl System {
                 agent_socket: socket,
             });
         }
+        let mut standing = String::new();
         for (host, daemon) in hosts.iter().zip(daemons.iter_mut().skip(1)) {
-            settle::agent(&touchmark, host, daemon)?;
+            let state = settle::agent(&touchmark, host, daemon)?;
+            let hint = match state.as_str() {
+                "attested" => String::new(),
+                "refused" => format!(" (touchmark why {})", host.name),
+                _ => " (its TPM does not answer)".to_owned(),
+            };
+            standing += &format!("{} is {state}{hint}\n", host.name);
         }
         Ok(Self {
             service,
             hosts,
             identifier,
+            standing,
             touchmark: touchmark.path().to_owned(),
+            folder,
             _daemons: daemons,
         })
     }
@@ -178,7 +190,7 @@ impl System {
             .map(|host| host.agent_socket.display().to_string())
             .unwrap_or_default();
         format!(
-            "A small system is running. In another terminal:\n\n\
+            "A small system is running; its files are in {folder}.\n{standing}\nIn another terminal:\n\n\
              export TOUCHMARK_AGENT_SOCKET={agent}\n\
              export TOUCHMARK_ADMIN_SOCKET={admin}\n\
              export PATH={path}:$PATH\n\n\
@@ -186,6 +198,8 @@ impl System {
              touchmark workload prove --audience https://api.example.org/\n\
              touchmark host list                  # and: touchmark why HOST\n\n\
              Ctrl-C ends it and leaves nothing behind.\n",
+            folder = self.folder.display(),
+            standing = self.standing,
             admin = self.service.admin_socket.display(),
             path = self
                 .touchmark

@@ -21,12 +21,13 @@ pub(super) fn service(touchmark: &Touchmark, daemon: &mut Daemon) -> Result<(), 
     })
 }
 
-/// Waits until an agent says that its host is attested or refused, or that it cannot reach its TPM.
+/// Waits until an agent says that its host is attested or refused, or that it cannot reach its TPM; returns which.
 pub(super) fn agent(
     touchmark: &Touchmark,
     host: &HostDescription,
     daemon: &mut Daemon,
-) -> Result<(), SimError> {
+) -> Result<String, SimError> {
+    let mut found = String::new();
     let mut unavailable: Option<Instant> = None;
     until(daemon, || {
         let asked = touchmark.run(&[
@@ -42,13 +43,15 @@ pub(super) fn agent(
         if state != Some("unavailable") {
             unavailable = None;
         }
+        found = state.unwrap_or_default().to_owned();
         Ok(match state {
             Some("attested" | "refused") => true,
             // A TPM that is gone stays so; whatever else it was may pass.
             Some("unavailable") => unavailable.get_or_insert_with(Instant::now).elapsed() > LASTING,
             _ => false,
         })
-    })
+    })?;
+    Ok(found)
 }
 
 fn until(daemon: &mut Daemon, mut settled: impl FnMut() -> Result<bool, SimError>) -> Result<(), SimError> {

@@ -110,9 +110,13 @@ impl Identities for AgentIdentities {
             Standing::Refused { refusal, retry } => Status {
                 state: HostState::Refused,
                 refusal: Some(refusal.clone()),
-                detail: format!(
-                    "an operator can ask: touchmark why {refusal}, or touchmark why with this host's name (retry: {retry})"
-                ),
+                detail: if retry == "fresh" {
+                    "the service does not know this host, or not as it is: an operator sees it with touchmark host list \
+                     --pending, or with touchmark why and this host's name"
+                        .to_owned()
+                } else {
+                    format!("an operator can ask: touchmark why {refusal}")
+                },
                 ..nothing
             },
             Standing::Attesting { detail, .. } if detail.is_empty() => nothing,

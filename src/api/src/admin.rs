@@ -29,6 +29,13 @@ pub enum Request {
         /// Id or name.
         host: String,
     },
+    /// Takes a host out: it gets nothing more; its endorsement keys and its name can be enrolled again.
+    HostEvict {
+        /// Id or name.
+        host: String,
+        /// Why, for the audit trail.
+        reason: String,
+    },
     /// A stored refusal, or a host's latest.
     Why {
         /// Refusal id, host id or host name.

@@ -11,6 +11,7 @@ use std::{
 
 use serde_json::Value;
 use touchmark_api::admin::{Answer, DEFAULT_SOCKET, Request};
+use touchmark_tls::files;
 
 use crate::{
     exit::{REFUSED, UNREACHABLE, UNUSABLE, fail},
@@ -69,12 +70,23 @@ impl Operator {
     }
 }
 
+/// Largest input file: what fits into a request.
+const MAX_INPUT: u64 = 8 * 1024 * 1024;
+
 /// Reads an input file, `-` for standard input.
 pub(crate) fn read_file(path: &std::path::Path) -> Result<String, ExitCode> {
-    let text = if path.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin())
+    let bytes = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        match std::io::stdin().take(MAX_INPUT + 1).read_to_end(&mut bytes) {
+            Err(error) => return Err(fail(UNUSABLE, format!("standard input: {error}"))),
+            Ok(length) if u64::try_from(length).is_ok_and(|length| length > MAX_INPUT) => {
+                let why = format!("standard input: over the limit of {MAX_INPUT} bytes; split it");
+                return Err(fail(UNUSABLE, why));
+            }
+            Ok(_) => bytes,
+        }
     } else {
-        std::fs::read_to_string(path)
+        files::read_input(path, MAX_INPUT).map_err(|error| fail(UNUSABLE, error))?
     };
-    text.map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))
+    String::from_utf8(bytes).map_err(|_| fail(UNUSABLE, format!("{}: not UTF-8 text", path.display())))
 }

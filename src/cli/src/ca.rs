@@ -3,6 +3,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use touchmark_api::device::Settings;
+use touchmark_crypto::CryptoError;
+use touchmark_custody::CustodyError;
 use touchmark_helper::Device;
 use touchmark_identity::{IdentifierError, Naming, TrustDomain};
 use touchmark_server::{Config, ServerError, ca};
@@ -148,8 +150,11 @@ pub(crate) fn run(command: Ca) -> ExitCode {
 
 fn explain(error: ServerError) -> ExitCode {
     let code = match &error {
-        ServerError::Custody(_) => UNREACHABLE,
-        ServerError::Config { .. } | ServerError::Files(_) => UNUSABLE,
+        ServerError::Custody(CustodyError::Retryable(_)) => UNREACHABLE,
+        ServerError::Config { .. }
+        | ServerError::Files(_)
+        | ServerError::File { .. }
+        | ServerError::Crypto(CryptoError::Malformed(_)) => UNUSABLE,
         _ => REFUSED,
     };
     fail(code, error)

@@ -49,7 +49,7 @@ pub(crate) enum AgentCommand {
 /// Where the configuration is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Config {
-    /// Configuration file [default: /etc/touchmark/server.toml or agent.toml].
+    /// Configuration file [default: server.toml or agent.toml in /etc/touchmark].
     #[arg(long)]
     config: Option<PathBuf>,
 }
@@ -89,6 +89,8 @@ fn start<C, E: Display>(
         return Err(ExitCode::SUCCESS);
     }
     log();
+    // Nothing that the daemon makes is for others, unless it says so.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     Ok((config, runtime()?))
 }
 

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use serde_json::Value;
 use touchmark_api::admin::{Enrolment, EnrolmentFile, Request};
 use touchmark_crypto::pem;
+use touchmark_tls::files;
 
 use crate::{
     admin::{Operator, read_file},
@@ -53,6 +54,14 @@ enum Command {
         /// Id or name.
         host: String,
     },
+    /// Takes a host out: it gets nothing more, and its endorsement keys and its name can be enrolled again.
+    Evict {
+        /// Id or name.
+        host: String,
+        /// Why, for the audit trail.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
 }
 
 pub(crate) fn run(host: Host) -> ExitCode {
@@ -73,6 +82,7 @@ pub(crate) fn run(host: Host) -> ExitCode {
         ),
         Command::List { pending } => list(&host.operator, pending),
         Command::Show { host: id } => show(&host.operator, id),
+        Command::Evict { host: id, reason } => evict(&host.operator, id, reason),
     };
     done.err().unwrap_or(ExitCode::SUCCESS)
 }
@@ -118,8 +128,7 @@ fn enrol(
 
 /// A certificate as PEM; DER, as a TPM holds it, is taken as well.
 fn read_certificate(path: &std::path::Path) -> Result<String, ExitCode> {
-    let bytes =
-        std::fs::read(path).map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))?;
+    let bytes = files::read_input(path, 64 * 1024).map_err(|error| fail(UNUSABLE, error))?;
     Ok(match String::from_utf8(bytes) {
         Ok(text) if text.contains("-----BEGIN") => text,
         Ok(text) => pem::encode(pem::CERTIFICATE, text.as_bytes()),
@@ -162,6 +171,18 @@ fn list(operator: &Operator, pending: bool) -> Result<(), ExitCode> {
     Ok(())
 }
 
+fn evict(operator: &Operator, host: String, reason: String) -> Result<(), ExitCode> {
+    let document = operator.ask(&Request::HostEvict { host, reason })?;
+    report(operator.output, &document, |document| {
+        format!(
+            "evicted {}; what it and its workloads hold ends by {}",
+            text(document, "name"),
+            text(document, "until")
+        )
+    });
+    Ok(())
+}
+
 fn show(operator: &Operator, host: String) -> Result<(), ExitCode> {
     let document = operator.ask(&Request::HostShow { host })?;
     report(operator.output, &document, |document| {
@@ -171,6 +192,7 @@ fn show(operator: &Operator, host: String) -> Result<(), ExitCode> {
             .unwrap_or_default();
         let line = |(name, value): &(&String, &Value)| match value {
             Value::String(text) => format!("{name:16}{text}"),
+            Value::Null => format!("{name:16}-"),
             other => format!("{name:16}{other}"),
         };
         members.iter().map(line).collect::<Vec<_>>().join("\n")

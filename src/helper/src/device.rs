@@ -80,6 +80,14 @@ impl Device {
                 self.shared.path.display()
             ));
         }
+        if let Some(log) = &self.shared.settings.boot_log
+            && !std::fs::metadata(log).is_ok_and(|found| found.is_file())
+        {
+            return Err(format!(
+                "tpm.eventlog: {log} is not there, or not a file; on a real host the kernel shows it at \
+                 /sys/kernel/security/tpm0/binary_bios_measurements (securityfs mounted, for root)"
+            ));
+        }
         let tcti = &self.shared.settings.tcti;
         let kind = tcti.split(':').next().unwrap_or_default();
         if !["device", "tabrmd", "swtpm", "mssim"].contains(&kind) {

@@ -108,7 +108,11 @@ async fn introduce(
     }
     let (candidate, host, voucher) = match (chosen, opening.candidates.first()) {
         (Some((candidate, enrolled)), _) => match admissible(service, candidate, &enrolled, now) {
-            Ok(voucher) => (candidate, Some(enrolled.host.id), voucher),
+            Ok(voucher) => {
+                let digests = opening.candidates.iter().map(|candidate| candidate.digest);
+                service.notes.known(digests.collect(), source);
+                (candidate, Some(enrolled.host.id), voucher)
+            }
             Err(refusal) => {
                 service.notes.host(&enrolled.host.id, note(&refusal), source, now);
                 (candidate, None, None)

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use touchmark_api::admin::{Answer, Enrolment, Request};
 use touchmark_crypto::{PublicKey, pem, x509::Certificate};
 use touchmark_issuer::RegistrationFile;
+use touchmark_rats::Voucher;
 use touchmark_store::{Change, Host, NewHost, StoreError, StoredRefusal, StoredRegistration};
 use touchmark_tls::clock;
 use touchmark_verifier::ReferenceSet;
@@ -44,6 +45,7 @@ pub(crate) async fn answer(service: &Arc<Service>, request: Request) -> Answer {
         Request::HostList { pending: false } => host_list(service).await,
         Request::HostList { pending: true } => pending(service).await,
         Request::HostShow { host } => host_show(service, &host).await,
+        Request::HostEvict { host, reason } => evict(service, &host, &reason, now).await,
         Request::Why { id } => why(service, &id).await,
         Request::ReferenceCapture { host, label } => capture(service, &host, label.as_deref()).await,
         Request::ReferenceApply { file } => apply_reference(service, &file, now).await,
@@ -143,6 +145,16 @@ fn host_entry(host: &Host) -> Value {
     })
 }
 
+/// Who vouches for a host's TPM.
+fn maker(voucher: &Voucher) -> Value {
+    json!({
+        "name": voucher.maker,
+        "kind": voucher.kind,
+        "simulated": voucher.simulated,
+        "root_spki_sha256": hex::encode(voucher.anchor),
+    })
+}
+
 /// A host that was never admitted and whose attempts fail is refused, for people. The record itself changes only by
 /// evidence that was authentic, which a stranger cannot make.
 fn shown_state(host: &Host) -> &str {
@@ -180,14 +192,23 @@ async fn host_show(service: &Service, id: &str) -> Outcome {
     let voucher = key
         .as_ref()
         .and_then(|key| key.voucher.as_deref())
-        .and_then(|text| serde_json::from_str(text).ok());
+        .and_then(|text| serde_json::from_str::<Voucher>(text).ok());
     let mut document = host_entry(&host);
     document["labels"] = json!(host.labels);
     document["note"] = json!(host.note);
     document["ek_digests"] = endorsements.iter().map(hex::encode).collect();
     document["attestation_key"] = json!(key.as_ref().map(|key| hex::encode(&key.name)));
-    document["maker"] = voucher.unwrap_or(Value::Null);
+    document["maker"] = voucher.as_ref().map_or(Value::Null, maker);
     Ok(document)
+}
+
+async fn evict(service: &Service, id: &str, reason: &str, now: u64) -> Outcome {
+    if reason.len() > 200 {
+        return Err(Failure::Unusable("a reason of at most 200 bytes".into()));
+    }
+    let host = service.store.host(id).await?;
+    let until = service.store.evict(&host.id, reason, now).await?;
+    Ok(json!({"id": host.id, "name": host.name, "state": "evicted", "until": time(until.max(now))}))
 }
 
 async fn why(service: &Service, id: &str) -> Outcome {

@@ -108,7 +108,12 @@ impl Store {
                 .bind(&host.name)
                 .fetch_optional(&mut *tx)
                 .await?;
-            if taken.is_some() {
+            // An evicted host gives its name away, and keeps another in the records.
+            let evicted = sqlx::query("UPDATE hosts SET name = name || '~' || substr(id, 1, 8) WHERE name = ? AND state = 'evicted'")
+                .bind(&host.name)
+                .execute(&mut *tx)
+                .await?;
+            if taken.is_some() && evicted.rows_affected() == 0 {
                 return Err(StoreError::Conflict(format!(
                     "a host named {:?} is enrolled already; nothing was changed",
                     host.name
@@ -165,6 +170,47 @@ impl Store {
         }
         tx.commit().await?;
         Ok(enrolled)
+    }
+
+    /// Evicts a host: its attestation keys, endorsement keys and evidence go in the transaction that changes its state, so
+    /// that nothing is issued to it afterwards. Returns when the last credential that it was issued ends.
+    pub async fn evict(&self, host: &str, reason: &str, now: u64) -> Result<u64, StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let evicted = sqlx::query(
+            "UPDATE hosts SET state = 'evicted', reason = 'evicted', refusal = NULL, note = NULL, note_at = NULL
+             WHERE id = ? AND state <> 'evicted'",
+        )
+        .bind(host)
+        .execute(&mut *tx)
+        .await?;
+        if evicted.rows_affected() != 1 {
+            return Err(StoreError::Conflict("the host is evicted already".to_owned()));
+        }
+        for statement in [
+            "DELETE FROM attestation_keys WHERE host = ?",
+            "DELETE FROM endorsements WHERE host = ?",
+            "DELETE FROM evidence WHERE host = ?",
+        ] {
+            sqlx::query(statement).bind(host).execute(&mut *tx).await?;
+        }
+        let until: Option<i64> = sqlx::query_scalar("SELECT MAX(not_after) FROM issuances WHERE host = ?")
+            .bind(host)
+            .fetch_one(&mut *tx)
+            .await?;
+        record(&mut tx, now, "host.evicted", host, reason).await?;
+        tx.commit().await?;
+        Ok(until.map_or(0, unsigned))
+    }
+
+    /// Forgets that endorsement keys knocked: another of the same TPM is enrolled.
+    pub async fn forget_pending(&self, digests: &[[u8; 32]]) -> Result<(), StoreError> {
+        for digest in digests {
+            sqlx::query("DELETE FROM pending WHERE digest = ?")
+                .bind(digest.as_slice())
+                .execute(&self.pool)
+                .await?;
+        }
+        Ok(())
     }
 
     /// All hosts by name.

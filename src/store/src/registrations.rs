@@ -107,7 +107,10 @@ impl Store {
             .await?;
         }
         changes.extend(gone);
-        if dry_run {
+        let nothing = changes
+            .iter()
+            .all(|change| matches!(change, Change::Unchanged(_) | Change::Kept(_)));
+        if dry_run || nothing {
             tx.rollback().await?;
         } else {
             record(

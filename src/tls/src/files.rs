@@ -1,7 +1,7 @@
 //! Files and folders that decide about security: written durably, and refused when others could have changed them.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -35,10 +35,39 @@ fn trusted(uid: u32) -> bool {
     uid == 0 || uid == nix::unistd::geteuid().as_raw()
 }
 
+/// Opens a regular file to read: a pipe or device in its place is refused, and not waited for.
+fn open_regular(path: &Path) -> Result<(File, Metadata), FileError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .map_err(failed(path))?;
+    let metadata = file.metadata().map_err(failed(path))?;
+    if !metadata.is_file() {
+        return Err(refused(path, "this is not a regular file"));
+    }
+    Ok((file, metadata))
+}
+
+/// Reads what somebody hands over as input, of at most `limit` bytes; whoever wrote it.
+pub fn read_input(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(failed(path))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed(path))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
+        return Err(refused(
+            path,
+            format!("over the limit of {limit} bytes; split it"),
+        ));
+    }
+    Ok(bytes)
+}
+
 /// Reads a text file that only root or this user may have written.
 pub fn read_config(path: &Path) -> Result<String, FileError> {
-    let file = File::open(path).map_err(failed(path))?;
-    let metadata = file.metadata().map_err(failed(path))?;
+    let (file, metadata) = open_regular(path)?;
     if !trusted(metadata.uid()) || metadata.mode() & 0o022 != 0 {
         return Err(refused(
             path,
@@ -54,8 +83,7 @@ pub fn read_config(path: &Path) -> Result<String, FileError> {
 
 /// Reads a secret-bearing file: nobody else may read or write it.
 pub fn read_private(path: &Path) -> Result<Vec<u8>, FileError> {
-    let file = File::open(path).map_err(failed(path))?;
-    let metadata = file.metadata().map_err(failed(path))?;
+    let (file, metadata) = open_regular(path)?;
     if !trusted(metadata.uid()) || metadata.mode() & 0o077 != 0 {
         return Err(refused(
             path,

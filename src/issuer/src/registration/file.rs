@@ -164,9 +164,13 @@ impl Entry {
     }
 
     fn checked(&self, trust_domain: &TrustDomain) -> Result<Registration, String> {
-        let identifier = trust_domain
-            .workload(&self.identifier)
-            .map_err(|error| format!("identifier: {error}, {trust_domain}; {}", error.remedy()))?;
+        let identifier = trust_domain.workload(&self.identifier).map_err(|error| {
+            format!(
+                "identifier {:?}: {error} ({trust_domain}); {}",
+                self.identifier,
+                error.remedy()
+            )
+        })?;
         if identifier.is_reserved() {
             return Err("identifiers below /touchmark/ are the service's own".into());
         }

@@ -30,6 +30,9 @@ enum Note {
         text: String,
         now: u64,
     },
+    Known {
+        digests: Vec<[u8; 32]>,
+    },
 }
 
 /// Takes notes. A note that finds no room is dropped: the next attempt brings another.
@@ -66,6 +69,13 @@ impl Notes {
             let _ = self.sender.try_send(Note::Pending { digest, text, now });
         }
     }
+
+    /// About endorsement keys of a TPM that is enrolled by one of them: none of them waits to be enrolled.
+    pub(crate) fn known(&self, digests: Vec<[u8; 32]>, source: SocketAddr) {
+        if self.pending.admit(party(source.ip()), Instant::now()) {
+            let _ = self.sender.try_send(Note::Known { digests });
+        }
+    }
 }
 
 async fn write(store: Store, mut notes: Receiver<Note>) {
@@ -73,6 +83,7 @@ async fn write(store: Store, mut notes: Receiver<Note>) {
         let written = match note {
             Note::Host { id, text, now } => store.note_host(&id, &text, now).await,
             Note::Pending { digest, text, now } => store.note_pending(&digest, &text, now).await,
+            Note::Known { digests } => store.forget_pending(&digests).await,
         };
         if let Err(error) = written {
             tracing::warn!(%error, "a note was not written");
