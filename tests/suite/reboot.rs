@@ -116,3 +116,21 @@ fn a_host_that_was_reset_into_another_state_loses_its_key_and_attests_again_at_o
     let why = dev.json(&["why", "host-1"]);
     assert_eq!(why["reason"], "log_mismatch", "{why}");
 }
+
+#[test]
+fn a_host_whose_tpm_is_gone_says_so_and_a_slow_one_attests_all_the_same() {
+    let dev = Dev::start(&["--tpm", "2", "--fault", "tpm-slow@1", "--fault", "tpm-gone@2"]);
+    assert_eq!(dev.host("host-1")["state"], "attested");
+    dev.json(&["workload", "fetch", "x509"]);
+    let second = dev.description()["hosts"][1]["agent_socket"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let status = dev.touchmark(&["agent", "status", "--socket", &second, "--output", "json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["state"], "unavailable", "{status}");
+    assert!(status["detail"].as_str().unwrap().contains("the TPM"), "{status}");
+    let fetch = dev.touchmark(&["workload", "fetch", "x509", "--socket", &second]);
+    assert_eq!(fetch.status.code(), Some(3));
+    assert_eq!(dev.host("host-2")["state"], "enrolled");
+}
