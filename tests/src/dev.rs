@@ -127,6 +127,21 @@ impl Dev {
             .clone()
     }
 
+    /// The audit trail, latest first.
+    pub fn trail(&self) -> Vec<Value> {
+        match self.json(&["events", "--limit", "10000"]) {
+            Value::Array(events) => events,
+            other => panic!("no list: {other}"),
+        }
+    }
+
+    /// The entries of one kind.
+    pub fn events(&self, kind: &str) -> Vec<Value> {
+        let mut events = self.trail();
+        events.retain(|event| event["kind"] == kind);
+        events
+    }
+
     /// Writes a file beside the system's own.
     pub fn file(&self, name: &str, text: &str) -> String {
         let path = self.system().join(name);

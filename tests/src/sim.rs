@@ -103,6 +103,26 @@ impl Sim {
         touchmark_crypto::pem::decode_all("CERTIFICATE", &text).expect("PEM")
     }
 
+    /// The TCTI of TPM `n`'s own port.
+    pub fn tcti(&self, n: usize) -> String {
+        format!("swtpm:host=127.0.0.1,port={}", self.port(n))
+    }
+
+    /// Runs one of tpm2-tools on TPM 1, straight to the simulator's port; it has to succeed. Returns what it printed.
+    pub fn tool(&self, program: &str, arguments: &[&str]) -> String {
+        let output = Command::new(program)
+            .args(["-T", &self.tcti(1)])
+            .args(arguments)
+            .output()
+            .expect("tpm2-tools");
+        assert!(
+            output.status.success(),
+            "{program}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     /// A device over TPM `n`, straight to the simulator's port.
     pub fn device(&self, n: usize) -> Device {
         device(self.tpm(n))

@@ -105,7 +105,7 @@ fn c03_the_service_does_not_start_with_a_key_that_could_be_exported() {
     let sim = touchmark_tests::sim::Sim::start(&["--tpm", "1"]);
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
-    let tcti = format!("swtpm:host=127.0.0.1,port={}", sim.port(1));
+    let tcti = sim.tcti(1);
     let config = at("server.toml");
     let text = format!(
         "trust_domain = \"{}\"\nstate = \"{}\"\n[listen]\nattest = \"127.0.0.1:0\"\nhosts = \"127.0.0.1:0\"\n\
@@ -167,20 +167,8 @@ fn c03_the_service_does_not_start_with_a_key_that_could_be_exported() {
         &signed,
     ]);
     // A key that another tool made: it signs, but may be duplicated to another parent.
-    let tool = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program)
-            .args(["-T", &tcti])
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{program}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    };
     let storage = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
-    tool(
+    sim.tool(
         "tpm2_createprimary",
         &[
             "-Q",
@@ -196,7 +184,7 @@ fn c03_the_service_does_not_start_with_a_key_that_could_be_exported() {
     );
     let loose = "sensitivedataorigin|userwithauth|noda|sign";
     let parts = ["-u", &at("pub"), "-r", &at("priv")];
-    tool(
+    sim.tool(
         "tpm2_create",
         &[
             &[
@@ -212,7 +200,7 @@ fn c03_the_service_does_not_start_with_a_key_that_could_be_exported() {
         ]
         .concat(),
     );
-    tool("tpm2_flushcontext", &["-t"]);
+    sim.tool("tpm2_flushcontext", &["-t"]);
     let key = touchmark_custody::tss2::Tss2Key {
         empty_auth: true,
         policy: Vec::new(),
@@ -289,14 +277,9 @@ fn a_rack_is_enrolled_from_a_file_all_or_none() {
 #[test]
 fn the_services_own_certificate_is_issued_for_a_day_and_audited() {
     let dev = Dev::start(&[]);
-    let events = dev.json(&["events", "--limit", "1000"]);
-    let own: Vec<&serde_json::Value> = events
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|event| event["kind"] == "credential.issued" && event["subject"] == "server")
-        .collect();
-    assert_eq!(own.len(), 1, "{events}");
+    let mut own = dev.events("credential.issued");
+    own.retain(|event| event["subject"] == "server");
+    assert_eq!(own.len(), 1, "{own:?}");
     assert_eq!(
         own[0]["detail"],
         "x509 spiffe://example.org/touchmark/server token"

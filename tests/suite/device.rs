@@ -18,21 +18,6 @@ use touchmark_tests::{
 
 const DOMAIN: &str = "spiffe://example.org";
 
-fn tool(sim: &Sim, program: &str, arguments: &[&str]) -> String {
-    let tcti = format!("swtpm:host=127.0.0.1,port={}", sim.port(1));
-    let output = Command::new(program)
-        .args(["-T", &tcti])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn d06_ten_thousand_operations_leave_no_handle_and_no_session() {
     let sim = Sim::start(&["--tpm", "1"]);
@@ -51,11 +36,11 @@ fn d06_ten_thousand_operations_leave_no_handle_and_no_session() {
     }
     drop(device);
     touchmark_tests::dev::eventually("the helper's end", || {
-        let handles = tool(&sim, "tpm2_getcap", &["handles-transient"]);
-        let sessions = tool(&sim, "tpm2_getcap", &["handles-loaded-session"]);
+        let handles = sim.tool("tpm2_getcap", &["handles-transient"]);
+        let sessions = sim.tool("tpm2_getcap", &["handles-loaded-session"]);
         handles.trim().is_empty() && sessions.trim().is_empty()
     });
-    let saved = tool(&sim, "tpm2_getcap", &["handles-saved-session"]);
+    let saved = sim.tool("tpm2_getcap", &["handles-saved-session"]);
     assert!(saved.trim().is_empty(), "{saved}");
 }
 
@@ -106,7 +91,7 @@ fn the_attestation_key_is_the_same_after_a_reset_and_another_in_each_trust_domai
             .unwrap()
             .success()
     );
-    tool(&sim, "tpm2_startup", &["-c"]);
+    sim.tool("tpm2_startup", &["-c"]);
     assert_eq!(device.attestation_key(DOMAIN).unwrap(), public);
     // The key that was sealed to the boot state does not answer in another.
     let refused = device.sign(&sealed.key, b"message").unwrap_err();
@@ -207,7 +192,7 @@ fn endorsement_keys_that_are_missing_are_made_again_from_their_templates_and_kep
     let sim = Sim::start(&["--tpm", "1"]);
     let before = sim.device(1).endorsements().unwrap();
     for handle in ["0x8101000a", "0x81010001"] {
-        tool(&sim, "tpm2_evictcontrol", &["-C", "o", "-c", handle]);
+        sim.tool("tpm2_evictcontrol", &["-C", "o", "-c", handle]);
     }
     let device = sim.device(1);
     assert_eq!(
@@ -215,7 +200,7 @@ fn endorsement_keys_that_are_missing_are_made_again_from_their_templates_and_kep
         before,
         "the same keys, for the same certificates"
     );
-    let kept = tool(&sim, "tpm2_getcap", &["handles-persistent"]);
+    let kept = sim.tool("tpm2_getcap", &["handles-persistent"]);
     assert!(
         kept.contains("0x8101000A") && kept.contains("0x81010001"),
         "{kept}"
@@ -225,11 +210,11 @@ fn endorsement_keys_that_are_missing_are_made_again_from_their_templates_and_kep
 #[test]
 fn hierarchy_authorizations_are_used_where_configured_and_asked_for_where_not() {
     let sim = Sim::start(&["--tpm", "1"]);
-    tool(&sim, "tpm2_changeauth", &["-c", "o", "owner-secret"]);
-    tool(&sim, "tpm2_changeauth", &["-c", "e", "endorsement-secret"]);
+    sim.tool("tpm2_changeauth", &["-c", "o", "owner-secret"]);
+    sim.tool("tpm2_changeauth", &["-c", "e", "endorsement-secret"]);
     let device = |owner: &str, endorsement: &str| {
         let settings = Settings {
-            tcti: format!("swtpm:host=127.0.0.1,port={}", sim.port(1)),
+            tcti: sim.tcti(1),
             boot_log: None,
             owner_auth: Guarded::new(owner.as_bytes().to_vec()),
             endorsement_auth: Guarded::new(endorsement.as_bytes().to_vec()),
@@ -259,8 +244,7 @@ fn d06_a_tpm_in_lockout_serves_its_host_and_says_so_of_keys_that_it_does_not() {
     // A key that is subject to lockout, which ours are not: another tool made it below the same storage primary.
     let storage = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
     let primary = at("storage.ctx");
-    tool(
-        &sim,
+    sim.tool(
         "tpm2_createprimary",
         &["-Q", "-C", "o", "-G", "ecc", "-a", storage, "-c", &primary],
     );
@@ -276,7 +260,7 @@ fn d06_a_tpm_in_lockout_serves_its_host_and_says_so_of_keys_that_it_does_not() {
         attributes,
     ];
     let parts = ["-u", public.as_str(), "-r", private.as_str()];
-    tool(&sim, "tpm2_create", &[&create[..], &parts[..]].concat());
+    sim.tool("tpm2_create", &[&create[..], &parts[..]].concat());
     let foreign = Tss2Key {
         empty_auth: true,
         policy: Vec::new(),
@@ -285,22 +269,20 @@ fn d06_a_tpm_in_lockout_serves_its_host_and_says_so_of_keys_that_it_does_not() {
         private: std::fs::read(&private).unwrap(),
     };
     let foreign = foreign.to_der().unwrap();
-    tool(&sim, "tpm2_flushcontext", &["-t"]);
+    sim.tool("tpm2_flushcontext", &["-t"]);
 
     let setup = ["--setup-parameters", "--max-tries=1", "--recovery-time=100000"];
-    tool(
-        &sim,
+    sim.tool(
         "tpm2_dictionarylockout",
         &[&setup[..], &["--lockout-recovery-time=100000"]].concat(),
     );
     // Somebody guesses a password of some object.
     let guarded = at("guarded.ctx");
-    tool(
-        &sim,
+    sim.tool(
         "tpm2_createprimary",
         &["-Q", "-C", "o", "-G", "ecc", "-p", "right", "-c", &guarded],
     );
-    let tcti = format!("swtpm:host=127.0.0.1,port={}", sim.port(1));
+    let tcti = sim.tcti(1);
     let guess = Command::new("tpm2_create")
         .args([
             "-T",
@@ -318,8 +300,8 @@ fn d06_a_tpm_in_lockout_serves_its_host_and_says_so_of_keys_that_it_does_not() {
         .output()
         .unwrap();
     assert!(!guess.status.success());
-    tool(&sim, "tpm2_flushcontext", &["-t"]);
-    let state = tool(&sim, "tpm2_getcap", &["properties-variable"]);
+    sim.tool("tpm2_flushcontext", &["-t"]);
+    let state = sim.tool("tpm2_getcap", &["properties-variable"]);
     let locked = state.lines().find(|line| line.contains("inLockout")).unwrap();
     assert!(locked.trim().ends_with('1'), "{locked}");
 
@@ -341,7 +323,7 @@ fn d06_a_tpm_in_lockout_serves_its_host_and_says_so_of_keys_that_it_does_not() {
                 .contains("tpm2_dictionarylockout --clear-lockout"),
         "{error}"
     );
-    tool(&sim, "tpm2_dictionarylockout", &["--clear-lockout"]);
+    sim.tool("tpm2_dictionarylockout", &["--clear-lockout"]);
     device.sign(&foreign, b"message").unwrap();
 }
 

@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod bus;
 mod daemons;
 mod device;
 mod evidence;

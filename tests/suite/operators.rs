@@ -150,13 +150,10 @@ fn an_evicted_host_gets_nothing_more_and_can_be_enrolled_again_under_its_name() 
         states.contains(&"evicted") && states.contains(&"attested"),
         "{hosts}"
     );
-    let events = dev.json(&["events", "--limit", "1000"]);
+    let evictions = dev.events("host.evicted");
     assert!(
-        events
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|event| event["kind"] == "host.evicted" && event["detail"] == "board swapped")
+        evictions.len() == 1 && evictions[0]["detail"] == "board swapped",
+        "{evictions:?}"
     );
 }
 

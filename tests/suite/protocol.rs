@@ -46,13 +46,7 @@ impl Scene {
     }
 
     fn issued_to_host(&self) -> usize {
-        let events = self.dev.json(&["events", "--limit", "1000"]);
-        events
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|event| event["kind"] == "host.attested")
-            .count()
+        self.dev.events("host.attested").len()
     }
 }
 
