@@ -77,6 +77,48 @@ impl Dev {
         serde_json::from_str(&text).expect("JSON")
     }
 
+    /// Service, agents and their helpers: number and command line of each.
+    pub fn processes(&self) -> Vec<(u32, String)> {
+        let parents: std::collections::HashMap<u32, u32> = std::fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(|pid: u32| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+                // The name in parentheses may hold anything.
+                let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+                Some((pid, parent))
+            })
+            .collect();
+        let ours = |pid: &u32| {
+            let mut at = *pid;
+            while let Some(parent) = parents.get(&at) {
+                if *parent == self.child.id() {
+                    return true;
+                }
+                at = *parent;
+            }
+            false
+        };
+        let command = |pid: u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            (pid, String::from_utf8_lossy(&line).replace('\0', " "))
+        };
+        let mut all: Vec<(u32, String)> = parents
+            .keys()
+            .filter(|pid| ours(pid))
+            .map(|pid| command(*pid))
+            .collect();
+        all.retain(|(_, line)| {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words.as_slice() {
+                [program, "server" | "agent", "run", ..] => program.ends_with("/touchmark"),
+                [program, "serve", ..] => program.ends_with("/touchmark-device"),
+                _ => false,
+            }
+        });
+        all
+    }
+
     /// The folder of service and agents.
     pub fn system(&self) -> PathBuf {
         self.folder.join("system")

@@ -9,5 +9,6 @@
 
 pub mod count;
 pub mod dev;
+pub mod search;
 pub mod sim;
 pub mod wire;

@@ -1,8 +1,17 @@
 //! Daemons as an operator and an attacker on the machine meet them: files, sockets, logs, keys.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    process::Command,
+};
 
+use touchmark_identity::TrustDomain;
 use touchmark_tests::{dev::Dev, sim::binary, wire};
+use touchmark_wimse::{
+    Issuer, Issuers, wit,
+    wpt::{self, Carried, Expected, Profile, Replays},
+};
 
 #[test]
 fn w10_daemons_refuse_configuration_and_state_that_others_can_change() {
@@ -77,27 +86,78 @@ fn r095_logs_at_the_highest_level_hold_no_token_no_proof_and_no_key_file() {
 fn r001_a_process_has_an_identity_soon_after_its_start_and_none_while_the_agent_is_away() {
     let dev = Dev::start(&[]);
     let empty = tempfile::tempdir().unwrap();
+    let prove = |arguments: &[&str]| {
+        let mut command = dev.command(binary("touchmark"));
+        command
+            .current_dir(empty.path())
+            .args(["workload", "prove", "--output", "json", "--audience", AUDIENCE])
+            .args(arguments);
+        command
+    };
     let start = std::time::Instant::now();
-    let mut command = dev.command(binary("touchmark"));
-    let output = command
-        .current_dir(empty.path())
-        .args(["workload", "fetch", "x509"])
-        .output()
-        .unwrap();
+    let output = prove(&[]).output().unwrap();
     assert!(output.status.success());
     eprintln!("identity after {:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
     assert_eq!(
         fs::read_dir(empty.path()).unwrap().count(),
         0,
         "nothing was needed or left"
     );
-    let nobody = dev.system().join("nobody.sock").display().to_string();
-    assert_eq!(
-        dev.touchmark(&["workload", "fetch", "x509", "--socket", &nobody])
-            .status
-            .code(),
-        Some(3)
+    // What it has is an identity for others: its request is authenticated with the trust domain's keys and nothing else.
+    let jwks = dev.json(&["workload", "fetch", "bundle"])["jwks"].clone();
+    let user = format!(
+        "spiffe://example.org/user/{}",
+        fs::metadata("/proc/self").unwrap().uid()
     );
+    assert_eq!(authenticated(&output.stdout, &jwks), user);
+
+    // Without an agent it has none, and says so at once.
+    dev.end_agent(1);
+    let output = prove(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no agent"));
+    // One that may wait tries again until there is one.
+    let waiting = prove(&["--wait", "60"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let _agent = dev.start_agent(1);
+    let output = waiting.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(authenticated(&output.stdout, &jwks), user);
+    // What no waiting helps is said at once.
+    let start = std::time::Instant::now();
+    let nobodys = ["--wait", "60", "--identifier", "spiffe://example.org/nobody"];
+    assert_eq!(prove(&nobodys).output().unwrap().status.code(), Some(1));
+    assert!(start.elapsed().as_secs() < 30);
+}
+
+/// For whom the workloads of these tests prove themselves.
+const AUDIENCE: &str = "https://peer.example.org/";
+
+/// Whom the peer of a request takes its sender for: by token and proof, under the keys of a trust bundle.
+fn authenticated(proof: &[u8], jwks: &serde_json::Value) -> String {
+    let proof: serde_json::Value = serde_json::from_slice(proof).unwrap();
+    let mut issuers = Issuers::default();
+    issuers.insert(
+        TrustDomain::parse_origin(wire::DOMAIN).unwrap(),
+        Issuer::from_jwks(jwks.as_object().unwrap()),
+    );
+    let authorization = format!("WPT {}", proof["wpt"].as_str().unwrap());
+    let fields = [
+        ("workload-identity-token", proof["wit"].as_str().unwrap()),
+        ("authorization", &authorization),
+    ];
+    let fields = fields.map(|(name, value)| (name, value.as_bytes()));
+    let carried = Carried::from_fields(fields, Profile::Wpt02).unwrap();
+    let now = touchmark_tls::clock::now();
+    let verified = wit::verify(carried.wit, &issuers, now).unwrap();
+    let expected = Expected::at(AUDIENCE);
+    wpt::verify(&carried, &verified, &expected, &mut Replays::new(1), now).unwrap();
+    verified.identifier().as_str().to_owned()
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod daemons;
 mod device;
 mod evidence;
 mod hosts;
+mod memory;
 mod naming;
 mod operators;
 mod protocol;

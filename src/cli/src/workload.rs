@@ -1,6 +1,10 @@
 //! `touchmark workload`: what a process asks of the agent on its host.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tonic::{Code, Status};
@@ -26,6 +30,9 @@ pub(crate) struct Workload {
     /// How to report.
     #[arg(long, value_enum, default_value_t, global = true)]
     output: Output,
+    /// Tries again for so many seconds while there is no agent, no attested host or no answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, global = true)]
+    wait: u64,
     #[command(subcommand)]
     command: Command,
 }
@@ -63,80 +70,123 @@ struct Which {
     identifier: Option<String>,
 }
 
-/// Runs one request.
-pub(crate) async fn run(arguments: Workload) -> ExitCode {
-    let Workload {
-        socket,
-        output,
-        command,
-    } = arguments;
-    let mut client = match connect(&socket).await {
-        Ok(client) => client,
-        Err(why) => return fail(UNREACHABLE, why),
-    };
-    let done =
-        match command {
-            Command::Fetch(Fetch::X509(which)) => {
-                let request = FetchX509Request {
-                    identifier: which.identifier.unwrap_or_default(),
-                };
-                let answer = client.fetch_x509(guarded(request)).await;
-                answer
-                    .map(|answer| first(answer.into_inner().identities, |one| &one.identifier))
-                    .map(|one| one.map(|one| report(output, &x509(&one), x509_text)))
-            }
-            Command::Fetch(Fetch::Wit(which)) => {
-                let request = FetchWitRequest {
-                    identifier: which.identifier.unwrap_or_default(),
-                };
-                let answer = client.fetch_wit(guarded(request)).await;
-                answer
-                    .map(|answer| first(answer.into_inner().identities, |one| &one.identifier))
-                    .map(|one| one.map(|one| report(output, &wit(&one), wit_text)))
-            }
-            Command::Fetch(Fetch::Bundle) => client.fetch_bundle(guarded(FetchBundleRequest {})).await.map(
-                |answer| {
-                    let bundle = answer.into_inner();
-                    let document = json!({
-                        "trust_domain": bundle.trust_domain,
-                        "x509_pem": pem::encode_all(pem::CERTIFICATE, bundle.x509.iter().map(Vec::as_slice)),
-                        "jwks": parsed(&bundle.jwks),
-                        "sequence": bundle.sequence,
-                    });
-                    report(output, &document, bundle_text);
-                    Some(())
-                },
-            ),
-            Command::Prove { audience, identifier } => {
-                if !is_audience(&audience) {
-                    return fail(
-                        UNUSABLE,
-                        format!("--audience: {audience:?} is not an absolute URI such as https://host/path"),
-                    );
-                }
-                let request = ProveRequest {
-                    audience: audience.clone(),
-                    identifier: identifier.unwrap_or_default(),
-                };
-                client.prove(guarded(request)).await.map(|answer| {
-                    let proof = answer.into_inner();
-                    let document = json!({
-                        "identifier": proof.identifier,
-                        "wit": proof.wit,
-                        "wpt": proof.wpt,
-                        "audience": audience,
-                        "not_after": time(proof.not_after),
-                    });
-                    report(output, &document, proof_text);
-                    Some(())
-                })
-            }
-        };
-    match done {
-        Ok(Some(())) => ExitCode::SUCCESS,
-        Ok(None) => fail(REFUSED, "the agent answered without an identity"),
-        Err(status) => explain(&status),
+/// Why a request brought nothing.
+enum Failure {
+    /// Nobody answers.
+    NoAgent(String),
+    /// The agent's answer.
+    Status(Box<Status>),
+    /// What was asked makes no sense.
+    Unusable(String),
+    /// An answer without an identity.
+    Nothing,
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Status(Box::new(status))
     }
+}
+
+impl Failure {
+    /// Whether the same may succeed later without anybody acting.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::NoAgent(_) => true,
+            Self::Status(status) => !matches!(
+                status.code(),
+                Code::PermissionDenied | Code::Aborted | Code::InvalidArgument | Code::FailedPrecondition
+            ),
+            Self::Unusable(_) | Self::Nothing => false,
+        }
+    }
+
+    fn explain(self) -> ExitCode {
+        match self {
+            Self::NoAgent(why) => fail(UNREACHABLE, why),
+            Self::Unusable(why) => fail(UNUSABLE, why),
+            Self::Nothing => fail(REFUSED, "the agent answered without an identity"),
+            Self::Status(status) => explain(&status),
+        }
+    }
+}
+
+/// First pause before a request is made again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs one request, again and again while it may still succeed.
+pub(crate) async fn run(arguments: Workload) -> ExitCode {
+    let deadline = Instant::now() + Duration::from_secs(arguments.wait);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match ask(&arguments).await {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(failure) if !failure.may_pass() || Instant::now() + pause > deadline => {
+                return failure.explain();
+            }
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn ask(arguments: &Workload) -> Result<(), Failure> {
+    let output = arguments.output;
+    let mut client = connect(&arguments.socket).await.map_err(Failure::NoAgent)?;
+    match &arguments.command {
+        Command::Fetch(Fetch::X509(which)) => {
+            let request = FetchX509Request {
+                identifier: which.identifier.clone().unwrap_or_default(),
+            };
+            let answer = client.fetch_x509(guarded(request)).await?.into_inner();
+            let one = first(answer.identities, |one| &one.identifier).ok_or(Failure::Nothing)?;
+            report(output, &x509(&one), x509_text);
+        }
+        Command::Fetch(Fetch::Wit(which)) => {
+            let request = FetchWitRequest {
+                identifier: which.identifier.clone().unwrap_or_default(),
+            };
+            let answer = client.fetch_wit(guarded(request)).await?.into_inner();
+            let one = first(answer.identities, |one| &one.identifier).ok_or(Failure::Nothing)?;
+            report(output, &wit(&one), wit_text);
+        }
+        Command::Fetch(Fetch::Bundle) => {
+            let bundle = client
+                .fetch_bundle(guarded(FetchBundleRequest {}))
+                .await?
+                .into_inner();
+            let document = json!({
+                "trust_domain": bundle.trust_domain,
+                "x509_pem": pem::encode_all(pem::CERTIFICATE, bundle.x509.iter().map(Vec::as_slice)),
+                "jwks": parsed(&bundle.jwks),
+                "sequence": bundle.sequence,
+            });
+            report(output, &document, bundle_text);
+        }
+        Command::Prove { audience, identifier } => {
+            if !is_audience(audience) {
+                return Err(Failure::Unusable(format!(
+                    "--audience: {audience:?} is not an absolute URI such as https://host/path"
+                )));
+            }
+            let request = ProveRequest {
+                audience: audience.clone(),
+                identifier: identifier.clone().unwrap_or_default(),
+            };
+            let proof = client.prove(guarded(request)).await?.into_inner();
+            let document = json!({
+                "identifier": proof.identifier,
+                "wit": proof.wit,
+                "wpt": proof.wpt,
+                "audience": audience,
+                "not_after": time(proof.not_after),
+            });
+            report(output, &document, proof_text);
+        }
+    }
+    Ok(())
 }
 
 /// The first identity; further ones are named on standard error.
