@@ -320,6 +320,10 @@ fn a_rack_is_enrolled_from_a_file_all_or_none() {
         1,
         "all or none"
     );
+    let same = dev.file("same.toml", &(host("a", &one) + &host("a", &two)));
+    let output = dev.touchmark(&["host", "enrol", "--file", &same]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("appears twice"));
     let bad = dev.file("bad.toml", &host("a", &one.to_uppercase().replace('1', "A")));
     assert_eq!(
         dev.touchmark(&["host", "enrol", "--file", &bad]).status.code(),

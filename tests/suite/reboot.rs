@@ -116,4 +116,8 @@ fn a_host_whose_tpm_is_gone_says_so_and_a_slow_one_attests_all_the_same() {
     let fetch = dev.touchmark(&["workload", "fetch", "x509", "--socket", &second]);
     assert_eq!(fetch.status.code(), Some(3));
     assert_eq!(dev.host("host-2")["state"], "enrolled");
+    // Nothing was refused: the operator is told where to look.
+    let why = dev.touchmark(&["why", "host-2"]);
+    assert_eq!(why.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&why.stderr).contains("touchmark agent status"));
 }

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use serde_bytes::ByteArray;
 use tokio::sync::{Notify, watch};
 use touchmark_api::host::{Assignments, Bundle, Registration};
 use touchmark_identity::TrustDomain;
@@ -29,8 +30,12 @@ pub(crate) enum NoCredential {
     Refused(String),
 }
 
-/// A refusal, and until when it is not asked for again.
-type Refusals = HashMap<(String, String), (u64, String)>;
+/// A refusal under one revision of a registration, and until when it is not asked for again.
+struct Refused {
+    revision: ByteArray<32>,
+    until: u64,
+    why: String,
+}
 
 /// Seconds for which a refused request for a credential is not made again: each takes the TPM a key.
 const REFUSED_FOR: u64 = 10;
@@ -51,7 +56,7 @@ pub(crate) struct Workloads {
     /// The latest registrations with their generation, once fetched after the attestation.
     registrations: Mutex<Option<(u64, Arc<Vec<Registration>>)>>,
     /// What was refused lately.
-    refused: Mutex<Refusals>,
+    refused: Mutex<HashMap<(String, String), Refused>>,
     /// One issuance at a time for a registration and kind: whoever waits finds what the one before obtained.
     turns: Mutex<HashMap<(String, String), Turn>>,
 }
@@ -194,10 +199,14 @@ impl Workloads {
                 let why = format!("the service refused this credential ({refusal})");
                 let until = clock::now() + REFUSED_FOR;
                 let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-                refused.retain(|_, (until, _)| *until > clock::now());
+                refused.retain(|_, refused| refused.until > clock::now());
                 refused.insert(
                     (registration.reference.clone(), kind.to_owned()),
-                    (until, why.clone()),
+                    Refused {
+                        revision: registration.revision,
+                        until,
+                        why: why.clone(),
+                    },
                 );
                 NoCredential::Refused(why)
             }
@@ -207,8 +216,9 @@ impl Workloads {
 
     fn refused_lately(&self, registration: &Registration, kind: &str) -> Option<String> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, why) = refused.get(&(registration.reference.clone(), kind.to_owned()))?;
-        (*until > clock::now()).then(|| why.clone())
+        let refused = refused.get(&(registration.reference.clone(), kind.to_owned()))?;
+        let holds = refused.until > clock::now() && refused.revision == registration.revision;
+        holds.then(|| refused.why.clone())
     }
 
     /// Why nothing can be had now; where it is the host that is no longer believed, it attests again at once.

@@ -15,9 +15,9 @@ const SAMPLES: usize = 5;
 /// Signatures for each credential: the credential itself, and the handshake of the connection that it is asked for on.
 const PER_CREDENTIAL: f64 = 2.0;
 
-/// Signatures per second of the device that holds the service's keys.
+/// How long the device that holds the service's keys takes for a signature.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Capacity(f64);
+pub(crate) struct Capacity(Duration);
 
 /// Signatures per second that a fleet needs, at most: a host with several labels counts for each.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,38 +32,38 @@ impl Capacity {
             key.sign(purpose, b"touchmark: how fast does this device sign?")?;
             fastest = fastest.min(start.elapsed());
         }
-        Ok(Self(1.0 / fastest.as_secs_f64().max(1e-6)))
+        Ok(Self(fastest))
     }
 
     /// Whether a fleet may become what it would be: it needs no more than half of what there is.
     pub(crate) fn allows(self, need: Need) -> Result<(), String> {
-        if need.0 * 2.0 <= self.0 {
+        if need.0 * 2.0 <= self.per_second() {
             return Ok(());
         }
         Err(format!(
             "this fleet needs {:.1} signatures a second, more than half of the {:.1} that the service's device makes: \
              give credentials a longer lifetime, register fewer, or hold the service's keys in a faster device",
-            need.0, self.0
+            need.0,
+            self.per_second()
         ))
     }
 
     /// How fast hosts may ask for credentials: each an eighth of what the device signs and all together half of it, so that
     /// one that turned bad leaves room for the others and for handshakes. `at_most`: the configured rate of a host.
     pub(crate) fn issue_rates(self, at_most: u32) -> Rates<String> {
-        let (mut each, mut all) = (1, 1);
         // Whole signatures per second; a device that makes fewer than one is served one by one.
-        while each < at_most && f64::from(each) < self.0 / 8.0 {
-            each += 1;
-        }
-        while all < 1_000_000 && f64::from(all) < self.0 / 2.0 {
-            all += 1;
-        }
-        Rates::new(each, all, Instant::now())
+        let signatures = u32::try_from(1_000_000_000 / self.0.as_nanos().max(1)).unwrap_or(u32::MAX);
+        let each = (signatures / 8).clamp(1, at_most);
+        Rates::new(each, (signatures / 2).max(1), Instant::now())
+    }
+
+    fn per_second(self) -> f64 {
+        1.0 / self.0.as_secs_f64().max(1e-9)
     }
 
     /// Whether a fleet that is there can be served at all.
     pub(crate) fn suffices(self, need: Need) -> bool {
-        need.0 <= self.0
+        need.0 <= self.per_second()
     }
 }
 
@@ -146,8 +146,22 @@ mod tests {
     }
 
     #[test]
+    fn one_host_may_have_an_eighth_of_what_is_signed() {
+        let admitted = |signature, at_most| {
+            let rates = Capacity(signature).issue_rates(at_most);
+            let now = Instant::now();
+            (0..2_000).filter(|_| rates.admit("host".to_owned(), now)).count()
+        };
+        // A burst of ten seconds.
+        assert_eq!(admitted(Duration::from_millis(10), 100), 100);
+        assert_eq!(admitted(Duration::from_micros(100), 100), 1_000);
+        // All together a burst of two seconds, of half a signature a second at least.
+        assert_eq!(admitted(Duration::from_secs(3), 100), 2);
+    }
+
+    #[test]
     fn half_of_what_a_device_signs_is_kept_free() {
-        let device = Capacity(100.0);
+        let device = Capacity(Duration::from_millis(10));
         device.allows(Need(50.0)).unwrap();
         let why = device.allows(Need(50.1)).unwrap_err();
         assert!(why.contains("50.1") && why.contains("100.0") && why.contains("longer lifetime"));

@@ -11,6 +11,7 @@ mod capacity;
 mod config;
 mod error;
 mod host;
+mod issue;
 mod keys;
 mod limits;
 mod listen;

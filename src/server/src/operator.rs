@@ -71,6 +71,13 @@ async fn enrol(service: &Service, hosts: &[Enrolment], now: u64) -> Outcome {
     if hosts.is_empty() || hosts.len() > 10_000 {
         return Err(Failure::Unusable("between 1 and 10000 hosts at once".into()));
     }
+    let mut names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some([twice, _]) = names.array_windows().find(|[one, other]| one == other) {
+        return Err(Failure::Unusable(format!(
+            "host {twice:?} appears twice in the file"
+        )));
+    }
     let mut new = Vec::new();
     for host in hosts {
         new.push(new_host(host).map_err(|why| Failure::Unusable(format!("host {:?}: {why}", host.name)))?);
@@ -238,6 +245,11 @@ async fn why(service: &Service, id: &str) -> Outcome {
     }
     match &host.refusal {
         Some(refusal) => Ok(refusal_document(&service.store.refusal(refusal).await?)),
+        None if host.state == "enrolled" => Err(Failure::Refused(format!(
+            "host {} has not asked yet: nothing was refused. On that host, touchmark agent status says what its agent \
+             waits for: the TPM, or the way to this service",
+            host.name
+        ))),
         None => Err(Failure::Refused(format!(
             "host {} is {}: nothing was refused",
             host.name, host.state

@@ -197,3 +197,36 @@ async fn a_credential_under_another_registration_is_obtained_anew() {
     };
     assert!(!living(&changed));
 }
+
+#[test]
+fn a_refusal_is_remembered_for_the_registration_as_it_was_and_says_nothing_of_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let workloads = workloads(folder.path());
+    let refused = |retry: &str| {
+        AttestationError::Channel(ChannelError::Refused {
+            refusal: "id".into(),
+            retry: retry.into(),
+        })
+    };
+    let registration = registration(7, "agent");
+    let doubted = || {
+        let mut notified = std::pin::pin!(workloads.doubt.notified());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        notified.as_mut().poll(&mut context).is_ready()
+    };
+    let failed = workloads.failed(&refused("later"), &registration, "x509");
+    assert!(matches!(failed, NoCredential::Refused(why) if why.contains("id")));
+    assert!(workloads.refused_lately(&registration, "x509").is_some());
+    assert!(workloads.refused_lately(&registration, "wit").is_none());
+    let mended = Registration {
+        revision: [9; 32].into(),
+        ..registration
+    };
+    assert!(workloads.refused_lately(&mended, "x509").is_none());
+    assert!(!doubted());
+    // A refusal that a fresh attestation can help is about the host.
+    let failed = workloads.failed(&refused("fresh"), &mended, "x509");
+    assert!(matches!(failed, NoCredential::Unavailable(_)));
+    assert!(workloads.refused_lately(&mended, "x509").is_none());
+    assert!(doubted());
+}

@@ -1,0 +1,266 @@
+//! One request of an attested host: a credential for a key in its own TPM, under a registration that is its own.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::http::StatusCode;
+use touchmark_api::{
+    frame::MAX_OFFER,
+    host::{ISSUED, IssueOffer, Issued},
+};
+use touchmark_crypto::SystemEntropy;
+use touchmark_issuer::{Grant, Kind, grant};
+use touchmark_rats::{Purpose, Reason, Refusal, Retry, cbor};
+use touchmark_store::{AttestationKey, Consumed, Host, Issuance, StoreError};
+use touchmark_verifier::{Attested, Message, appraise};
+
+use crate::{
+    Service,
+    attest::{consumption, same_or_refused},
+    message::Received,
+    refuse::{Reply, new_id, stored},
+};
+
+/// A request whose message has arrived, and who sent it.
+pub(crate) struct Ask<'a> {
+    pub(crate) service: &'a Arc<Service>,
+    /// The host at the other end, as its certificate says.
+    pub(crate) host: &'a Host,
+    /// Its attestation key on record.
+    pub(crate) key: &'a AttestationKey,
+    pub(crate) received: &'a Received,
+    pub(crate) now: u64,
+}
+
+/// What a registration grants, and the whole of it as it is now.
+struct Granted {
+    grant: Grant,
+    registration: String,
+}
+
+impl Ask<'_> {
+    /// Decides it.
+    pub(crate) async fn decide(&self) -> Result<Reply, StoreError> {
+        let (service, received) = (self.service, self.received);
+        let challenge = &received.challenge;
+        // The challenge was made for this very host and its recorded attestation key: another host's key under it, or
+        // another attestation key, is refused before the evidence is looked at.
+        if challenge.purpose != Purpose::Workload
+            || challenge.subject.host.as_deref() != Some(self.host.id.as_str())
+            || challenge.subject.attestation_name.as_ref() != self.key.name
+            || challenge.expiry <= self.now
+            || !received.log.is_empty()
+        {
+            return Ok(Reply::stranger(
+                "a challenge of another host, attestation key or purpose, expired, or with a log",
+            ));
+        }
+        if let Some(before) = service.store.answer(&challenge.id).await? {
+            return Ok(same_or_refused(&before, received, ISSUED));
+        }
+        let offer: IssueOffer = match cbor::decode(&received.offer, MAX_OFFER) {
+            Ok(offer) => offer,
+            Err(error) => return Ok(Reply::stranger(&error.to_string())),
+        };
+        let keys = [offer.key.to_vec()];
+        let message = Message {
+            cookie: &received.cookie,
+            offer: &received.offer,
+            evidence: &received.evidence,
+            log: &received.log,
+            attestation_public: &self.key.public,
+            keys: &keys,
+        };
+        let appraised = appraise(
+            &service.challenger,
+            challenge,
+            &service.appraiser,
+            &message,
+            &[],
+            self.now,
+        );
+        let attested = match appraised {
+            Ok(believed) => believed.attested,
+            // Evidence that was not authentic consumes nothing.
+            Err(refused) => return self.refuse(&offer, &refused.refusal, refused.authenticated).await,
+        };
+        let granted = same_boot(self.key, &attested).and_then(|()| self.granted(&offer, &attested));
+        let granted = match granted {
+            Err(refusal) => return self.refuse(&offer, &refusal, true).await,
+            Ok(granted) => granted,
+        };
+        let key_digest = attested.keys().first().map_or([0; 32], |key| key.public.digest());
+        let grant = &granted.grant;
+        let elsewhere = service
+            .store
+            .key_elsewhere(&key_digest, grant.identifier(), grant.kind());
+        match elsewhere.await? {
+            Some(found) => self.refuse(&offer, &shared_key(found), true).await,
+            None => self.sign(&offer, granted, attested).await,
+        }
+    }
+
+    /// The registration that is asked for, if it is this host's.
+    fn granted(&self, offer: &IssueOffer, attested: &Attested) -> Result<Granted, Refusal> {
+        let refuse = |reason, expected: &str, found: String| Refusal {
+            check: "issue.registration",
+            reason,
+            expected: expected.to_owned(),
+            found,
+            remedy: "apply a registration for this host, or remove the agent's claim to it".to_owned(),
+            retry: Retry::Later,
+        };
+        let entry = self
+            .service
+            .registrations_for(self.host)
+            .into_iter()
+            .find(|entry| entry.reference == offer.registration);
+        let entry = entry.ok_or_else(|| {
+            refuse(
+                Reason::NoRegistration,
+                "a registration for this host",
+                format!("{:?}", offer.registration),
+            )
+        })?;
+        let kind = Kind::parse(&offer.kind)
+            .ok_or_else(|| refuse(Reason::KindNotAllowed, "x509 or wit", format!("{:?}", offer.kind)))?;
+        let key = attested.keys().first().cloned();
+        let key = key.ok_or_else(|| refuse(Reason::KeyNotHardware, "a certified key", "none".to_owned()))?;
+        Ok(Granted {
+            grant: grant(&entry.registration, kind, key, attested.voucher())?,
+            registration: entry.registration.to_json(),
+        })
+    }
+
+    async fn sign(
+        &self,
+        offer: &IssueOffer,
+        granted: Granted,
+        attested: Attested,
+    ) -> Result<Reply, StoreError> {
+        let Granted { grant, registration } = granted;
+        let authority = Arc::clone(&self.service.authority);
+        let host_evidence = self.key.evidence.as_slice().try_into().unwrap_or([0; 32]);
+        let signed = {
+            let grant = grant.clone();
+            tokio::task::spawn_blocking(move || {
+                authority.issue(&grant, &attested, host_evidence, &SystemEntropy)
+            })
+            .await
+        };
+        let credential = match signed {
+            Ok(Ok(credential)) => credential,
+            Ok(Err(error)) => return Ok(Reply::unavailable(&error)),
+            Err(error) => return Ok(Reply::unavailable(&error)),
+        };
+        let document = Issued {
+            identifier: grant.identifier().as_str().to_owned(),
+            chain: credential
+                .certificate()
+                .map_or_else(Vec::new, |der| self.service.chain(der.to_vec())),
+            token: credential.token().unwrap_or_default().to_owned(),
+            custody: grant.class().as_str().to_owned(),
+            simulated: grant.simulated(),
+            usage: grant.usage().as_str().to_owned(),
+            not_after: credential.not_after(),
+        };
+        let issuance = Issuance {
+            registration: offer.registration.clone(),
+            registered: registration,
+            credential,
+        };
+        let answer = cbor::encode(&document);
+        let consumption = consumption(self.received, self.host, 200, answer.clone());
+        let consumed = match self.service.store.issue(&consumption, &issuance, self.now).await {
+            // An operator was faster: what was decided no longer holds.
+            Err(StoreError::Conflict(why)) => return self.refuse(offer, &overtaken(why), true).await,
+            other => other?,
+        };
+        match consumed {
+            Consumed::First => {
+                tracing::info!(
+                    host = %self.host.name,
+                    identifier = %document.identifier,
+                    kind = grant.kind().as_str(),
+                    "issued"
+                );
+                Ok(Reply::document(ISSUED, answer))
+            }
+            Consumed::Before(before) => Ok(same_or_refused(&before, self.received, ISSUED)),
+        }
+    }
+
+    /// Refuses it: stored, and answered by an id.
+    async fn refuse(
+        &self,
+        offer: &IssueOffer,
+        refusal: &Refusal,
+        consume: bool,
+    ) -> Result<Reply, StoreError> {
+        let host = self.host;
+        // What is refused is written, and a host that turned bad does not thereby write as fast as it can.
+        if !self.service.refusal_rates.admit(host.id.clone(), Instant::now()) {
+            return Ok(Reply::slow_down());
+        }
+        let id = new_id();
+        let reply = Reply::refused(StatusCode::FORBIDDEN, &id, refusal.retry);
+        let subject = format!(
+            "host {}, registration {}",
+            host.name,
+            offer.registration.escape_debug()
+        );
+        let refusal = stored(&id, &host.id, &subject, refusal, self.now);
+        let consumption =
+            consume.then(|| consumption(self.received, host, reply.status.as_u16(), reply.body.clone()));
+        let refused = self
+            .service
+            .store
+            .refuse_request(consumption.as_ref(), &refusal, self.now);
+        match refused.await? {
+            Consumed::First => {
+                tracing::warn!(host = %host.name, refusal = %id, reason = %refusal.reason, "request refused");
+                Ok(reply)
+            }
+            Consumed::Before(before) => Ok(same_or_refused(&before, self.received, ISSUED)),
+        }
+    }
+}
+
+/// A decision that a change made void before it was written.
+fn overtaken(found: String) -> Refusal {
+    Refusal {
+        check: "issue.registration",
+        reason: Reason::Conflict,
+        expected: "host and registration as they were when this was decided".to_owned(),
+        found,
+        remedy: "nothing: the agent asks again under what is registered now".to_owned(),
+        retry: Retry::Later,
+    }
+}
+
+/// A key that was certified after a reset which no attestation has shown yet: what the host booted is not known.
+fn same_boot(key: &AttestationKey, attested: &Attested) -> Result<(), Refusal> {
+    let resets = attested.counters().map(|counters| counters.reset);
+    if resets == Some(key.reset_count) {
+        return Ok(());
+    }
+    Err(Refusal {
+        check: "host.reset_count",
+        reason: Reason::HostNotAttested,
+        expected: format!("{} resets, as at the host's attestation", key.reset_count),
+        found: resets.map_or_else(|| "no counters".to_owned(), |resets| format!("{resets} resets")),
+        remedy: "the host was reset since it attested; its agent attests again by itself".to_owned(),
+        retry: Retry::Fresh,
+    })
+}
+
+/// A key that a credential of another identifier or kind names already.
+fn shared_key(found: String) -> Refusal {
+    Refusal {
+        check: "issue.key",
+        reason: Reason::Conflict,
+        expected: "a key of its own for each identifier and kind".to_owned(),
+        found,
+        remedy: "create a new key in the device for this credential".to_owned(),
+        retry: Retry::Later,
+    }
+}
