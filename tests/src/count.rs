@@ -32,10 +32,26 @@ impl Commands {
         self.0.is_empty()
     }
 
+    /// Whether they end with the signature of the `n`th key that was made and certified.
+    pub fn end_with_key(&self, n: usize) -> bool {
+        let certified = self.0.iter().filter(|line| line.contains("TPM2_Certify")).count();
+        certified >= n && self.0.last().is_some_and(|line| line.contains("TPM2_Sign"))
+    }
+
+    /// Those of one attestation, with the proof of possession of the host's key, and what came after.
+    pub fn attestation(&self) -> (Self, Self) {
+        let position = |name: &str, from: usize| {
+            let after = self.0.iter().skip(from).position(|line| line.contains(name));
+            from + after.expect("an attestation")
+        };
+        let end = position("TPM2_Sign", position("TPM2_Quote", 0)) + 1;
+        let (attestation, rest) = self.0.split_at(end);
+        (Self(attestation.to_vec()), Self(rest.to_vec()))
+    }
+
     /// How many of them made mutual-TLS signatures with a host key that is sealed to its boot: a session, a policy, a
     /// signature each.
     pub fn handshake(&self) -> usize {
-        let of = |name: &str| self.0.iter().filter(|line| line.contains(name)).count();
-        of("PolicyPCR") * 2 + of("StartAuthSession")
+        self.0.iter().filter(|line| line.contains("PolicyPCR")).count() * 3
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod count;
 pub mod dev;
+pub mod power;
 pub mod search;
 pub mod sim;
 pub mod wire;

@@ -10,20 +10,22 @@ use rustls::{ClientConnection, StreamOwned, sign::CertifiedKey};
 use serde_bytes::ByteBuf;
 use touchmark_api::{
     attest::{
-        CHALLENGE_PATH, CHALLENGE_REQUEST, Challenge, ChallengeRequest, EVIDENCE_PATH, Introduction,
-        MAX_ANSWER, MESSAGE, Offer,
+        Admission, CHALLENGE_PATH, CHALLENGE_REQUEST, Challenge, ChallengeRequest, EVIDENCE_PATH,
+        Introduction, MAX_ANSWER, MESSAGE, Offer,
     },
     device::{Activation, KeyDescription},
     frame,
 };
-use touchmark_crypto::{Secret, mac::MacSha256};
-use touchmark_helper::{Device, Exchange};
+use touchmark_crypto::{Purpose as KeyPurpose, Secret, mac::MacSha256};
+use touchmark_helper::{Device, Exchange, created_key};
 use touchmark_identity::TrustDomain;
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, message_mac_key, tpm};
 use touchmark_tls::{Pins, host_client};
 
 /// The trust domain of every system of `touchmark-sim dev`.
 pub const DOMAIN: &str = "spiffe://example.org";
+
+mod session;
 
 /// An HTTP answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +61,11 @@ pub fn request(
         trust_domain: TrustDomain::parse_origin(DOMAIN).expect("domain"),
         roots: vec![pin],
     };
+    let attested = identity.is_some();
     let (config, _) = host_client(pins, identity).map_err(|error| error.to_string())?;
+    if attested {
+        return session::request(address, config, method, path, media_type, body);
+    }
     let name = "touchmark.invalid".try_into().expect("name");
     let connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
     let stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
@@ -218,6 +224,13 @@ pub fn evidence(device: &Device, visit: &Visit, anchor: [u8; 32]) -> (Parts, Key
         },
         key,
     )
+}
+
+/// The identity of a host that was admitted.
+pub fn identity(device: &Device, admission: &Admission, key: &KeyDescription) -> Arc<CertifiedKey> {
+    let held = created_key(device, key, &[KeyPurpose::TlsHandshake]).expect("a key");
+    let chain: Vec<Vec<u8>> = admission.chain.iter().map(|der| der.to_vec()).collect();
+    touchmark_tls::identity(&chain, held)
 }
 
 /// Sends a second message.

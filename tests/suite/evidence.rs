@@ -6,7 +6,7 @@ use touchmark_helper::{Device, Exchange};
 use touchmark_rats::{Appraiser, MakerKind, PcrSelection, Purpose, Reason, cbor, message_mac_key};
 use touchmark_tests::sim::Sim;
 use touchmark_verifier::{
-    Attested, Believed, Challenger, Issued, Message, ReferenceSet, Refused, Subject, appraise,
+    Attested, Believed, Challenger, Issued, Message, ReferenceSet, Refused, Subject, Wanted, appraise,
 };
 
 const DOMAIN: &str = "spiffe://example.org";
@@ -54,7 +54,17 @@ fn attest(device: &Device, appraiser: &TpmAppraiser, references: &[&ReferenceSet
     };
     let selection = PcrSelection::boot();
     let issued: Issued = challenger
-        .issue(&SystemEntropy, Purpose::Enrol, subject, true, &selection, NOW)
+        .issue(
+            &SystemEntropy,
+            Wanted {
+                purpose: Purpose::Enrol,
+                subject,
+                activation: true,
+                selection: &selection,
+                log_offset: 0,
+            },
+            NOW,
+        )
         .unwrap();
     let secret = issued.secret.unwrap();
     let sealed = appraiser

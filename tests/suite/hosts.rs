@@ -39,8 +39,9 @@ pub(crate) fn attested(dev: &Dev, device: &Device, admission: &Admission, key: &
     }
 }
 
-/// Attests device `n` of a system.
+/// Attests device `n` of a system, in its agent's place: a bare TPM has too few slots for two.
 fn attest(dev: &Dev, n: usize) -> Attested {
+    dev.end_agent(n);
     let device = device(&dev.description()["tpms"][n - 1]);
     let (address, _) = dev.addresses();
     let visit = wire::introduce(&address, dev.pin(), &device);

@@ -20,6 +20,7 @@ mod protocol;
 mod reboot;
 mod relay;
 mod requirements;
+mod standing;
 mod trust;
 mod vectors;
 mod workloads;

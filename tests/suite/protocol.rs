@@ -10,7 +10,7 @@ use touchmark_api::{
 use touchmark_crypto::{Secret, x509::Certificate};
 use touchmark_rats::cbor;
 use touchmark_tests::{
-    dev::Dev,
+    dev::{Dev, eventually},
     sim::{Sim, device},
     wire::{self, Answer, Visit},
 };
@@ -23,8 +23,10 @@ struct Scene {
     device: touchmark_helper::Device,
 }
 
+/// The agent gives way: a bare TPM has too few slots for two.
 fn scene(arguments: &[&str]) -> Scene {
     let dev = Dev::start(arguments);
+    dev.end_agent(1);
     let (address, _) = dev.addresses();
     let pin = dev.pin();
     let device = device(&dev.description()["tpms"][0]);
@@ -67,12 +69,36 @@ fn e12_w11_one_message_is_answered_once_and_the_same_bytes_get_the_same_answer()
     let first = scene.send(&message);
     admission(&first);
     assert_eq!(scene.send(&message).body, first.body);
-    // Another message under the same challenge: refused, and the stored answer stays.
-    let (other, _) = wire::evidence(&scene.device, &visit, scene.pin);
+    // Another message under the same challenge whose evidence is nobody's: refused, and the stored answer stays.
+    let (mut other, _) = wire::evidence(&scene.device, &visit, scene.pin);
+    let last = other.evidence.len() - 1;
+    other.evidence[last] ^= 1;
     let refused = scene.send(&other.message(&visit));
     assert_eq!(refused.status, 403);
     assert_eq!(scene.send(&message).body, first.body);
     assert_eq!(scene.issued_to_host(), before + 1);
+}
+
+#[test]
+fn e21_a_challenge_that_is_answered_twice_by_one_device_makes_its_host_suspect() {
+    let scene = scene(&[]);
+    let visit = scene.visit();
+    let (parts, _) = wire::evidence(&scene.device, &visit, scene.pin);
+    admission(&scene.send(&parts.message(&visit)));
+    // No agent signs twice under one nonce: there are two of this device.
+    let (other, _) = wire::evidence(&scene.device, &visit, scene.pin);
+    assert_eq!(scene.send(&other.message(&visit)).status, 403);
+    let host = scene.dev.host("host-1");
+    assert_eq!(host["state"], "suspect", "{host}");
+    assert_eq!(scene.dev.json(&["why", "host-1"])["reason"], "nonce_reused");
+    // It gets nothing more, not even the answer that was stored, whoever of the two asks.
+    assert_eq!(scene.send(&parts.message(&visit)).status, 403);
+    let Scene { dev, device, .. } = scene;
+    drop(device);
+    let _agent = dev.start_agent(1);
+    eventually("the agent is told", || {
+        dev.touchmark(&["workload", "fetch", "x509"]).status.code() == Some(1)
+    });
 }
 
 #[test]

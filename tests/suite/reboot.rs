@@ -1,58 +1,22 @@
 //! Hosts that are reset while their agents run.
 
-use touchmark_tests::dev::{Dev, eventually};
+use std::os::unix::fs::MetadataExt;
 
-fn run(dev: &Dev, program: &str, arguments: &[&str]) -> String {
-    let output = dev.command(program).args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
+use touchmark_tests::{
+    dev::{Dev, eventually},
+    power::{boot_again, reset},
+};
+
+/// Something new to be had: a key is certified for it.
+fn register(dev: &Dev) {
+    let uid = std::fs::metadata("/proc/self").unwrap().uid();
+    let file = dev.file(
+        "more.toml",
+        &format!(
+            "label = \"more\"\n[[registration]]\nname = \"one\"\nidentifier = \"spiffe://example.org/more\"\nworkload = {{ uid = {uid} }}\nkinds = [\"wit\"]\ncustody = [\"hardware\"]\n"
+        ),
     );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// A power cycle of host 1's TPM.
-fn reset(dev: &Dev) {
-    let port = dev.description()["tpms"][0]["port"].as_u64().unwrap();
-    let control = format!("127.0.0.1:{}", port + 1);
-    run(dev, "swtpm_ioctl", &["--tcp", &control, "-i"]);
-    run(dev, "tpm2_startup", &["-c"]);
-}
-
-/// Measures the same boot again, as the log has it.
-fn boot_again(dev: &Dev) {
-    let log = dev.description()["tpms"][0]["eventlog"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let text = run(dev, "tpm2_eventlog", &[&log]);
-    let (mut pcr, mut kind, mut bank) = (String::new(), String::new(), String::new());
-    let mut extends = Vec::new();
-    for line in text.lines().take_while(|line| *line != "pcrs:") {
-        let field = |name: &str| {
-            line.trim_start_matches([' ', '-'])
-                .strip_prefix(name)
-                .map(|value| value.trim().trim_matches('"').to_owned())
-        };
-        if let Some(value) = field("PCRIndex:") {
-            pcr = value;
-        } else if let Some(value) = field("EventType:") {
-            kind = value;
-        } else if let Some(value) = field("AlgorithmId:") {
-            bank = value;
-        } else if let Some(value) = field("Digest:")
-            && bank == "sha256"
-            && kind != "EV_NO_ACTION"
-        {
-            extends.push(format!("{pcr}:sha256={value}"));
-            bank.clear();
-        }
-    }
-    assert!(extends.len() > 10, "{text}");
-    for extend in &extends {
-        run(dev, "tpm2_pcrextend", &[extend]);
-    }
+    dev.json(&["registration", "apply", "-f", &file]);
 }
 
 #[test]
@@ -62,11 +26,9 @@ fn e18_a_host_that_was_reset_gets_nothing_more_until_it_has_attested_again() {
     assert_eq!(dev.events("host.attested").len(), 1);
     reset(&dev);
     boot_again(&dev);
-    // The registers are as they were, so the host's key answers: only the counter tells.
-    eventually("the refusal", || {
-        dev.touchmark(&["workload", "fetch", "x509"]);
-        !dev.events("request.refused").is_empty()
-    });
+    // The registers are as they were, so the host's key answers: only the counter tells, when a key is certified.
+    register(&dev);
+    eventually("the refusal", || !dev.events("request.refused").is_empty());
     let refused = dev.events("request.refused").remove(0);
     let id = refused["detail"]
         .as_str()
@@ -79,10 +41,17 @@ fn e18_a_host_that_was_reset_gets_nothing_more_until_it_has_attested_again() {
     assert_eq!(why["reason"], "host_not_attested", "{why}");
     assert_eq!(why["check"], "host.reset_count", "{why}");
     // The agent attests again by itself.
-    eventually("a credential after the next attestation", || {
-        dev.touchmark(&["workload", "fetch", "x509"]).status.success()
+    eventually("the next attestation", || dev.events("host.attested").len() == 2);
+    eventually("a credential after it", || {
+        let more = [
+            "workload",
+            "fetch",
+            "wit",
+            "--identifier",
+            "spiffe://example.org/more",
+        ];
+        dev.touchmark(&more).status.success()
     });
-    assert_eq!(dev.events("host.attested").len(), 2);
 }
 
 #[test]
@@ -92,10 +61,8 @@ fn a_host_that_was_reset_into_another_state_loses_its_key_and_attests_again_at_o
     reset(&dev);
     // Nothing was measured: the host's key is sealed to another state, and its agent does not wait for its certificate to
     // end before it asks again.
-    eventually("the host's refusal", || {
-        dev.touchmark(&["workload", "fetch", "x509"]);
-        dev.host("host-1")["state"] == "refused"
-    });
+    register(&dev);
+    eventually("the host's refusal", || dev.host("host-1")["state"] == "refused");
     let why = dev.json(&["why", "host-1"]);
     assert_eq!(why["reason"], "log_mismatch", "{why}");
 }

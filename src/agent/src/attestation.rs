@@ -2,10 +2,11 @@
 
 use std::{
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use hyper::Method;
+use rustls::sign::CertifiedKey;
 use serde_bytes::ByteBuf;
 use touchmark_api::{
     attest::{
@@ -14,9 +15,11 @@ use touchmark_api::{
     },
     device::{Activation, KeyDescription, Urgency},
     frame,
+    host::Bundle,
 };
 use touchmark_crypto::{Purpose as KeyPurpose, Secret, mac::MacSha256, sha256};
 use touchmark_helper::{DeviceError, Exchange, created_key, evidence, opening};
+use touchmark_identity::WorkloadId;
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, message_mac_key, tpm};
 use touchmark_tls::{
     clock,
@@ -56,11 +59,11 @@ pub(crate) async fn attest(config: &Config) -> Result<HostIdentity, AttestationE
     files::private_folder(&config.state)?;
     let known = config.state.join(KNOWN);
     let domain = config.pins.trust_domain.to_string();
-    let mut channel = Channel::open(&config.attest, &config.pins, None).await?;
+    let mut channel = Channel::open(&config.attest, &config.pins).await?;
     let (introduction, attestation_public) = introduce(config, &domain, known.exists()).await?;
     let by_record = matches!(introduction, Introduction::Known(_));
     let challenge = ask(&mut channel, introduction).await?;
-    check_challenge(&challenge, config, &channel)?;
+    check_challenge(&challenge, config, channel.anchor())?;
     if by_record != challenge.activation.is_none() {
         return Err(AttestationError::Answer(
             "an activation where none was asked for, or none".into(),
@@ -75,7 +78,7 @@ pub(crate) async fn attest(config: &Config) -> Result<HostIdentity, AttestationE
         }
         other => other?,
     };
-    let host = accept(config, &admission, &prepared.key)?;
+    let host = accept(config, &admission, prepared.key)?;
     files::write_private(&known, b"")?;
     Ok(host)
 }
@@ -109,7 +112,7 @@ async fn ask(channel: &mut Channel, introduction: Introduction) -> Result<Challe
     };
     let body = cbor::encode(&request);
     let answer = channel
-        .exchange(Method::POST, CHALLENGE_PATH, CHALLENGE_REQUEST, body, CHALLENGE)
+        .exchange(CHALLENGE_PATH, CHALLENGE_REQUEST, body, CHALLENGE)
         .await?;
     cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))
 }
@@ -119,10 +122,10 @@ async fn ask(channel: &mut Channel, introduction: Introduction) -> Result<Challe
 pub(crate) fn check_challenge(
     challenge: &Challenge,
     config: &Config,
-    channel: &Channel,
+    seen: [u8; 32],
 ) -> Result<(), AttestationError> {
     let anchor = challenge.anchor.into_array();
-    if anchor != channel.anchor() || !config.pins.roots.contains(&anchor) {
+    if anchor != seen || !config.pins.roots.contains(&anchor) {
         return Err(AttestationError::Answer(
             "the challenge names another anchor than this connection's: somebody relays it".into(),
         ));
@@ -224,7 +227,7 @@ async fn send(
     let mut pause = Duration::from_millis(200);
     loop {
         let sent = channel
-            .exchange(Method::POST, EVIDENCE_PATH, MESSAGE, message.to_vec(), ADMISSION)
+            .exchange(EVIDENCE_PATH, MESSAGE, message.to_vec(), ADMISSION)
             .await;
         match sent {
             Ok(answer) => {
@@ -241,7 +244,7 @@ async fn send(
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(10));
-                    match Channel::open(&config.attest, &config.pins, None).await {
+                    match Channel::open(&config.attest, &config.pins).await {
                         Ok(opened) => {
                             channel = opened;
                             break;
@@ -260,27 +263,50 @@ async fn send(
 fn accept(
     config: &Config,
     admission: &Admission,
-    key: &KeyDescription,
+    key: KeyDescription,
 ) -> Result<HostIdentity, AttestationError> {
-    let wrong = |what: String| AttestationError::Answer(what);
-    let now = clock::now();
+    let wrong = |what: &str| AttestationError::Answer(what.to_owned());
     let chain: Vec<Vec<u8>> = admission.chain.iter().map(|der| der.to_vec()).collect();
-    let (identifier, not_after) = own_certificate(config, &chain, &admission.bundle, key)?;
-    if identifier.as_str() != admission.identifier || identifier.host_uuid() != Some(admission.host.as_str())
+    let certified = certified(config, &chain, &admission.bundle, &key)?;
+    if certified.identifier.as_str() != admission.identifier
+        || certified.identifier.host_uuid() != Some(admission.host.as_str())
     {
-        return Err(wrong("a certificate for another identifier".into()));
+        return Err(wrong("a certificate for another identifier"));
     }
-    let held = created_key(&config.device, key, &[KeyPurpose::TlsHandshake])
-        .map_err(|error| wrong(error.to_string()))?;
     Ok(HostIdentity {
         host: admission.host.clone(),
         name: admission.name.clone(),
         identifier: admission.identifier.clone(),
-        not_after: not_after.min(admission.not_after),
-        issued_at: now,
+        not_after: certified.not_after.min(admission.not_after),
+        issued_at: clock::now(),
         bundle: pinned(config, &admission.bundle),
         registrations: admission.registrations.clone(),
-        certified: identity(&chain, held),
+        certified: certified.identity,
+        key,
+    })
+}
+
+/// A host certificate that was checked.
+pub(crate) struct Certified {
+    pub(crate) identifier: WorkloadId,
+    pub(crate) not_after: u64,
+    pub(crate) identity: Arc<CertifiedKey>,
+}
+
+/// Checks a chain for the host's key.
+pub(crate) fn certified(
+    config: &Config,
+    chain: &[Vec<u8>],
+    bundle: &Bundle,
+    key: &KeyDescription,
+) -> Result<Certified, AttestationError> {
+    let (identifier, not_after) = own_certificate(config, chain, bundle, key)?;
+    let held = created_key(&config.device, key, &[KeyPurpose::TlsHandshake])
+        .map_err(|error| AttestationError::Answer(error.to_string()))?;
+    Ok(Certified {
+        identifier,
+        not_after,
+        identity: identity(chain, held),
     })
 }
 

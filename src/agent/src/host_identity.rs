@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
-use touchmark_api::host::{Bundle, Registration};
+use touchmark_api::{
+    device::KeyDescription,
+    host::{Bundle, Registration},
+};
 
 /// A host's credential and what came with it. The key is sealed to the boot state it was certified in.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub struct HostIdentity {
     pub bundle: Bundle,
     /// What this host may ask for.
     pub registrations: Vec<Registration>,
+    /// The key, as its device described it.
+    pub(crate) key: KeyDescription,
     /// Chain and held key for mutual TLS.
     pub(crate) certified: Arc<CertifiedKey>,
 }

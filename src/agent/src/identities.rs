@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use touchmark_api::host::Bundle;
 use touchmark_crypto::{Purpose, SignError, Signer, ecdsa_der_from_fixed};
 use touchmark_custody::{Class, KeyUse};
 use touchmark_identity::TrustDomain;
@@ -36,20 +37,28 @@ impl Identities for AgentIdentities {
 
     async fn x509(&self, caller: &Caller, identifier: Option<&str>) -> Result<Vec<X509Held>, Denied> {
         let credentials = self.workloads.obtain(caller, "x509", identifier).await?;
-        Ok(credentials.iter().map(|credential| x509(credential)).collect())
+        let bundle = self.workloads.bundle()?;
+        Ok(credentials
+            .iter()
+            .map(|credential| x509(credential, &bundle))
+            .collect())
     }
 
     async fn wit(&self, caller: &Caller, identifier: Option<&str>) -> Result<Vec<WitHeld>, Denied> {
         let credentials = self.workloads.obtain(caller, "wit", identifier).await?;
-        Ok(credentials.iter().map(|credential| wit(credential)).collect())
+        let bundle = self.workloads.bundle()?;
+        Ok(credentials
+            .iter()
+            .map(|credential| wit(credential, &bundle))
+            .collect())
     }
 
     async fn bundle(&self) -> Result<BundleHeld, Denied> {
         let bundle = self.workloads.bundle()?;
         Ok(BundleHeld {
-            trust_domain: bundle.trust_domain,
-            x509: bundle.x509.into_iter().map(|der| der.into_vec()).collect(),
-            jwks: bundle.jwks,
+            trust_domain: bundle.trust_domain.clone(),
+            x509: bundle.x509.iter().map(|der| der.to_vec()).collect(),
+            jwks: bundle.jwks.clone(),
             sequence: bundle.sequence,
         })
     }
@@ -153,21 +162,21 @@ impl From<NoCredential> for Denied {
     }
 }
 
-fn x509(credential: &Credential) -> X509Held {
+fn x509(credential: &Credential, bundle: &Bundle) -> X509Held {
     X509Held {
         identifier: credential.identifier.clone(),
         chain: credential.chain.clone(),
-        bundle: credential.bundle.x509.iter().map(|der| der.to_vec()).collect(),
+        bundle: bundle.x509.iter().map(|der| der.to_vec()).collect(),
         key: key(credential),
         not_after: seconds(credential.not_after),
     }
 }
 
-fn wit(credential: &Credential) -> WitHeld {
+fn wit(credential: &Credential, bundle: &Bundle) -> WitHeld {
     WitHeld {
         identifier: credential.identifier.clone(),
         token: credential.token.clone(),
-        jwks: credential.bundle.jwks.clone(),
+        jwks: bundle.jwks.clone(),
         key: key(credential),
         not_after: seconds(credential.not_after),
     }
@@ -181,7 +190,7 @@ fn key(credential: &Credential) -> KeyInfo {
         custody: Class::parse(&credential.custody).unwrap_or(Class::Software),
         simulated: credential.simulated,
         usage,
-        tss2_key: (usage == KeyUse::File).then(|| credential.file.clone()),
+        tss2_key: (usage == KeyUse::File).then(|| credential.description.key.to_vec()),
     }
 }
 

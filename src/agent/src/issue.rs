@@ -1,5 +1,7 @@
 //! A workload's credential: a key made and certified in the TPM, and the service's answer for it.
 
+use std::{sync::Arc, time::Duration};
+
 use hyper::Method;
 use serde_bytes::{ByteArray, ByteBuf};
 use touchmark_api::{
@@ -7,8 +9,7 @@ use touchmark_api::{
     device::KeyDescription,
     frame,
     host::{
-        ASSIGNMENTS, Assignments, Bundle, ISSUE_PATH, ISSUED, IssueOffer, Issued, REGISTRATIONS_PATH,
-        Registration,
+        ASSIGNMENTS, Assignments, ISSUE_PATH, ISSUED, IssueOffer, Issued, REGISTRATIONS_PATH, Registration,
     },
 };
 use touchmark_crypto::{PublicKey, Purpose as KeyPurpose, jose::json};
@@ -21,9 +22,11 @@ use touchmark_wimse::{bundle, wit};
 use crate::{
     Config,
     attestation::{AttestationError, check_challenge, on_device},
-    channel::{Channel, ChannelError},
+    channel::ChannelError,
     host_identity::HostIdentity,
-    trust::{own_certificate, pinned},
+    run::jittered,
+    session::Sessions,
+    trust::own_certificate,
 };
 
 /// A credential in the agent's hands.
@@ -43,8 +46,8 @@ pub(crate) struct Credential {
     pub(crate) handle: String,
     /// The key.
     pub(crate) key: HeldKey,
-    /// Its TSS2 structure, DER.
-    pub(crate) file: Vec<u8>,
+    /// The key as its device described it, with its TSS2 structure.
+    pub(crate) description: KeyDescription,
     /// Custody class.
     pub(crate) custody: String,
     /// Whether the device is simulated.
@@ -53,69 +56,82 @@ pub(crate) struct Credential {
     pub(crate) usage: String,
     /// The registration as it was.
     pub(crate) revision: ByteArray<32>,
-    /// When it was issued.
-    pub(crate) issued_at: u64,
+    /// When it is to be renewed.
+    pub(crate) renew_at: u64,
     /// When it expires.
     pub(crate) not_after: u64,
-    /// The trust bundle it came with.
-    pub(crate) bundle: Bundle,
 }
 
-/// Asks for this host's registrations. The channel stays open for the requests that follow; the challenge is for one.
+/// Asks for this host's registrations, and for a challenge for one request.
 pub(crate) async fn assignments(
     config: &Config,
-    host: &HostIdentity,
-) -> Result<(Channel, Assignments), AttestationError> {
-    let mut channel = Channel::open(&config.hosts, &config.pins, Some(host.certified.clone())).await?;
-    let assignments = fetch(&mut channel).await?;
-    check_challenge(&assignments.challenge, config, &channel)?;
-    Ok((channel, assignments))
-}
-
-async fn fetch(channel: &mut Channel) -> Result<Assignments, AttestationError> {
+    sessions: &Sessions,
+    host: &Arc<HostIdentity>,
+) -> Result<Assignments, AttestationError> {
     let nothing = "application/octet-stream";
-    let answer = channel
-        .exchange(Method::GET, REGISTRATIONS_PATH, nothing, Vec::new(), ASSIGNMENTS)
-        .await?;
-    cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))
+    let mut again = true;
+    loop {
+        let session = sessions.under(host).await?;
+        let answer = session
+            .exchange(Method::GET, REGISTRATIONS_PATH, nothing, Vec::new(), ASSIGNMENTS)
+            .await;
+        match answer {
+            Ok(answer) => {
+                let assignments: Assignments = cbor::decode(&answer, MAX_ANSWER)
+                    .map_err(|error| AttestationError::Answer(error.to_string()))?;
+                check_challenge(&assignments.challenge, config, session.anchor())?;
+                return Ok(assignments);
+            }
+            // The session may have died unnoticed: another one, once.
+            Err(ChannelError::Unreachable { .. }) if again => {
+                again = false;
+                sessions.give_up(host, &session).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Obtains one credential under a registration, for a caller who takes turns at the device with the others.
 pub(crate) async fn issue(
     config: &Config,
-    host: &HostIdentity,
-    channel: &mut Channel,
+    sessions: &Sessions,
+    host: &Arc<HostIdentity>,
     assignments: &Assignments,
     registration: &Registration,
     kind: &str,
     turn: u64,
 ) -> Result<Credential, AttestationError> {
     let device = config.device.on_behalf_of(turn);
-    let (key, message) = prepare(config, device, channel.anchor(), assignments, registration, kind).await?;
-    let answer = send(config, host, channel, &message).await?;
-    let issued: Issued =
-        cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))?;
+    let anchor = assignments.challenge.anchor.into_array();
+    let (key, message) = prepare(config, device, anchor, assignments, registration, kind).await?;
+    let issued = send(sessions, host, ISSUE_PATH, &message).await?;
     accept(config, assignments, registration, kind, &issued, &key)
 }
 
-/// Sends the request; when its answer is lost, the same bytes once more, which get the same answer.
-async fn send(
-    config: &Config,
-    host: &HostIdentity,
-    channel: &mut Channel,
+/// Sends a request for a credential; when its answer is lost, the same bytes once more, which get the same answer.
+pub(crate) async fn send(
+    sessions: &Sessions,
+    host: &Arc<HostIdentity>,
+    path: &str,
     message: &[u8],
-) -> Result<Vec<u8>, ChannelError> {
-    let sent = channel
-        .exchange(Method::POST, ISSUE_PATH, MESSAGE, message.to_vec(), ISSUED)
+) -> Result<Issued, AttestationError> {
+    let session = sessions.under(host).await?;
+    let sent = session
+        .exchange(Method::POST, path, MESSAGE, message.to_vec(), ISSUED)
         .await;
-    let Err(ChannelError::Unreachable { address, cause }) = sent else {
-        return sent;
+    let answer = match sent {
+        Err(ChannelError::Unreachable { address, cause }) => {
+            tracing::warn!(%address, %cause, "no answer to a request for a credential; sending the same bytes again");
+            sessions.give_up(host, &session).await;
+            let session = sessions.under(host).await?;
+            session
+                .exchange(Method::POST, path, MESSAGE, message.to_vec(), ISSUED)
+                .await?
+        }
+        sent => sent?,
     };
-    tracing::warn!(%address, %cause, "no answer to a request for a credential; sending the same bytes again");
-    *channel = Channel::open(&config.hosts, &config.pins, Some(host.certified.clone())).await?;
-    channel
-        .exchange(Method::POST, ISSUE_PATH, MESSAGE, message.to_vec(), ISSUED)
-        .await
+    cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))
 }
 
 async fn prepare(
@@ -155,7 +171,7 @@ async fn prepare(
 }
 
 /// Checks that the credential is for our key, of the identifier that was asked for, and below what this host trusts.
-fn accept(
+pub(crate) fn accept(
     config: &Config,
     assignments: &Assignments,
     registration: &Registration,
@@ -209,14 +225,13 @@ fn accept(
         token: issued.token.clone(),
         handle: handle(&key.spki),
         key: held,
-        file: key.key.to_vec(),
+        description: key.clone(),
         custody: issued.custody.clone(),
         simulated: issued.simulated,
         usage: issued.usage.clone(),
         revision: registration.revision,
-        issued_at: now,
+        renew_at: now + jittered(Duration::from_secs(not_after.saturating_sub(now) / 2)).as_secs(),
         not_after,
-        bundle: pinned(config, &assignments.bundle),
     })
 }
 

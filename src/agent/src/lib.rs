@@ -8,13 +8,18 @@ mod attestation;
 pub mod caller;
 mod channel;
 mod config;
+mod follow;
 mod host_identity;
 mod identities;
 mod issue;
+mod keeper;
 mod key_files;
 pub mod local;
 mod proof;
+mod reattestation;
+mod renewal;
 mod run;
+mod session;
 mod trust;
 mod workloads;
 

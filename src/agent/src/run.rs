@@ -2,13 +2,14 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use touchmark_api::attest::Challenge;
 use touchmark_crypto::{Entropy, SystemEntropy};
 use touchmark_tls::clock;
 
 use crate::{
-    AttestationError, ChannelError, Config, HostIdentity, attestation, identities::AgentIdentities, local,
-    workloads::Workloads,
+    AttestationError, ChannelError, Config, HostIdentity, attestation, follow, identities::AgentIdentities,
+    keeper, local, reattestation::reattest, workloads::Workloads,
 };
 
 /// First pause after a failed attestation.
@@ -65,9 +66,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     let doubt = Arc::new(Notify::new());
     let workloads = Workloads::new(Arc::clone(&config), watched.clone(), Arc::clone(&doubt))?;
     let workloads = Arc::new(workloads);
-    let identities = Arc::new(AgentIdentities::new(workloads, watched));
+    // One at a time: a challenge that comes while another is answered comes again.
+    let (asking, asked) = mpsc::channel(1);
+    let following = tokio::spawn(follow::follow(watched.clone(), asking, Arc::clone(&workloads)));
+    let keeping = tokio::spawn(keeper::keep(watched.clone(), Arc::clone(&workloads)));
+    let identities = Arc::new(AgentIdentities::new(Arc::clone(&workloads), watched));
     let (stopping, mut stopped) = watch::channel(false);
-    let mut attesting = tokio::spawn(keep_attested(Arc::clone(&config), standing, doubt));
+    let mut attesting = tokio::spawn(keep_attested(standing, asked, Arc::clone(&workloads)));
     let serving = tokio::spawn(local::serve(socket, identities, async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     }));
@@ -80,27 +85,35 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     // The receiver lives in the serving task.
     let _ = stopping.send(true);
     attesting.abort();
+    following.abort();
+    keeping.abort();
     if let Ok(Err(error)) = serving.await {
         tracing::warn!(%error, "the socket ended");
     }
     Ok(())
 }
 
-/// Attests with back-off and jitter; once attested, again in the last third of the certificate's life, or when there is
-/// doubt whether the host still is what it was.
-async fn keep_attested(config: Arc<Config>, standing: watch::Sender<Standing>, doubt: Arc<Notify>) {
+/// Attests with back-off and jitter; once attested, again when the service asks for it. From the beginning when there is doubt
+/// whether the host still is what it was, or in the last third of the certificate's life.
+async fn keep_attested(
+    standing: watch::Sender<Standing>,
+    mut asked: mpsc::Receiver<Challenge>,
+    workloads: Arc<Workloads>,
+) {
+    let config = workloads.config();
     let mut pause = FIRST_PAUSE;
     loop {
-        match attempt(&config).await {
+        match attempt(config).await {
             Ok(host) => {
                 tracing::info!(identifier = %host.identifier, not_after = %clock::rfc3339(host.not_after), "attested");
                 pause = FIRST_PAUSE;
-                let life = host.not_after.saturating_sub(host.issued_at);
-                standing.send_replace(Standing::Attested(Arc::new(host)));
-                let due = clock::now() + jittered(Duration::from_secs(life * 2 / 3)).as_secs();
-                tokio::select! {
-                    () = sleep_until(due) => {}
-                    () = doubted(&doubt) => tracing::info!("attesting again: this host was not believed"),
+                let mut host = Arc::new(host);
+                standing.send_replace(Standing::Attested(Arc::clone(&host)));
+                while let Some(renewed) = again(&host, &mut asked, &workloads).await {
+                    if !Arc::ptr_eq(&renewed, &host) {
+                        standing.send_replace(Standing::Attested(Arc::clone(&renewed)));
+                        host = renewed;
+                    }
                 }
             }
             Err(error) => {
@@ -115,6 +128,41 @@ async fn keep_attested(config: Arc<Config>, standing: watch::Sender<Standing>, d
                 tokio::time::sleep(jittered(pause)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
+        }
+    }
+}
+
+/// Waits until the host is asked to attest again, and does. `None`: it is to attest from the beginning.
+async fn again(
+    host: &Arc<HostIdentity>,
+    asked: &mut mpsc::Receiver<Challenge>,
+    workloads: &Workloads,
+) -> Option<Arc<HostIdentity>> {
+    let life = host.not_after.saturating_sub(host.issued_at);
+    // Later than the service renews it.
+    let due = host.issued_at + life * 2 / 3 + jittered(Duration::from_secs(life / 6)).as_secs();
+    let challenge = tokio::select! {
+        () = sleep_until(due) => return None,
+        () = doubted(workloads.doubt()) => {
+            tracing::info!("attesting again: this host was not believed");
+            return None;
+        }
+        challenge = asked.recv() => challenge?,
+    };
+    let reattested = reattest(workloads.config(), workloads.sessions(), host, &challenge).await;
+    match reattested {
+        Ok(renewed) => {
+            tracing::debug!("attested again");
+            Some(renewed)
+        }
+        // Nothing was said about the host: it is asked again.
+        Err(AttestationError::Channel(ChannelError::Unreachable { address, cause })) => {
+            tracing::warn!(%address, %cause, "could not attest again");
+            Some(Arc::clone(host))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "could not attest again; attesting from the beginning");
+            None
         }
     }
 }
@@ -160,7 +208,7 @@ fn after(error: &AttestationError, expired: bool) -> Option<Standing> {
 }
 
 /// Three quarters to five quarters of a duration, so that a fleet that started together does not stay together.
-fn jittered(duration: Duration) -> Duration {
+pub(crate) fn jittered(duration: Duration) -> Duration {
     let random = SystemEntropy.array::<1>().map_or(128, |[byte]| u32::from(byte));
     duration * (768 + 2 * random) / 1024
 }

@@ -1,12 +1,19 @@
 //! Credentials for workloads: matched, obtained, kept while they live.
 
+mod held;
+mod registered;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use serde_bytes::ByteArray;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use touchmark_api::host::{Assignments, Bundle, Registration};
 use touchmark_identity::TrustDomain;
 use touchmark_tls::clock;
@@ -15,9 +22,14 @@ use crate::{
     AttestationError, ChannelError, Config, HostIdentity,
     caller::{Caller, Selectors},
     issue::{self, Credential},
-    key_files::KeyFiles,
+    renewal,
     run::Standing,
+    session::Sessions,
+    trust::pinned,
 };
+
+use held::Held;
+use registered::{Known, Registered};
 
 /// Why a workload gets nothing.
 #[derive(Debug)]
@@ -39,6 +51,8 @@ struct Refused {
 
 /// Seconds for which a refused request for a credential is not made again: each takes the TPM a key.
 const REFUSED_FOR: u64 = 10;
+/// How long an answer of the service counts for callers that no known registration means.
+const ASKED_LATELY: Duration = Duration::from_millis(200);
 
 /// Held while one credential is obtained.
 type Turn = Arc<tokio::sync::Mutex<()>>;
@@ -46,15 +60,16 @@ type Turn = Arc<tokio::sync::Mutex<()>>;
 /// What workloads are served from.
 pub(crate) struct Workloads {
     config: Arc<Config>,
-    keys: KeyFiles,
+    sessions: Sessions,
+    held: Held,
+    registered: Registered,
     standing: watch::Receiver<Standing>,
     /// Told when the service or the TPM no longer takes this host for what it was when it attested.
     doubt: Arc<Notify>,
-    credentials: Mutex<HashMap<(String, String), Arc<Credential>>>,
-    /// Credentials that a newer one has replaced: whoever fetched one may use its key until it expires.
-    superseded: Mutex<Vec<Arc<Credential>>>,
-    /// The latest registrations with their generation, once fetched after the attestation.
-    registrations: Mutex<Option<(u64, Arc<Vec<Registration>>)>>,
+    /// Told when there is something new to be had.
+    changed: watch::Sender<()>,
+    /// When the service was asked last for what is registered; held while it is asked.
+    asked: tokio::sync::Mutex<Option<Instant>>,
     /// What was refused lately.
     refused: Mutex<HashMap<(String, String), Refused>>,
     /// One issuance at a time for a registration and kind: whoever waits finds what the one before obtained.
@@ -68,13 +83,14 @@ impl Workloads {
         doubt: Arc<Notify>,
     ) -> Result<Self, touchmark_tls::files::FileError> {
         Ok(Self {
-            keys: KeyFiles::open(&config.state)?,
+            held: Held::open(&config.state)?,
+            sessions: Sessions::new(Arc::clone(&config)),
             config,
+            registered: Registered::default(),
             standing,
             doubt,
-            credentials: Mutex::default(),
-            superseded: Mutex::default(),
-            registrations: Mutex::default(),
+            changed: watch::Sender::new(()),
+            asked: tokio::sync::Mutex::default(),
             refused: Mutex::default(),
             turns: Mutex::default(),
         })
@@ -101,13 +117,129 @@ impl Workloads {
         &self.config.pins.trust_domain
     }
 
-    /// The trust bundle.
-    pub(crate) fn bundle(&self) -> Result<Bundle, NoCredential> {
-        Ok(self.host()?.bundle.clone())
+    /// The agent's configuration.
+    pub(crate) fn config(&self) -> &Arc<Config> {
+        &self.config
     }
 
-    /// Credentials of one kind for a caller: those that live, and new ones for the rest. The service is asked for its
-    /// registrations each time, so that a change there is felt here at the next connection.
+    /// Told when the service or the TPM no longer takes this host for what it was when it attested.
+    pub(crate) fn doubt(&self) -> &Notify {
+        &self.doubt
+    }
+
+    /// What this host may ask for, as far as it is known.
+    pub(crate) fn registrations(&self) -> Option<Arc<Vec<Registration>>> {
+        Some(self.registered.known()?.registrations)
+    }
+
+    /// The credential under a registration, also when it has expired.
+    pub(crate) fn held(&self, registration: &Registration, kind: &str) -> Option<Arc<Credential>> {
+        self.held.of(registration, kind)
+    }
+
+    /// Sessions with the service.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Told when there is something new to be had.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// The trust bundle: as it was pushed last, or as it came with the host's credential.
+    pub(crate) fn bundle(&self) -> Result<Arc<Bundle>, NoCredential> {
+        let host = self.host()?;
+        let newer = self
+            .registered
+            .known()
+            .filter(|known| known.bundle.sequence >= host.bundle.sequence);
+        Ok(newer.map_or_else(|| Arc::new(host.bundle.clone()), |known| known.bundle))
+    }
+
+    /// Whether the service pushes what changes.
+    pub(crate) fn followed(&self, followed: bool) {
+        self.registered.followed(followed);
+    }
+
+    /// The service no longer believes this host: it attests again, or learns why not.
+    pub(crate) fn withdrawn(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Takes in what is registered now.
+    pub(crate) async fn learn(&self, generation: u64, registrations: Vec<Registration>, bundle: &Bundle) {
+        let registrations = Arc::new(registrations);
+        let known = Known {
+            generation,
+            registrations: Arc::clone(&registrations),
+            bundle: Arc::new(pinned(&self.config, bundle)),
+        };
+        if self.registered.learn(known) {
+            self.held.only_under(&registrations).await;
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Asks the service for what is registered, and for a challenge.
+    async fn ask(&self, host: &Arc<HostIdentity>) -> Result<Assignments, AttestationError> {
+        let assignments = issue::assignments(&self.config, &self.sessions, host).await?;
+        self.learn(
+            assignments.generation,
+            assignments.registrations.clone(),
+            &assignments.bundle,
+        )
+        .await;
+        Ok(assignments)
+    }
+
+    /// The registrations that give a caller credentials of one kind: among those that were pushed, or as the service says when
+    /// it is asked. During an outage what was known before it counts on.
+    async fn wanted(
+        &self,
+        host: &Arc<HostIdentity>,
+        caller: &Caller,
+        kind: &str,
+        identifier: Option<&str>,
+    ) -> Result<Vec<Registration>, NoCredential> {
+        let matching = |known: Option<Known>| -> Vec<Registration> {
+            let known = known.map(|known| known.registrations).unwrap_or_default();
+            known
+                .iter()
+                .filter(|registration| registration.kinds.iter().any(|listed| listed == kind))
+                .filter(|registration| identifier.is_none_or(|wanted| registration.identifier == wanted))
+                .filter(|registration| matches(registration, caller))
+                .cloned()
+                .collect()
+        };
+        let found = matching(self.registered.pushed());
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        // A push may be on its way: nobody is turned away on what was known a moment ago. Those who wait here share an answer.
+        let came = Instant::now();
+        let mut asked = self.asked.lock().await;
+        if asked.is_none_or(|asked| asked + ASKED_LATELY < came) {
+            match self.ask(host).await {
+                Ok(_) => *asked = Some(Instant::now()),
+                Err(AttestationError::Channel(error @ ChannelError::Unreachable { .. })) => {
+                    let found = matching(self.registered.known());
+                    if found.is_empty() {
+                        return Err(self.unavailable(&error.into()));
+                    }
+                    return Ok(found);
+                }
+                Err(error) => return Err(self.unavailable(&error)),
+            }
+        }
+        let found = matching(self.registered.known());
+        if found.is_empty() {
+            return Err(NoCredential::NoRegistration);
+        }
+        Ok(found)
+    }
+
+    /// Credentials of one kind for a caller: those that live, and new ones for the rest.
     pub(crate) async fn obtain(
         &self,
         caller: &Caller,
@@ -115,79 +247,96 @@ impl Workloads {
         identifier: Option<&str>,
     ) -> Result<Vec<Arc<Credential>>, NoCredential> {
         let host = self.host()?;
-        let (mut channel, mut assignments) = issue::assignments(&self.config, &host)
-            .await
-            .map_err(|error| self.unavailable(&error))?;
-        self.learn(&assignments).await;
-        let wanted: Vec<Registration> = assignments
-            .registrations
-            .iter()
-            .filter(|registration| matches(registration, caller))
-            .filter(|registration| registration.kinds.iter().any(|listed| listed == kind))
-            .filter(|registration| identifier.is_none_or(|wanted| registration.identifier == wanted))
-            .cloned()
-            .collect();
-        if wanted.is_empty() {
-            return Err(NoCredential::NoRegistration);
-        }
+        let wanted = self.wanted(&host, caller, kind, identifier).await?;
         let mut credentials = Vec::new();
-        let mut fresh = true;
-        let mut refused = None;
+        let mut failure = None;
         for registration in &wanted {
-            if let Some(credential) = self.living(&registration.reference, kind, registration) {
-                credentials.push(credential);
-                continue;
-            }
-            let turn = self.turn(&registration.reference, kind);
-            let _held = turn.lock().await;
-            if let Some(credential) = self.living(&registration.reference, kind, registration) {
-                credentials.push(credential);
-                continue;
-            }
-            if let Some(why) = self.refused_lately(registration, kind) {
-                refused = Some(why);
-                continue;
-            }
-            if !fresh {
-                // A challenge is for one request.
-                (channel, assignments) = issue::assignments(&self.config, &host)
-                    .await
-                    .map_err(|error| self.unavailable(&error))?;
-            }
-            fresh = false;
-            let issued = issue::issue(
-                &self.config,
-                &host,
-                &mut channel,
-                &assignments,
-                registration,
-                kind,
-                turn_of(caller),
-            )
-            .await;
-            match issued {
-                Ok(credential) => {
-                    let credential = Arc::new(credential);
-                    self.keep(Arc::clone(&credential)).await?;
-                    credentials.push(credential);
-                }
+            match self
+                .obtain_under(&host, registration, kind, turn_of(caller))
+                .await
+            {
+                Ok(credential) => credentials.push(credential),
                 // One registration that cannot be satisfied does not take the others with it.
-                Err(error) if wanted.len() > 1 => {
-                    let _ = self.failed(&error, registration, kind);
-                }
-                Err(error) => return Err(self.failed(&error, registration, kind)),
+                Err(error) => failure = Some(error),
             }
         }
-        match refused {
-            Some(why) if credentials.is_empty() => return Err(NoCredential::Refused(why)),
-            _ if credentials.is_empty() => {
-                return Err(NoCredential::Unavailable(
-                    "no registration could be satisfied".into(),
-                ));
-            }
-            _ => {}
+        match failure {
+            Some(failure) if credentials.is_empty() => Err(failure),
+            _ => Ok(credentials),
         }
-        Ok(credentials)
+    }
+
+    /// The credential under a registration: the one that lives, or a new one, for a caller who takes turns at the device.
+    pub(crate) async fn obtain_under(
+        &self,
+        host: &Arc<HostIdentity>,
+        registration: &Registration,
+        kind: &str,
+        turn: u64,
+    ) -> Result<Arc<Credential>, NoCredential> {
+        if let Some(credential) = self.held.living(registration, kind) {
+            return Ok(credential);
+        }
+        let own = self.turn(&registration.reference, kind);
+        let _held = own.lock().await;
+        if let Some(credential) = self.held.living(registration, kind) {
+            return Ok(credential);
+        }
+        if let Some(why) = self.refused_lately(registration, kind) {
+            return Err(NoCredential::Refused(why));
+        }
+        let issued = async {
+            // A challenge is for one request.
+            let assignments = self.ask(host).await?;
+            let (config, sessions) = (&self.config, &self.sessions);
+            issue::issue(config, sessions, host, &assignments, registration, kind, turn).await
+        };
+        let credential = issued
+            .await
+            .map_err(|error| self.failed(&error, registration, kind))?;
+        self.keep(credential).await
+    }
+
+    /// Renews a credential. Where its key is certified no more, another key takes its place.
+    pub(crate) async fn renew(
+        &self,
+        host: &Arc<HostIdentity>,
+        registration: &Registration,
+        credential: &Credential,
+    ) -> Result<Arc<Credential>, NoCredential> {
+        let own = self.turn(&registration.reference, &credential.kind);
+        let _held = own.lock().await;
+        let (config, sessions) = (&self.config, &self.sessions);
+        let renewed = async {
+            let assignments = self.ask(host).await?;
+            renewal::renew(config, sessions, host, &assignments, registration, credential).await
+        };
+        let renewed = match renewed.await {
+            Err(AttestationError::Channel(ChannelError::Refused { refusal, retry })) if retry == "fresh" => {
+                tracing::info!(%refusal, registration = %registration.reference, "a key is replaced");
+                let replaced = async {
+                    let assignments = self.ask(host).await?;
+                    let kind = &credential.kind;
+                    issue::issue(config, sessions, host, &assignments, registration, kind, 0).await
+                };
+                replaced.await
+            }
+            renewed => renewed,
+        };
+        match renewed {
+            Ok(renewed) => self.keep(renewed).await,
+            Err(error) => Err(self.failed(&error, registration, &credential.kind)),
+        }
+    }
+
+    async fn keep(&self, credential: Credential) -> Result<Arc<Credential>, NoCredential> {
+        let credential = Arc::new(credential);
+        self.held
+            .keep(Arc::clone(&credential))
+            .await
+            .map_err(NoCredential::Unavailable)?;
+        self.changed.send_replace(());
+        Ok(credential)
     }
 
     /// Why there is no credential. Where it is the host that is no longer believed, it attests again at once; where it is
@@ -243,98 +392,10 @@ impl Workloads {
 
     /// The credential behind a handle, if it is this caller's.
     pub(crate) fn by_handle(&self, caller: &Caller, handle: &str) -> Option<Arc<Credential>> {
-        let known = self
-            .registrations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()?
-            .1;
-        let current = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
-        let superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
-        let credential = current
-            .values()
-            .chain(superseded.iter())
-            .find(|credential| credential.handle == handle)?;
-        let registration = known.iter().find(|entry| is_under(credential, entry))?;
-        let lives = credential.not_after > clock::now();
-        (lives && matches(registration, caller)).then(|| Arc::clone(credential))
+        let known = self.registered.known()?;
+        let (credential, registration) = self.held.by_handle(handle, &known.registrations)?;
+        matches(registration, caller).then_some(credential)
     }
-
-    /// Takes in what is registered now. An answer that was overtaken by a newer one is not taken.
-    async fn learn(&self, assignments: &Assignments) {
-        let registrations = &assignments.registrations;
-        {
-            let mut known = self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
-            if known
-                .as_ref()
-                .is_some_and(|(generation, _)| *generation > assignments.generation)
-            {
-                return;
-            }
-            *known = Some((assignments.generation, Arc::new(registrations.clone())));
-        }
-        // What is no longer registered is no longer held.
-        let mut gone = Vec::new();
-        let mut kept = |credential: &Arc<Credential>| {
-            let kept = registrations.iter().any(|entry| is_under(credential, entry));
-            if !kept {
-                gone.push(credential.handle.clone());
-            }
-            kept
-        };
-        self.credentials
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, credential| kept(credential));
-        self.superseded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(kept);
-        self.keys.remove(gone).await;
-    }
-
-    async fn keep(&self, credential: Arc<Credential>) -> Result<(), NoCredential> {
-        let key = (credential.registration.clone(), credential.kind.clone());
-        self.keys
-            .write(&credential.handle, &credential.file)
-            .await
-            .map_err(NoCredential::Unavailable)?;
-        let before = self
-            .credentials
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, credential);
-        let now = clock::now();
-        let mut gone = Vec::new();
-        {
-            let mut superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
-            superseded.extend(before);
-            superseded.retain(|credential| {
-                let lives = credential.not_after > now;
-                if !lives {
-                    gone.push(credential.handle.clone());
-                }
-                lives
-            });
-        }
-        self.keys.remove(gone).await;
-        Ok(())
-    }
-
-    /// A credential in the first two thirds of its life, under the registration as it is now.
-    fn living(&self, reference: &str, kind: &str, registration: &Registration) -> Option<Arc<Credential>> {
-        let credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
-        let credential = credentials.get(&(reference.to_owned(), kind.to_owned()))?;
-        let life = credential.not_after.saturating_sub(credential.issued_at);
-        let fresh = clock::now() < credential.issued_at + life / 3 * 2;
-        let same = credential.revision == registration.revision;
-        (fresh && same).then(|| Arc::clone(credential))
-    }
-}
-
-/// Whether a credential was issued under this registration and for the identifier that it names now.
-fn is_under(credential: &Credential, registration: &Registration) -> bool {
-    credential.registration == registration.reference && credential.identifier == registration.identifier
 }
 
 /// Who takes turns at the device: a process.

@@ -29,6 +29,15 @@ pub enum Request {
         /// Id or name.
         host: String,
     },
+    /// Gives a host another device; its record stays.
+    HostReplace {
+        /// Id or name.
+        host: String,
+        /// Its endorsement keys from now on; name and labels are not looked at.
+        device: Enrolment,
+        /// Why, for the audit trail.
+        reason: String,
+    },
     /// Takes a host out: it gets nothing more; its endorsement keys and its name can be enrolled again.
     HostEvict {
         /// Id or name.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 
+use touchmark_rats::cbor::{self, CborError};
+
 use crate::attest::Challenge;
 
 /// Where a host asks for its registrations and a challenge for the keys it is about to make.
@@ -81,6 +83,83 @@ pub struct IssueOffer {
     pub key: ByteBuf,
 }
 
+/// Where a host renews a credential whose key is certified already: an [`IssueOffer`] and a proof of possession.
+pub const RENEW_PATH: &str = "/v1/host/renew";
+/// Where a host answers a challenge to attest again.
+pub const REATTEST_PATH: &str = "/v1/host/reattest";
+/// Media type of [`Reattested`].
+pub const REATTESTED: &str = "application/vnd.touchmark.reattested.v1+cbor";
+
+/// The host attested again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reattested {
+    /// Its certificate for the key that it had, where it was renewed: the host's first, without the root; else empty.
+    pub chain: Vec<ByteBuf>,
+}
+
+/// Where a host opens its stream: a long answer of frames, each a length (four bytes, big-endian) and a [`Push`].
+pub const STREAM_PATH: &str = "/v1/host/stream";
+/// Media type of the stream.
+pub const STREAM: &str = "application/vnd.touchmark.stream.v1";
+/// Largest frame of a stream.
+pub const MAX_PUSH: usize = 4 * 1024 * 1024;
+
+/// What is pushed to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Push {
+    /// What it may ask for from now on: at the start of a stream, and when it changes.
+    Assignments {
+        /// Grows with every change of registrations.
+        generation: u64,
+        /// Registrations for this host.
+        registrations: Vec<Registration>,
+        /// The trust bundle.
+        bundle: Bundle,
+    },
+    /// It is to attest again, now: a challenge for one answer at [`REATTEST_PATH`].
+    Reattest(Challenge),
+    /// The host is no longer attested: it was evicted or refused, or its certificate has ended. The stream ends.
+    Withdrawn,
+}
+
+/// A frame of a stream.
+pub fn push_frame(push: &Push) -> Vec<u8> {
+    let body = cbor::encode(push);
+    let mut frame = u32::try_from(body.len())
+        .unwrap_or(u32::MAX)
+        .to_be_bytes()
+        .to_vec();
+    frame.extend(body);
+    frame
+}
+
+/// Takes the first whole frame off what has arrived; `None` until there is one.
+///
+/// # Errors
+///
+/// Says that a frame is over [`MAX_PUSH`] or none of ours.
+pub fn take_push(arrived: &mut Vec<u8>) -> Result<Option<Push>, CborError> {
+    let Some(length) = arrived.get(..4) else {
+        return Ok(None);
+    };
+    let length = u32::from_be_bytes(length.try_into().unwrap_or_default());
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length > MAX_PUSH {
+        return Err(CborError::Oversized {
+            limit: MAX_PUSH,
+            found: length,
+        });
+    }
+    let Some(body) = arrived.get(4..4 + length) else {
+        return Ok(None);
+    };
+    let push = cbor::decode(body, MAX_PUSH)?;
+    arrived.drain(..4 + length);
+    Ok(Some(push))
+}
+
 /// A credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,4 +179,33 @@ pub struct Issued {
     pub usage: String,
     /// End of validity, seconds since the epoch.
     pub not_after: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_taken_off_whole_however_they_arrive() {
+        let pushes = [Push::Withdrawn, Push::Withdrawn];
+        let sent: Vec<u8> = pushes.iter().flat_map(push_frame).collect();
+        let (mut arrived, mut taken) = (Vec::new(), Vec::new());
+        for byte in sent {
+            arrived.push(byte);
+            taken.extend(take_push(&mut arrived).unwrap());
+        }
+        assert_eq!(taken, pushes);
+        assert!(arrived.is_empty());
+    }
+
+    #[test]
+    fn frames_that_are_too_long_or_none_are_refused() {
+        for mut bytes in [
+            vec![0xff; 4],
+            vec![0, 0, 0, 1, 0xff],
+            vec![0, 0, 0, 2, 0x01, 0x01],
+        ] {
+            assert!(take_push(&mut bytes).is_err(), "{bytes:?}");
+        }
+    }
 }

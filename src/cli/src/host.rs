@@ -32,13 +32,8 @@ enum Command {
         /// A label; repeatable.
         #[arg(long = "label")]
         labels: Vec<String>,
-        /// File with the endorsement certificate, PEM or DER; repeatable, one per endorsement key.
-        #[arg(long = "ek-cert")]
-        ek_certs: Vec<PathBuf>,
-        /// SHA-256 of the endorsement key's DER SubjectPublicKeyInfo; repeatable. Without a certificate that its maker
-        /// signed, the host's keys are of class `token` at most.
-        #[arg(long = "ek-digest")]
-        ek_digests: Vec<String>,
+        #[command(flatten)]
+        keys: EndorsementKeys,
         /// TOML file with an array of tables `host` (name, labels, ek_certificates, ek_digests); `-` for standard input.
         #[arg(short, long, conflicts_with_all = ["name", "labels", "ek_certs", "ek_digests"])]
         file: Option<PathBuf>,
@@ -54,6 +49,17 @@ enum Command {
         /// Id or name.
         host: String,
     },
+    /// Gives a host another device, after a board swap, or the same one again once it is known that there is no second: its name,
+    /// labels and registrations stay, and it attests from the beginning.
+    Replace {
+        /// Id or name.
+        host: String,
+        #[command(flatten)]
+        keys: EndorsementKeys,
+        /// Why, for the audit trail.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
     /// Takes a host out: it gets nothing more, and its endorsement keys and its name can be enrolled again.
     Evict {
         /// Id or name.
@@ -64,24 +70,48 @@ enum Command {
     },
 }
 
+/// By which a device is known.
+#[derive(Debug, clap::Args)]
+struct EndorsementKeys {
+    /// File with the endorsement certificate, PEM or DER; repeatable, one per endorsement key.
+    #[arg(long = "ek-cert")]
+    ek_certs: Vec<PathBuf>,
+    /// SHA-256 of the endorsement key's DER SubjectPublicKeyInfo; repeatable. Without a certificate that its maker signed, the
+    /// host's keys are of class `token` at most.
+    #[arg(long = "ek-digest")]
+    ek_digests: Vec<String>,
+}
+
+impl EndorsementKeys {
+    fn of_host(self, name: String, labels: Vec<String>) -> Result<Enrolment, ExitCode> {
+        let mut ek_certificates = Vec::new();
+        for path in &self.ek_certs {
+            ek_certificates.push(read_certificate(path)?);
+        }
+        Ok(Enrolment {
+            name,
+            labels,
+            ek_certificates,
+            ek_digests: self.ek_digests,
+        })
+    }
+}
+
 pub(crate) fn run(host: Host) -> ExitCode {
     let done = match host.command {
         Command::Enrol {
             name,
             labels,
-            ek_certs,
-            ek_digests,
+            keys,
             file,
-        } => enrol(
-            &host.operator,
-            name,
-            labels,
-            &ek_certs,
-            ek_digests,
-            file.as_deref(),
-        ),
+        } => enrol(&host.operator, name, labels, keys, file.as_deref()),
         Command::List { pending } => list(&host.operator, pending),
         Command::Show { host: id } => show(&host.operator, id),
+        Command::Replace {
+            host: id,
+            keys,
+            reason,
+        } => replace(&host.operator, id, keys, reason),
         Command::Evict { host: id, reason } => evict(&host.operator, id, reason),
     };
     done.err().unwrap_or(ExitCode::SUCCESS)
@@ -91,8 +121,7 @@ fn enrol(
     operator: &Operator,
     name: Option<String>,
     labels: Vec<String>,
-    ek_certs: &[PathBuf],
-    ek_digests: Vec<String>,
+    keys: EndorsementKeys,
     file: Option<&std::path::Path>,
 ) -> Result<(), ExitCode> {
     let hosts = match file {
@@ -102,18 +131,7 @@ fn enrol(
                 .map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))?;
             file.hosts
         }
-        None => {
-            let mut ek_certificates = Vec::new();
-            for path in ek_certs {
-                ek_certificates.push(read_certificate(path)?);
-            }
-            vec![Enrolment {
-                name: name.unwrap_or_default(),
-                labels,
-                ek_certificates,
-                ek_digests,
-            }]
-        }
+        None => vec![keys.of_host(name.unwrap_or_default(), labels)?],
     };
     let document = operator.ask(&Request::HostEnrol { hosts })?;
     report(operator.output, &document, |document| {
@@ -166,6 +184,19 @@ fn list(operator: &Operator, pending: bool) -> Result<(), ExitCode> {
                 ("refusal", "REFUSAL"),
                 ("id", "ID"),
             ],
+        )
+    });
+    Ok(())
+}
+
+fn replace(operator: &Operator, host: String, keys: EndorsementKeys, reason: String) -> Result<(), ExitCode> {
+    let device = keys.of_host(String::new(), Vec::new())?;
+    let document = operator.ask(&Request::HostReplace { host, device, reason })?;
+    report(operator.output, &document, |document| {
+        format!(
+            "replaced the device of {}; what the old one and its workloads hold ends by {}",
+            text(document, "name"),
+            text(document, "until")
         )
     });
     Ok(())

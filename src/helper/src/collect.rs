@@ -4,7 +4,9 @@ use serde_bytes::ByteBuf;
 use touchmark_api::device::KeyDescription;
 use touchmark_crypto::sha256;
 use touchmark_rats::{
-    Binding, PcrSelection, Purpose, pop_message, rest_digest,
+    Binding, PcrSelection, Purpose, pop_message,
+    possession::Possession,
+    rest_digest,
     tpm::{TpmCertification, TpmEvidence, TpmOpening},
 };
 
@@ -32,6 +34,24 @@ pub struct Exchange<'a> {
     pub log_offsets: &'a [u64],
 }
 
+impl Exchange<'_> {
+    fn bind(&self, offer: &[u8], keys: &[&KeyDescription]) -> [u8; 32] {
+        let names: Vec<Vec<u8>> = keys.iter().map(|key| name(&key.public)).collect();
+        Binding {
+            purpose: self.purpose,
+            trust_domain: self.trust_domain,
+            anchor: self.anchor,
+            challenge_id: self.challenge_id,
+            nonce: self.nonce,
+            key_names: &names,
+            selection: self.selection,
+            log_offsets: self.log_offsets,
+            rest: rest_digest(&[self.cookie, offer]),
+        }
+        .value()
+    }
+}
+
 /// The first message: attestation key, endorsement keys, certificates.
 pub fn opening(device: &Device, trust_domain: &str) -> Result<TpmOpening, DeviceError> {
     Ok(TpmOpening {
@@ -48,19 +68,7 @@ pub fn evidence(
     offer: &[u8],
     keys: &[&KeyDescription],
 ) -> Result<TpmEvidence, DeviceError> {
-    let names: Vec<Vec<u8>> = keys.iter().map(|key| name(&key.public)).collect();
-    let bind = Binding {
-        purpose: exchange.purpose,
-        trust_domain: exchange.trust_domain,
-        anchor: exchange.anchor,
-        challenge_id: exchange.challenge_id,
-        nonce: exchange.nonce,
-        key_names: &names,
-        selection: exchange.selection,
-        log_offsets: exchange.log_offsets,
-        rest: rest_digest(&[exchange.cookie, offer]),
-    }
-    .value();
+    let bind = exchange.bind(offer, keys);
     let quote = if exchange.selection.0.is_empty() {
         None
     } else {
@@ -83,6 +91,18 @@ pub fn evidence(
         certifications,
         pcr_values,
     })
+}
+
+/// Proof of possession of a key whose certification is on record: one signature.
+pub fn possession(
+    device: &Device,
+    exchange: &Exchange<'_>,
+    offer: &[u8],
+    key: &KeyDescription,
+) -> Result<Possession, DeviceError> {
+    let bind = exchange.bind(offer, &[key]);
+    let signature = device.sign(&key.key, &pop_message(&bind))?;
+    Ok(Possession(ByteBuf::from(signature)))
 }
 
 /// The Name of a key whose name algorithm is SHA-256, as all of ours.

@@ -28,9 +28,6 @@ pub enum IssueError {
     /// The host's record has no canonical id.
     #[error(transparent)]
     Identifier(#[from] IdentifierError),
-    /// The attestation names no key.
-    #[error("no key was attested")]
-    NoKey,
     /// The issuing certificate ends too soon.
     #[error(
         "the intermediate certificate expires before a credential would be of use; renew it (touchmark ca request)"
@@ -56,17 +53,21 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Certifies a host's key after its attestation.
+    /// Certifies a host's key after an attestation: the key that was certified with it, or one that was before, by evidence
+    /// of the digest `key_evidence`.
     pub fn host_certificate(
         &self,
         attested: &Attested,
+        key: &PublicKey,
+        key_evidence: [u8; 32],
         lifetime: u64,
         entropy: &impl Entropy,
     ) -> Result<Credential, IssueError> {
-        let key = attested.keys().first().ok_or(IssueError::NoKey)?;
         let identifier = WorkloadId::host(&self.trust_domain, attested.host())?;
         let not_after = self.end(attested.at(), lifetime)?;
-        let cmw = self.ear(attested, attested.evidence(), KeyUse::Agent).to_cmw();
+        let mut ear = self.ear(attested, attested.evidence(), KeyUse::Agent);
+        ear.key.evidence = key_evidence;
+        let cmw = ear.to_cmw();
         let template = wic::Wic {
             identifier: &identifier,
             dns_names: &[],
@@ -75,12 +76,12 @@ impl Authority {
             not_after,
             serial: entropy.array()?,
         };
-        let der = wic::mint(&template, &key.public, &self.intermediate, &self.x509_key)?;
+        let der = wic::mint(&template, key, &self.intermediate, &self.x509_key)?;
         Ok(Credential {
             identifier,
             kind: Kind::X509,
             class: class_of(attested.voucher()),
-            key: key.public.digest(),
+            key: key.digest(),
             body: Body::Certificate(der),
             not_after,
         })

@@ -14,6 +14,7 @@ mod claims;
 pub mod cmw;
 pub mod ear;
 mod measurement;
+pub mod possession;
 mod reason;
 pub mod tpm;
 

@@ -88,6 +88,14 @@ reasons! {
     HostNotActive = "host_not_active",
     /// The host's attestation is missing or too old.
     HostNotAttested = "host_not_attested",
+    /// The host was reset since its attestation.
+    UnexpectedReset = "unexpected_reset",
+    /// The device's clock or its count of resets went back: it was cloned, rolled back or cleared.
+    ClockRegressed = "clock_regressed",
+    /// A challenge that was answered was answered again by other evidence of the same device.
+    NonceReused = "nonce_reused",
+    /// The key has no certification on record that a renewal could stand on.
+    KeyNotCertified = "key_not_certified",
     /// No registration names this identifier for this host.
     NoRegistration = "no_registration",
     /// The proven custody class is not among those the registration accepts.

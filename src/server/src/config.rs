@@ -28,6 +28,8 @@ struct File {
     state: PathBuf,
     #[serde(default = "one_hour")]
     host_lifetime: String,
+    #[serde(default = "ten_minutes")]
+    reattest_interval: String,
     listen: Listen,
     #[serde(default)]
     admin: Admin,
@@ -44,6 +46,10 @@ fn state() -> PathBuf {
 
 fn one_hour() -> String {
     "1h".to_owned()
+}
+
+fn ten_minutes() -> String {
+    "10m".to_owned()
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -162,6 +168,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Life of host certificates, seconds.
     pub host_lifetime: u64,
+    /// Seconds within which a host has to attest again; one that does not gets nothing more until it does.
+    pub reattest_interval: u64,
     /// Address for hosts without a certificate.
     pub attest: SocketAddr,
     /// Address for mutual TLS.
@@ -193,8 +201,11 @@ impl Config {
         let trust_domain = TrustDomain::configured(&file.trust_domain, &file.naming)
             .map_err(|error| wrong(format!("trust_domain: {error}; {}", error.remedy())))?;
         let host_lifetime = parse_duration(&file.host_lifetime)
-            .filter(|seconds| (300..=86_400).contains(seconds))
-            .ok_or_else(|| wrong("host_lifetime: between 5m and 24h, for example \"1h\"".into()))?;
+            .filter(|seconds| (30..=86_400).contains(seconds))
+            .ok_or_else(|| wrong("host_lifetime: between 30s and 24h, for example \"1h\"".into()))?;
+        let reattest_interval = parse_duration(&file.reattest_interval)
+            .filter(|seconds| (3..=86_400).contains(seconds))
+            .ok_or_else(|| wrong("reattest_interval: between 3s and 24h, for example \"10m\"".into()))?;
         let pcrs = file.tpm.pcrs.unwrap_or_else(|| (0..=9).collect());
         if pcrs.is_empty() || pcrs.iter().any(|pcr| *pcr > 23) {
             return Err(wrong(
@@ -230,6 +241,7 @@ impl Config {
             trust_domain,
             state: here.join(file.state),
             host_lifetime,
+            reattest_interval,
             attest: file.listen.attest,
             hosts: file.listen.hosts,
             bundle: file.listen.bundle,

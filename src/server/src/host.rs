@@ -15,21 +15,26 @@ use serde_bytes::{ByteArray, ByteBuf};
 use touchmark_api::{
     attest::MESSAGE,
     frame::MAX_MESSAGE,
-    host::{ASSIGNMENTS, Assignments, ISSUE_PATH, REGISTRATIONS_PATH},
+    host::{
+        ASSIGNMENTS, Assignments, ISSUE_PATH, REATTEST_PATH, REGISTRATIONS_PATH, RENEW_PATH, STREAM_PATH,
+    },
 };
 use touchmark_crypto::SystemEntropy;
-use touchmark_rats::{PcrSelection, Purpose, cbor};
+use touchmark_rats::{PcrSelection, Purpose, Voucher, cbor};
 use touchmark_store::{AttestationKey, Host, StoreError};
 use touchmark_tls::clock;
-use touchmark_verifier::Subject;
+use touchmark_verifier::{Subject, Wanted};
 
 use crate::{
     Service,
-    attest::{has_media_type, still_vouched},
-    issue::Ask,
-    message::{self, Unread},
+    attest::has_media_type,
+    greet::still_vouched,
+    issue::{Ask, Basis},
+    message::{self, Received, Unread},
+    reattest,
     refuse::Reply,
     service::to_wire,
+    stream,
 };
 
 /// The host at the other end, from its validated certificate.
@@ -37,6 +42,8 @@ use crate::{
 pub(crate) struct Peer {
     /// Its record.
     pub(crate) host: String,
+    /// SHA-256 of its key's SubjectPublicKeyInfo.
+    pub(crate) key: [u8; 32],
     /// End of its certificate, seconds since the epoch.
     pub(crate) not_after: u64,
 }
@@ -45,14 +52,18 @@ pub(crate) struct Peer {
 pub(crate) fn routes(service: Arc<Service>) -> Router {
     Router::new()
         .route(REGISTRATIONS_PATH, get(registrations))
-        .route(ISSUE_PATH, post(issue).layer(DefaultBodyLimit::max(MAX_MESSAGE)))
+        .route(STREAM_PATH, get(stream::stream))
+        .route(ISSUE_PATH, post(issue))
+        .route(RENEW_PATH, post(renew))
+        .route(REATTEST_PATH, post(reattest::reattest))
+        .layer(DefaultBodyLimit::max(MAX_MESSAGE))
         .fallback(|| async { Reply::stranger("no such resource").into_response() })
         .with_state(service)
 }
 
 /// The caller's record, if it may be given anything at this moment. A connection outlives what it was opened with: this
 /// is asked at every request.
-async fn caller(
+pub(crate) async fn caller(
     service: &Service,
     peer: &Peer,
     now: u64,
@@ -65,7 +76,9 @@ async fn caller(
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    if host.state != "attested" {
+    // Also before anybody has noticed that it is silent.
+    let attested = host.last_attested.unwrap_or(0) + service.config.reattest_interval > now;
+    if host.state != "attested" || !attested {
         return Ok(None);
     }
     let key = service.store.attestation_key_of(&host.id).await?;
@@ -90,18 +103,15 @@ fn assignments(service: &Service, host: &Host, key: &AttestationKey, now: u64) -
         Ok(voucher) => voucher,
         Err(refusal) => return Reply::stranger(&refusal.to_string()),
     };
-    let subject = Subject {
-        host: Some(host.id.clone()),
-        endorsement_name: ByteBuf::new(),
-        endorsement_digest: ByteArray::new(key.endorsement.as_slice().try_into().unwrap_or([0; 32])),
-        attestation_name: ByteBuf::from(key.name.clone()),
-        voucher,
-    };
     let nothing = PcrSelection(Vec::new());
-    match service
-        .challenger
-        .issue(&SystemEntropy, Purpose::Workload, subject, false, &nothing, now)
-    {
+    let wanted = Wanted {
+        purpose: Purpose::Workload,
+        subject: subject(host, key, voucher),
+        activation: false,
+        selection: &nothing,
+        log_offset: 0,
+    };
+    match service.challenger.issue(&SystemEntropy, wanted, now) {
         Err(error) => Reply::unavailable(&error),
         Ok(issued) => {
             let (generation, registrations) = service.generation_for(host);
@@ -116,35 +126,53 @@ fn assignments(service: &Service, host: &Host, key: &AttestationKey, now: u64) -
     }
 }
 
+/// Whom a challenge is for that needs no activation: a host by its attestation key on record.
+pub(crate) fn subject(host: &Host, key: &AttestationKey, voucher: Option<Voucher>) -> Subject {
+    Subject {
+        host: Some(host.id.clone()),
+        endorsement_name: ByteBuf::new(),
+        endorsement_digest: ByteArray::new(key.endorsement.as_slice().try_into().unwrap_or([0; 32])),
+        attestation_name: ByteBuf::from(key.name.clone()),
+        voucher,
+    }
+}
+
 async fn issue(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    if !service.host_rates.admit(peer.host.clone(), Instant::now()) {
-        return Reply::slow_down().into_response();
-    }
-    if !has_media_type(&headers, MESSAGE) {
-        return Reply::stranger("media type").into_response();
-    }
+    ask(&service, &peer, &headers, body, Basis::Certification).await
+}
+
+async fn renew(
+    State(service): State<Arc<Service>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    ask(&service, &peer, &headers, body, Basis::Record).await
+}
+
+/// A request for a credential, new or renewed.
+async fn ask(service: &Arc<Service>, peer: &Peer, headers: &HeaderMap, body: Body, basis: Basis) -> Response {
     if !service.issue_rates.admit(peer.host.clone(), Instant::now()) {
         return Reply::slow_down().into_response();
     }
-    let now = clock::now();
-    let received = match message::read(body, &service.challenger, &service.messages, now).await {
+    let received = match receive(service, peer, headers, body, basis.media_type()).await {
         Ok(received) => received,
-        Err(Unread::Full) => return Reply::slow_down().into_response(),
-        Err(unread) => return Reply::stranger(&unread.to_string()).into_response(),
+        Err(reply) => return reply.into_response(),
     };
     // The message may have taken its time to arrive.
     let now = clock::now();
-    let reply = match caller(&service, &peer, now).await {
+    let reply = match caller(service, peer, now).await {
         Ok(Some((host, key))) => {
             let ask = Ask {
-                service: &service,
+                service,
                 host: &host,
                 key: &key,
+                basis,
                 received: &received,
                 now,
             };
@@ -156,4 +184,32 @@ async fn issue(
     reply
         .unwrap_or_else(|error| Reply::unavailable(&error))
         .into_response()
+}
+
+/// Reads a host's message with evidence of this media type.
+pub(crate) async fn receive(
+    service: &Service,
+    peer: &Peer,
+    headers: &HeaderMap,
+    body: Body,
+    media_type: &str,
+) -> Result<Received, Reply> {
+    if !service.host_rates.admit(peer.host.clone(), Instant::now()) {
+        return Err(Reply::slow_down());
+    }
+    if !has_media_type(headers, MESSAGE) {
+        return Err(Reply::stranger("media type"));
+    }
+    message::read(
+        body,
+        &service.challenger,
+        &service.messages,
+        media_type,
+        clock::now(),
+    )
+    .await
+    .map_err(|unread| match unread {
+        Unread::Full => Reply::slow_down(),
+        unread => Reply::stranger(&unread.to_string()),
+    })
 }

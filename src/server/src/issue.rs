@@ -7,11 +7,15 @@ use touchmark_api::{
     frame::MAX_OFFER,
     host::{ISSUED, IssueOffer, Issued},
 };
-use touchmark_crypto::SystemEntropy;
+use touchmark_crypto::{PublicKey, SystemEntropy};
 use touchmark_issuer::{Grant, Kind, grant};
-use touchmark_rats::{Purpose, Reason, Refusal, Retry, cbor};
-use touchmark_store::{AttestationKey, Consumed, Host, Issuance, StoreError};
-use touchmark_verifier::{Attested, Message, appraise};
+use touchmark_rats::{
+    Appraiser, AttestedKey, Purpose, Reason, Refusal, Retry, cbor,
+    possession::{self, Possession},
+    tpm,
+};
+use touchmark_store::{AttestationKey, CertifiedKey, Consumed, Host, Issuance, StoreError};
+use touchmark_verifier::{Attested, Certified, Message, appraise, renew};
 
 use crate::{
     Service,
@@ -20,6 +24,25 @@ use crate::{
     refuse::{Reply, new_id, stored},
 };
 
+/// What shows that the key is in the host's device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// Its certification, which comes along.
+    Certification,
+    /// Its certification on record: a renewal.
+    Record,
+}
+
+impl Basis {
+    /// The media type of the evidence.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::Certification => tpm::MEDIA_TYPE,
+            Self::Record => possession::MEDIA_TYPE,
+        }
+    }
+}
+
 /// A request whose message has arrived, and who sent it.
 pub(crate) struct Ask<'a> {
     pub(crate) service: &'a Arc<Service>,
@@ -27,6 +50,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) host: &'a Host,
     /// Its attestation key on record.
     pub(crate) key: &'a AttestationKey,
+    pub(crate) basis: Basis,
     pub(crate) received: &'a Received,
     pub(crate) now: u64,
 }
@@ -61,29 +85,16 @@ impl Ask<'_> {
             Ok(offer) => offer,
             Err(error) => return Ok(Reply::stranger(&error.to_string())),
         };
-        let keys = [offer.key.to_vec()];
-        let message = Message {
-            cookie: &received.cookie,
-            offer: &received.offer,
-            evidence: &received.evidence,
-            log: &received.log,
-            attestation_public: &self.key.public,
-            keys: &keys,
+        let judged = match self.basis {
+            Basis::Certification => self.certified(&offer),
+            Basis::Record => self.recorded(&offer).await?,
         };
-        let appraised = appraise(
-            &service.challenger,
-            challenge,
-            &service.appraiser,
-            &message,
-            &[],
-            self.now,
-        );
-        let attested = match appraised {
-            Ok(believed) => believed.attested,
+        let attested = match judged {
+            Ok(attested) => attested,
             // Evidence that was not authentic consumes nothing.
-            Err(refused) => return self.refuse(&offer, &refused.refusal, refused.authenticated).await,
+            Err((refusal, authentic)) => return self.refuse(&offer, &refusal, authentic).await,
         };
-        let granted = same_boot(self.key, &attested).and_then(|()| self.granted(&offer, &attested));
+        let granted = self.granted(&offer, &attested);
         let granted = match granted {
             Err(refusal) => return self.refuse(&offer, &refusal, true).await,
             Ok(granted) => granted,
@@ -97,6 +108,69 @@ impl Ask<'_> {
             Some(found) => self.refuse(&offer, &shared_key(found), true).await,
             None => self.sign(&offer, granted, attested).await,
         }
+    }
+
+    /// A key that is certified with this request, in the boot that the host attested. The refusal says whether the evidence
+    /// was authentic.
+    fn certified(&self, offer: &IssueOffer) -> Result<Attested, (Refusal, bool)> {
+        let (service, received) = (self.service, self.received);
+        let keys = [offer.key.to_vec()];
+        let message = Message {
+            cookie: &received.cookie,
+            offer: &received.offer,
+            evidence: &received.evidence,
+            log: &received.log,
+            attestation_public: &self.key.public,
+            keys: &keys,
+        };
+        let (challenger, challenge) = (&service.challenger, &received.challenge);
+        let believed = appraise(challenger, challenge, &service.appraiser, &message, &[], self.now)
+            .map_err(|refused| (refused.refusal.clone(), refused.authenticated))?;
+        same_boot(self.key, &believed.attested).map_err(|refusal| (refusal, true))?;
+        Ok(believed.attested)
+    }
+
+    /// A key whose certification is on record, made in the boot that the host attested last.
+    async fn recorded(&self, offer: &IssueOffer) -> Result<Result<Attested, (Refusal, bool)>, StoreError> {
+        let (service, received) = (self.service, self.received);
+        let name = match service.appraiser.key_name(&offer.key) {
+            Ok(name) => name,
+            Err(refusal) => return Ok(Err((refusal, false))),
+        };
+        let certified = service.store.certified_key(&self.host.id, &name).await?;
+        let certified = certified.filter(|certified| {
+            certified.attestation == self.key.name
+                && certified.reset_count == self.key.reset_count
+                && certified.area == offer.key.as_ref()
+        });
+        let found =
+            certified.and_then(|certified| Some((PublicKey::from_spki(&certified.spki).ok()?, certified)));
+        let Some((public, certified)) = found else {
+            return Ok(Err((not_certified(), false)));
+        };
+        let certified = Certified {
+            key: AttestedKey {
+                public,
+                name: certified.name,
+                area: certified.area,
+            },
+            evidence: certified.evidence.try_into().unwrap_or([0; 32]),
+        };
+        let proof: Possession = match cbor::decode(&received.evidence, MAX_OFFER) {
+            Ok(proof) => proof,
+            Err(error) => {
+                return Ok(Err((
+                    Refusal::malformed("key.possession", error.to_string()),
+                    false,
+                )));
+            }
+        };
+        let sections = [received.cookie.as_slice(), received.offer.as_slice()];
+        let (challenger, challenge) = (&service.challenger, &received.challenge);
+        Ok(
+            renew(challenger, challenge, &certified, sections, &proof, self.now)
+                .map_err(|refusal| (refusal, false)),
+        )
     }
 
     /// The registration that is asked for, if it is this host's.
@@ -139,6 +213,10 @@ impl Ask<'_> {
     ) -> Result<Reply, StoreError> {
         let Granted { grant, registration } = granted;
         let authority = Arc::clone(&self.service.authority);
+        let certified = match self.basis {
+            Basis::Certification => certified_key(self.key, self.key.reset_count, &attested),
+            Basis::Record => None,
+        };
         let host_evidence = self.key.evidence.as_slice().try_into().unwrap_or([0; 32]);
         let signed = {
             let grant = grant.clone();
@@ -167,6 +245,7 @@ impl Ask<'_> {
             registration: offer.registration.clone(),
             registered: registration,
             credential,
+            certified,
         };
         let answer = cbor::encode(&document);
         let consumption = consumption(self.received, self.host, 200, answer.clone());
@@ -250,6 +329,36 @@ fn same_boot(key: &AttestationKey, attested: &Attested) -> Result<(), Refusal> {
         found: resets.map_or_else(|| "no counters".to_owned(), |resets| format!("{resets} resets")),
         remedy: "the host was reset since it attested; its agent attests again by itself".to_owned(),
         retry: Retry::Fresh,
+    })
+}
+
+/// A key that is to be renewed without a certification that counts.
+fn not_certified() -> Refusal {
+    Refusal {
+        check: "issue.certification",
+        reason: Reason::KeyNotCertified,
+        expected: "a key that this host had certified since its last reset".to_owned(),
+        found: "a key without one".to_owned(),
+        remedy: "nothing: the agent has a new key certified".to_owned(),
+        retry: Retry::Fresh,
+    }
+}
+
+/// What is recorded of the certification of an attested key.
+pub(crate) fn certified_key(
+    attestation: &AttestationKey,
+    reset_count: u32,
+    attested: &Attested,
+) -> Option<CertifiedKey> {
+    let key = attested.keys().first()?;
+    Some(CertifiedKey {
+        digest: key.public.digest(),
+        attestation: attestation.name.clone(),
+        reset_count,
+        spki: key.public.spki().to_vec(),
+        name: key.name.clone(),
+        area: key.area.clone(),
+        evidence: attested.evidence().to_vec(),
     })
 }
 

@@ -5,11 +5,13 @@
 //! [`Service`]; what has to last is in the store before an answer leaves.
 
 mod admin;
+mod attempt;
 mod attest;
 pub mod ca;
 mod capacity;
 mod config;
 mod error;
+mod greet;
 mod host;
 mod issue;
 mod keys;
@@ -18,9 +20,12 @@ mod listen;
 mod message;
 mod operator;
 mod own;
+mod reattest;
 mod refuse;
 mod run;
 mod service;
+mod standing;
+mod stream;
 
 pub use config::{Config, MakerConfig};
 pub use error::ServerError;

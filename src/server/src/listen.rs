@@ -2,14 +2,15 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{Extension, Router};
-use hyper::server::conn::http1::Builder;
+use hyper::server::conn::{http1, http2};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
@@ -20,6 +21,7 @@ use tokio::{
 };
 use touchmark_crypto::x509::Certificate;
 use touchmark_identity::TrustDomain;
+use touchmark_tls::clock;
 
 use crate::{
     ServerError,
@@ -31,10 +33,18 @@ use crate::{
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection may sit between requests, and a header may take.
 const HEADER: Duration = Duration::from_secs(15);
-/// How long a connection may last at all; hosts reconnect.
+/// How long a stranger's connection may last at all. A host's ends with its certificate.
 const CONNECTION: Duration = Duration::from_secs(300);
+/// How often a host that says nothing is asked whether it is there, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(20);
+/// Requests of one host that may be under way, its stream among them.
+const REQUESTS: u32 = 64;
+/// Longest header of a request of a host, in bytes.
+const HEADERS: u32 = 8 * 1024;
 /// How long answers that are under way are waited for at the end.
 const FAREWELL: Duration = Duration::from_secs(6);
+/// How long one connection is waited for at the end.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Binds an address.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
@@ -73,7 +83,7 @@ pub(crate) async fn serve(listener: TcpListener, front: Front, mut stop: watch::
                 let stop = stop.clone();
                 connections.spawn(async move {
                     // Whatever goes wrong with one connection concerns nobody else.
-                    let _ = timeout(CONNECTION, connection(stream, source, front, stop)).await;
+                    connection(stream, source, front, stop).await;
                     drop(admitted);
                 });
             }
@@ -84,6 +94,8 @@ pub(crate) async fn serve(listener: TcpListener, front: Front, mut stop: watch::
             }
         }
     }
+    // Whoever starts the service anew finds the address free.
+    drop(listener);
     // What is under way is answered; what does not end is dropped.
     let _ = timeout(FAREWELL, async {
         while connections.join_next().await.is_some() {}
@@ -107,7 +119,9 @@ async fn accept(
     Ok(admitted.map(|admitted| (stream, source, admitted)))
 }
 
-async fn connection(stream: TcpStream, source: SocketAddr, front: Front, mut stop: watch::Receiver<bool>) {
+type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
+
+async fn connection(stream: TcpStream, source: SocketAddr, front: Front, stop: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let acceptor = tokio_rustls::TlsAcceptor::from(front.tls);
     // Its signature waits its turn at the device, which takes so many and no more: silence costs nobody a turn.
@@ -119,35 +133,70 @@ async fn connection(stream: TcpStream, source: SocketAddr, front: Front, mut sto
         }
         Err(_) => return,
     };
-    let mut routes = front.routes.layer(Extension(source));
-    if let Some(domain) = &front.hosts_of {
-        match peer(stream.get_ref().1.peer_certificates(), domain) {
-            Some(peer) => routes = routes.layer(Extension(peer)),
-            None => {
-                tracing::info!(%source, "a client whose certificate is not a host's");
-                return;
-            }
-        }
+    let routes = front.routes.layer(Extension(source));
+    match &front.hosts_of {
+        None => stranger(stream, source, routes, stop).await,
+        Some(domain) => match peer(stream.get_ref().1.peer_certificates(), domain) {
+            Some(peer) => host(stream, source, peer, routes, stop).await,
+            None => tracing::info!(%source, "a client whose certificate is not a host's"),
+        },
     }
-    let mut builder = Builder::new();
+}
+
+/// Somebody without a certificate: HTTP/1.1, one request after the other, for a while.
+async fn stranger(stream: TlsStream, source: SocketAddr, routes: Router, mut stop: watch::Receiver<bool>) {
+    let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
-    tokio::pin!(connection);
-    let stopped = async {
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
     let ended = tokio::select! {
-        result = connection.as_mut() => Some(result),
-        () = stopped => None,
-    };
-    match ended {
-        Some(Ok(())) => {}
-        Some(Err(error)) => tracing::debug!(%source, %error, "connection ended"),
-        None => {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
-            let _ = timeout(Duration::from_secs(5), connection).await;
+            timeout(ANSWER, connection).await.unwrap_or(Ok(()))
         }
+        () = tokio::time::sleep(CONNECTION) => Ok(()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%source, %error, "connection ended");
     }
+}
+
+/// A host: HTTP/2, requests beside its stream, until its certificate ends.
+async fn host(
+    stream: TlsStream,
+    source: SocketAddr,
+    peer: Peer,
+    routes: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let life = Duration::from_secs(peer.not_after.saturating_sub(clock::now()));
+    let routes = routes.layer(Extension(peer));
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(PING))
+        .keep_alive_timeout(PING)
+        .max_concurrent_streams(REQUESTS)
+        .max_header_list_size(HEADERS);
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(ANSWER, connection).await.unwrap_or(Ok(()))
+        }
+        () = tokio::time::sleep(life) => Ok(()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%source, %error, "a host's connection ended");
+    }
+}
+
+/// Completes when the service is to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// The host that a client certificate names; the handshake has verified the certificate.
@@ -160,6 +209,7 @@ fn peer(
     let host = identifier.host_uuid()?.to_owned();
     Some(Peer {
         host,
+        key: certificate.spki_digest(),
         not_after: u64::try_from(certificate.not_after).ok()?,
     })
 }

@@ -10,7 +10,7 @@ use tokio::{
 };
 use touchmark_api::frame::{FrameError, Splitter};
 use touchmark_crypto::{Sha256Hasher, mac::MacSha256};
-use touchmark_rats::{cmw, tpm};
+use touchmark_rats::cmw;
 use touchmark_verifier::{Challenge, ChallengeError, Challenger};
 
 /// Why a message was not even authenticated.
@@ -109,15 +109,16 @@ pub(crate) async fn read_small(body: Body, limit: usize, budget: &Semaphore) -> 
     .map_err(|_| Unread::Slow)?
 }
 
-/// Reads a message within a deadline. A cookie that does not open ends it before the rest is read. What has arrived
+/// Reads a message with evidence of this media type within a deadline. A cookie that does not open ends it before the rest is read. What has arrived
 /// counts against `budget`, in KiB, until the message is whole.
 pub(crate) async fn read(
     body: Body,
     challenger: &Challenger,
     budget: &Semaphore,
+    media_type: &str,
     now: u64,
 ) -> Result<Received, Unread> {
-    timeout(DEADLINE, collect(body, challenger, budget, now))
+    timeout(DEADLINE, collect(body, challenger, budget, media_type, now))
         .await
         .map_err(|_| Unread::Slow)?
 }
@@ -126,6 +127,7 @@ async fn collect(
     mut body: Body,
     challenger: &Challenger,
     budget: &Semaphore,
+    media_type: &str,
     now: u64,
 ) -> Result<Received, Unread> {
     let mut share = Share::of(budget);
@@ -169,7 +171,7 @@ async fn collect(
         return Err(Unread::Mac);
     }
     let record = cmw::Record::from_cbor(&wrapped, wrapped.len()).map_err(|_| Unread::Evidence)?;
-    if record.media_type != tpm::MEDIA_TYPE || record.indicator != Some(cmw::IND_EVIDENCE) {
+    if record.media_type != media_type || record.indicator != Some(cmw::IND_EVIDENCE) {
         return Err(Unread::Evidence);
     }
     let evidence = record.value;
@@ -195,7 +197,7 @@ mod tests {
         let challenger = Challenger::new(&SystemEntropy, "spiffe://example.org", [0; 32], 150).unwrap();
         let budget = Semaphore::new(4);
         let read = async |bytes: usize| {
-            read(Body::from(vec![0; bytes]), &challenger, &budget, 0)
+            read(Body::from(vec![0; bytes]), &challenger, &budget, "x/y", 0)
                 .await
                 .err()
         };

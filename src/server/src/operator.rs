@@ -46,6 +46,7 @@ pub(crate) async fn answer(service: &Arc<Service>, request: Request) -> Answer {
         Request::HostList { pending: true } => pending(service).await,
         Request::HostShow { host } => host_show(service, &host).await,
         Request::HostEvict { host, reason } => evict(service, &host, &reason, now).await,
+        Request::HostReplace { host, device, reason } => replace(service, &host, device, &reason, now).await,
         Request::Why { id } => why(service, &id).await,
         Request::ReferenceCapture { host, label } => capture(service, &host, label.as_deref()).await,
         Request::ReferenceApply { file } => apply_reference(service, &file, now).await,
@@ -210,12 +211,36 @@ async fn host_show(service: &Service, id: &str) -> Outcome {
 }
 
 async fn evict(service: &Service, id: &str, reason: &str, now: u64) -> Outcome {
+    check_reason(reason)?;
+    let host = service.store.host(id).await?;
+    let until = service.store.evict(&host.id, reason, now).await?;
+    service.streams.host_changed(&host.id);
+    Ok(json!({"id": host.id, "name": host.name, "state": "evicted", "until": time(until.max(now))}))
+}
+
+/// Other endorsement keys for the same host.
+async fn replace(service: &Service, id: &str, device: Enrolment, reason: &str, now: u64) -> Outcome {
+    check_reason(reason)?;
+    let host = service.store.host(id).await?;
+    let named = Enrolment {
+        name: host.name.clone(),
+        labels: host.labels.clone(),
+        ..device
+    };
+    let new = new_host(&named).map_err(Failure::Unusable)?;
+    let until = service
+        .store
+        .replace(&host.id, &new.endorsements, reason, now)
+        .await?;
+    service.streams.host_changed(&host.id);
+    Ok(json!({"id": host.id, "name": host.name, "state": "enrolled", "until": time(until.max(now))}))
+}
+
+fn check_reason(reason: &str) -> Result<(), Failure> {
     if reason.len() > 200 {
         return Err(Failure::Unusable("a reason of at most 200 bytes".into()));
     }
-    let host = service.store.host(id).await?;
-    let until = service.store.evict(&host.id, reason, now).await?;
-    Ok(json!({"id": host.id, "name": host.name, "state": "evicted", "until": time(until.max(now))}))
+    Ok(())
 }
 
 async fn why(service: &Service, id: &str) -> Outcome {

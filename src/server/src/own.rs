@@ -38,6 +38,7 @@ async fn certify(
         registration: "server".to_owned(),
         registered: String::new(),
         credential,
+        certified: None,
     };
     service.store.record_own(&issuance, now).await?;
     // Whoever connects takes a signature, and waits behind what is issued.

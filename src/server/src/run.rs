@@ -13,7 +13,7 @@ use crate::{
     Config, ServerError, Service, admin, attest, host,
     limits::Gate,
     listen::{self, Front},
-    own,
+    own, standing,
 };
 
 /// Runs the service until `stop` completes.
@@ -74,7 +74,9 @@ pub async fn run(
     tokio::select! {
         () = stop => {}
         () = renewing => {}
+        () = standing::watch_silence(Arc::clone(&service)) => {}
     }
+    service.streams.stop();
     // The receivers live in the tasks.
     let _ = stopping.send(true);
     for task in tasks {

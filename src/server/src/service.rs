@@ -1,6 +1,7 @@
 //! What all listeners share.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     sync::{
         Arc, PoisonError, RwLock,
@@ -30,6 +31,7 @@ use crate::{
     keys,
     limits::{Notes, Rates},
     listen,
+    stream::Streams,
 };
 
 /// Seconds in which a challenge has to be answered.
@@ -60,6 +62,7 @@ pub struct Service {
     pub(crate) registrations: RwLock<Arc<Vec<Registered>>>,
     /// Begins with the time of this start, so that it grows over starts as well.
     pub(crate) generation: AtomicU64,
+    pub(crate) streams: Streams,
 }
 
 /// A registration and how requests refer to it.
@@ -119,6 +122,7 @@ impl Service {
             references: RwLock::default(),
             registrations: RwLock::default(),
             generation: AtomicU64::new(now << 20),
+            streams: Streams::default(),
             root,
             store,
             config,
@@ -243,9 +247,13 @@ impl Service {
                 registration,
             });
         }
-        let mut registrations = self.registrations.write().unwrap_or_else(PoisonError::into_inner);
-        *registrations = Arc::new(all);
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        let all = Arc::new(all);
+        let before = {
+            let mut registrations = self.registrations.write().unwrap_or_else(PoisonError::into_inner);
+            self.generation.fetch_add(1, Ordering::SeqCst);
+            std::mem::replace(&mut *registrations, Arc::clone(&all))
+        };
+        self.streams.registrations_changed(&differing(&before, &all));
         Ok(())
     }
 
@@ -267,10 +275,27 @@ impl Service {
             cookie: ByteBuf::from(issued.cookie.clone()),
             activation: None,
             selection: selection.to_wire(),
-            log_offsets: vec![0],
+            log_offsets: vec![issued.log_offset],
             expires_in: issued.expiry.saturating_sub(now),
         }
     }
+}
+
+/// The registrations that are in one of two lists only.
+fn differing<'a>(before: &'a [Registered], after: &'a [Registered]) -> Vec<&'a Registration> {
+    let index = |all: &'a [Registered]| -> HashMap<&'a str, &'a Registration> {
+        all.iter()
+            .map(|entry| (entry.reference.as_str(), &entry.registration))
+            .collect()
+    };
+    let (before, after) = (index(before), index(after));
+    let gone = before
+        .iter()
+        .filter(|(reference, one)| after.get(*reference) != Some(one));
+    let come = after
+        .iter()
+        .filter(|(reference, one)| before.get(*reference) != Some(one));
+    gone.chain(come).map(|(_, registration)| *registration).collect()
 }
 
 /// A registration as an agent gets it.

@@ -12,6 +12,7 @@ CREATE TABLE hosts (
     note TEXT,
     note_at INTEGER
 ) STRICT;
+CREATE INDEX hosts_by_attestation ON hosts (state, last_attested);
 
 CREATE TABLE endorsements (
     digest BLOB PRIMARY KEY,
@@ -27,11 +28,29 @@ CREATE TABLE attestation_keys (
     endorsement BLOB NOT NULL,
     public BLOB NOT NULL,
     voucher TEXT,
+    -- Counters as they were last seen in authentic evidence; the clock in milliseconds.
     reset_count INTEGER NOT NULL,
+    clock INTEGER NOT NULL,
     evidence BLOB NOT NULL,
     activated_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX attestation_keys_by_host ON attestation_keys (host);
+
+-- Keys that were certified to be in a host's device. A renewal stands on that, in the same boot, until what was issued for
+-- the key has ended.
+CREATE TABLE certified_keys (
+    digest BLOB PRIMARY KEY,
+    host TEXT NOT NULL REFERENCES hosts (id),
+    attestation BLOB NOT NULL,
+    reset_count INTEGER NOT NULL,
+    spki BLOB NOT NULL,
+    name BLOB NOT NULL,
+    area BLOB NOT NULL,
+    evidence BLOB NOT NULL,
+    until INTEGER NOT NULL
+) STRICT;
+CREATE INDEX certified_keys_by_name ON certified_keys (host, name);
+CREATE INDEX certified_keys_by_end ON certified_keys (until);
 
 -- The last authenticated evidence of each host, also when it was refused.
 CREATE TABLE evidence (

@@ -5,7 +5,8 @@ use touchmark_identity::WorkloadId;
 use touchmark_issuer::{Credential, Kind};
 
 use crate::{
-    AttestationKey, Store, StoreError, StoredRefusal,
+    AttestationKey, CertifiedKey, Store, StoreError, StoredRefusal,
+    certified::{certify, prolong},
     events::{record, write_refusal},
     open::signed,
 };
@@ -56,6 +57,8 @@ pub struct Issuance {
     pub registered: String,
     /// What was issued.
     pub credential: Credential,
+    /// Its key, where its certification came with the request; `None` where it is on record, or for the service's own.
+    pub certified: Option<CertifiedKey>,
 }
 
 /// A host's admission.
@@ -84,6 +87,8 @@ pub struct RefusedAttempt {
     pub log: Vec<u8>,
     /// Reference values captured from it, TOML, where the log explained the quote.
     pub reference: Option<String>,
+    /// Whether it shows that there may be two of this host: then it gets nothing more until an operator has acted.
+    pub suspect: bool,
 }
 
 impl Store {
@@ -118,10 +123,12 @@ impl Store {
         .await?;
         let key = &admitted.key;
         let written = sqlx::query(
-            "INSERT INTO attestation_keys (name, host, endorsement, public, voucher, reset_count, evidence, activated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (name) DO UPDATE SET endorsement = ?3, voucher = ?5, reset_count = ?6, evidence = ?7, activated_at = ?8
-             WHERE host = ?2",
+            "INSERT INTO attestation_keys
+             (name, host, endorsement, public, voucher, reset_count, clock, evidence, activated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (name) DO UPDATE SET endorsement = ?3, voucher = ?5, reset_count = ?6, clock = ?7, evidence = ?8,
+             activated_at = ?9
+             WHERE host = ?2 AND (reset_count < ?6 OR (reset_count = ?6 AND clock <= ?7))",
         )
         .bind(&key.name)
         .bind(&key.host)
@@ -129,13 +136,14 @@ impl Store {
         .bind(&key.public)
         .bind(&key.voucher)
         .bind(i64::from(key.reset_count))
+        .bind(signed(key.clock))
         .bind(&key.evidence)
         .bind(signed(now))
         .execute(&mut *tx)
         .await?;
         if written.rows_affected() != 1 {
             return Err(StoreError::Conflict(format!(
-                "the attestation key of host {} is on record for another host",
+                "the attestation key of host {} is on record for another host, or was seen later meanwhile",
                 consumption.host
             )));
         }
@@ -175,9 +183,10 @@ impl Store {
         let refusal = &attempt.refusal;
         write_refusal(&mut tx, refusal).await?;
         sqlx::query(
-            "UPDATE hosts SET state = CASE WHEN state IN ('evicted', 'suspect') THEN state ELSE 'refused' END,
+            "UPDATE hosts SET state = CASE WHEN state IN ('evicted', 'suspect') THEN state ELSE ? END,
              reason = ?, refusal = ?, note = NULL, note_at = NULL WHERE id = ?",
         )
+        .bind(if attempt.suspect { "suspect" } else { "refused" })
         .bind(&refusal.reason)
         .bind(&refusal.id)
         .bind(&consumption.host)
@@ -195,7 +204,11 @@ impl Store {
         record(
             &mut tx,
             now,
-            "host.refused",
+            if attempt.suspect {
+                "host.suspect"
+            } else {
+                "host.refused"
+            },
             &consumption.host,
             &format!("{} {}", refusal.id, refusal.reason),
         )
@@ -311,7 +324,7 @@ impl Store {
 }
 
 /// Refuses unless the host may be given something; takes the write lock on its row.
-async fn lock_active(tx: &mut Transaction<'_, Sqlite>, host: &str) -> Result<(), StoreError> {
+pub(crate) async fn lock_active(tx: &mut Transaction<'_, Sqlite>, host: &str) -> Result<(), StoreError> {
     let locked =
         sqlx::query("UPDATE hosts SET state = state WHERE id = ? AND state NOT IN ('evicted', 'suspect')")
             .bind(host)
@@ -328,7 +341,7 @@ async fn lock_active(tx: &mut Transaction<'_, Sqlite>, host: &str) -> Result<(),
 const KEPT: u64 = 600;
 
 /// Writes the consumption; returns the stored answer if the challenge was consumed before.
-async fn consume(
+pub(crate) async fn consume(
     tx: &mut Transaction<'_, Sqlite>,
     consumption: &Consumption,
     now: u64,
@@ -367,7 +380,7 @@ fn stored(row: &sqlx::sqlite::SqliteRow) -> Result<Stored, StoreError> {
     })
 }
 
-async fn keep_evidence(
+pub(crate) async fn keep_evidence(
     tx: &mut Transaction<'_, Sqlite>,
     host: &str,
     evidence: &[u8],
@@ -417,7 +430,7 @@ fn described(credential: &Credential) -> String {
     )
 }
 
-async fn write_issuance(
+pub(crate) async fn write_issuance(
     tx: &mut Transaction<'_, Sqlite>,
     host: &str,
     issuance: &Issuance,
@@ -440,5 +453,8 @@ async fn write_issuance(
     .bind(signed(credential.not_after()))
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    match &issuance.certified {
+        Some(certified) => certify(tx, host, certified, credential.not_after(), now).await,
+        None => prolong(tx, host, &credential.key_digest(), credential.not_after()).await,
+    }
 }

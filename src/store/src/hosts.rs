@@ -7,6 +7,7 @@ use crate::{
     Store, StoreError,
     events::record,
     open::{signed, unsigned},
+    standing::{forget_device, last_credential},
 };
 
 /// Most endorsement keys remembered that nobody enrolled.
@@ -77,6 +78,8 @@ pub struct AttestationKey {
     pub voucher: Option<String>,
     /// Resets at the last attestation.
     pub reset_count: u32,
+    /// Its device's clock when it was seen last, milliseconds.
+    pub clock: u64,
     /// Digest of the last evidence.
     pub evidence: Vec<u8>,
 }
@@ -186,20 +189,11 @@ impl Store {
         if evicted.rows_affected() != 1 {
             return Err(StoreError::Conflict("the host is evicted already".to_owned()));
         }
-        for statement in [
-            "DELETE FROM attestation_keys WHERE host = ?",
-            "DELETE FROM endorsements WHERE host = ?",
-            "DELETE FROM evidence WHERE host = ?",
-        ] {
-            sqlx::query(statement).bind(host).execute(&mut *tx).await?;
-        }
-        let until: Option<i64> = sqlx::query_scalar("SELECT MAX(not_after) FROM issuances WHERE host = ?")
-            .bind(host)
-            .fetch_one(&mut *tx)
-            .await?;
+        forget_device(&mut tx, host).await?;
+        let until = last_credential(&mut tx, host).await?;
         record(&mut tx, now, "host.evicted", host, reason).await?;
         tx.commit().await?;
-        Ok(until.map_or(0, unsigned))
+        Ok(until)
     }
 
     /// Forgets that endorsement keys knocked: another of the same TPM is enrolled.
@@ -373,6 +367,7 @@ fn attestation_key(row: &SqliteRow) -> Result<AttestationKey, StoreError> {
         public: row.try_get("public")?,
         voucher: row.try_get("voucher")?,
         reset_count: u32::try_from(row.try_get::<i64, _>("reset_count")?).unwrap_or(u32::MAX),
+        clock: unsigned(row.try_get("clock")?),
         evidence: row.try_get("evidence")?,
     })
 }

@@ -19,6 +19,11 @@ use touchmark_identity::TrustDomain;
 
 use crate::{Current, Pins, Role, Seen, peer, pinned::PinnedServer};
 
+/// What is spoken with those who show no certificate: one exchange at a time.
+const STRANGERS: &[u8] = b"http/1.1";
+/// What is spoken with hosts: a stream and requests over one connection, whose handshake costs the host's TPM a signature.
+const HOSTS: &[u8] = b"h2";
+
 /// Why a configuration could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS configuration: {0}")]
@@ -42,6 +47,7 @@ pub fn server(
     let provider = provider();
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13])?;
+    let protocol = if clients.is_some() { HOSTS } else { STRANGERS };
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some((domain, anchors)) => builder.with_client_cert_verifier(Arc::new(Clients {
@@ -54,7 +60,7 @@ pub fn server(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 
@@ -76,13 +82,14 @@ pub fn host_client(
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
+    let protocol = if identity.is_some() { HOSTS } else { STRANGERS };
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => builder.with_client_cert_resolver(Arc::new(Always(identity))),
     };
     config.resumption = rustls::client::Resumption::disabled();
     config.enable_sni = false;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok((config, seen))
 }
 

@@ -63,6 +63,21 @@ struct Contents {
     expiry: u64,
 }
 
+/// What a challenge is to be for.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// Purpose.
+    pub purpose: Purpose,
+    /// Who is to answer.
+    pub subject: Subject,
+    /// Whether there is a secret to activate.
+    pub activation: bool,
+    /// The registers to quote, empty for none.
+    pub selection: &'a PcrSelection,
+    /// Where the boot log is to begin, in bytes: what comes before is on record.
+    pub log_offset: u64,
+}
+
 /// A challenge as its maker sends it.
 #[derive(Debug)]
 pub struct Issued {
@@ -74,6 +89,8 @@ pub struct Issued {
     pub cookie: Vec<u8>,
     /// The activation secret, to be sealed to the endorsement key; `None` where there is no activation.
     pub secret: Option<Secret>,
+    /// The offset that the log is to begin at.
+    pub log_offset: u64,
     /// When it expires, seconds since the epoch.
     pub expiry: u64,
 }
@@ -114,16 +131,15 @@ impl Challenger {
         self.anchor
     }
 
-    /// Issues a challenge. `activation` asks for a secret; `selection` names the registers to quote, empty for none.
-    pub fn issue(
-        &self,
-        entropy: &impl Entropy,
-        purpose: Purpose,
-        subject: Subject,
-        activation: bool,
-        selection: &PcrSelection,
-        now: u64,
-    ) -> Result<Issued, CryptoError> {
+    /// Issues a challenge.
+    pub fn issue(&self, entropy: &impl Entropy, wanted: Wanted<'_>, now: u64) -> Result<Issued, CryptoError> {
+        let Wanted {
+            purpose,
+            subject,
+            activation,
+            selection,
+            log_offset,
+        } = wanted;
         let id = entropy.array()?;
         let nonce = entropy.array::<32>()?;
         let mut secret = if activation {
@@ -138,7 +154,7 @@ impl Challenger {
             subject,
             secret: secret.map(ByteArray::new),
             selection: selection.to_wire(),
-            offsets: vec![0],
+            offsets: vec![log_offset],
             issued: now,
             expiry,
         });
@@ -160,6 +176,7 @@ impl Challenger {
             nonce,
             cookie,
             secret: held,
+            log_offset,
             expiry,
         })
     }
@@ -194,6 +211,7 @@ impl Challenger {
             subject: contents.subject,
             selection: PcrSelection::from_wire(&contents.selection).ok_or(INVALID)?,
             offsets: contents.offsets,
+            issued: contents.issued,
             expiry: contents.expiry,
             mac_key,
         })
@@ -224,6 +242,8 @@ pub struct Challenge {
     pub offsets: Vec<u64>,
     /// When it expires, seconds since the epoch.
     pub expiry: u64,
+    /// When it was issued.
+    pub issued: u64,
     mac_key: Option<Secret>,
 }
 
@@ -255,10 +275,20 @@ mod tests {
         }
     }
 
+    fn enrol(subject: Subject, activation: bool, selection: &PcrSelection) -> Wanted<'_> {
+        Wanted {
+            purpose: Purpose::Enrol,
+            subject,
+            activation,
+            selection,
+            log_offset: 0,
+        }
+    }
+
     fn issue(challenger: &Challenger) -> Issued {
         let selection = PcrSelection::boot();
         challenger
-            .issue(&SystemEntropy, Purpose::Enrol, subject(), true, &selection, 1_000)
+            .issue(&SystemEntropy, enrol(subject(), true, &selection), 1_000)
             .unwrap()
     }
 
@@ -326,7 +356,7 @@ mod tests {
         let boot = PcrSelection::boot();
         let issue = |subject, activation| {
             challenger
-                .issue(&SystemEntropy, Purpose::Enrol, subject, activation, &boot, 1_000)
+                .issue(&SystemEntropy, enrol(subject, activation, &boot), 1_000)
                 .unwrap()
                 .cookie
                 .len()

@@ -5,9 +5,13 @@
 //! which every check passed.
 
 mod challenge;
+mod continuity;
 mod reference;
+mod renewal;
 mod verdict;
 
-pub use challenge::{Challenge, ChallengeError, Challenger, Issued, Subject};
+pub use challenge::{Challenge, ChallengeError, Challenger, Issued, Subject, Wanted};
+pub use continuity::{Continuity, LastSeen, continuity};
 pub use reference::{MAX_VALUES, ReferenceError, ReferenceSet, ReferenceValue};
+pub use renewal::{Certified, renew};
 pub use verdict::{Attested, Believed, Message, Refused, appraise};

@@ -31,15 +31,15 @@ pub struct Message<'a> {
 /// What verification concluded about a host or a workload's keys. Only [`appraise`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attested {
-    host: String,
-    purpose: Purpose,
-    keys: Vec<AttestedKey>,
-    claims: Claims,
-    checks: Vec<Check>,
-    counters: Option<BootCounters>,
-    voucher: Option<Voucher>,
-    evidence: [u8; 32],
-    at: u64,
+    pub(crate) host: String,
+    pub(crate) purpose: Purpose,
+    pub(crate) keys: Vec<AttestedKey>,
+    pub(crate) claims: Claims,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) counters: Option<BootCounters>,
+    pub(crate) voucher: Option<Voucher>,
+    pub(crate) evidence: [u8; 32],
+    pub(crate) at: u64,
 }
 
 impl Attested {
@@ -111,6 +111,18 @@ pub struct Refused {
     pub events: Vec<MeasuredEvent>,
     /// The registers that were quoted, and whether anything was measured into each.
     pub measured: Vec<(u8, bool)>,
+}
+
+impl Believed {
+    /// The same evidence, refused for a reason outside of it.
+    pub fn refused(self, refusal: Refusal) -> Refused {
+        Refused {
+            refusal,
+            authenticated: true,
+            events: self.events,
+            measured: self.measured,
+        }
+    }
 }
 
 /// Appraises a second message against its challenge. `references` are the sets that apply to the host; they count where

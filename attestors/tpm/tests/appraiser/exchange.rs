@@ -11,7 +11,7 @@ use touchmark_rats::{
     Retry, cbor, rest_digest,
 };
 use touchmark_verifier::{
-    Attested, ChallengeError, Challenger, Issued, Message, ReferenceSet, Refused, Subject, appraise,
+    Attested, ChallengeError, Challenger, Issued, Message, ReferenceSet, Refused, Subject, Wanted, appraise,
 };
 
 use crate::forge::{Case, Tpm, key::Key, log::Log};
@@ -37,8 +37,18 @@ fn subject(case: &Case) -> Subject {
 
 fn issue(challenger: &Challenger, case: &Case, purpose: Purpose) -> Issued {
     challenger
-        .issue(&SystemEntropy, purpose, subject(case), true, &case.selection, NOW)
+        .issue(&SystemEntropy, wanted(case, purpose, subject(case)), NOW)
         .unwrap()
+}
+
+fn wanted(case: &Case, purpose: Purpose, subject: Subject) -> Wanted<'_> {
+    Wanted {
+        purpose,
+        subject,
+        activation: true,
+        selection: &case.selection,
+        log_offset: 0,
+    }
 }
 
 /// The host's side: evidence for this challenge, with the binding altered by `alter`.
@@ -286,14 +296,7 @@ fn a_challenge_that_names_no_host_is_refused_unread() {
         ..subject(&case)
     };
     let issued = server
-        .issue(
-            &SystemEntropy,
-            Purpose::Enrol,
-            stranger,
-            true,
-            &case.selection,
-            NOW,
-        )
+        .issue(&SystemEntropy, wanted(&case, Purpose::Enrol, stranger), NOW)
         .unwrap();
     let evidence = answer(&mut case, &issued, Purpose::Enrol, |_| {});
     let sent = Sent {

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use touchmark_api::{attest::Challenge, device::Settings};
+use serde_bytes::ByteBuf;
+use touchmark_api::device::{KeyDescription, Settings};
 use touchmark_crypto::{Purpose, Signer, SigningAlg, SoftwareKey};
 use touchmark_custody::{
     HeldKey, InMemory,
@@ -47,7 +48,7 @@ fn registration(uid: u32, usage: &str) -> Registration {
     }
 }
 
-fn credential(handle: &str, not_after: u64) -> Arc<Credential> {
+fn credential(handle: &str, not_after: u64) -> Credential {
     let key = Arc::new(InMemory::new(SoftwareKey::generate(SigningAlg::Es256).unwrap()));
     let file = Tss2Key {
         empty_auth: true,
@@ -56,7 +57,7 @@ fn credential(handle: &str, not_after: u64) -> Arc<Credential> {
         public: vec![0, 0],
         private: vec![0, 0],
     };
-    Arc::new(Credential {
+    Credential {
         registration: "payments/api".into(),
         identifier: "spiffe://example.org/api".into(),
         kind: "x509".into(),
@@ -64,40 +65,30 @@ fn credential(handle: &str, not_after: u64) -> Arc<Credential> {
         token: String::new(),
         handle: handle.into(),
         key: HeldKey::new(key, false, &[Purpose::TlsHandshake]),
-        file: file.to_der().unwrap(),
+        description: KeyDescription {
+            key: ByteBuf::from(file.to_der().unwrap()),
+            public: ByteBuf::new(),
+            spki: ByteBuf::new(),
+            exportable: false,
+            sealed_to: Vec::new(),
+        },
         custody: "hardware".into(),
         simulated: true,
         usage: "agent".into(),
         revision: [5; 32].into(),
-        issued_at: clock::now(),
+        renew_at: clock::now(),
         not_after,
-        bundle: Bundle {
-            trust_domain: "spiffe://example.org".into(),
-            x509: Vec::new(),
-            jwks: String::new(),
-            sequence: 1,
-        },
-    })
+    }
 }
 
 async fn learn(workloads: &Workloads, generation: u64, registrations: &[Registration]) {
-    let assignments = Assignments {
-        generation,
-        registrations: registrations.to_vec(),
-        challenge: Challenge {
-            trust_domain: String::new(),
-            anchor: [0; 32].into(),
-            id: [0; 16].into(),
-            nonce: [0; 32].into(),
-            cookie: Default::default(),
-            activation: None,
-            selection: Vec::new(),
-            log_offsets: Vec::new(),
-            expires_in: 0,
-        },
-        bundle: credential("x", 0).bundle.clone(),
+    let bundle = Bundle {
+        trust_domain: "spiffe://example.org".into(),
+        x509: Vec::new(),
+        jwks: String::new(),
+        sequence: 1,
     };
-    workloads.learn(&assignments).await;
+    workloads.learn(generation, registrations.to_vec(), &bundle).await;
 }
 
 fn caller(uid: u32) -> Caller {
@@ -188,8 +179,7 @@ async fn a_credential_under_another_registration_is_obtained_anew() {
         .keep(credential("one", clock::now() + 3600))
         .await
         .unwrap();
-    let living =
-        |registration: &Registration| workloads.living("payments/api", "x509", registration).is_some();
+    let living = |registration: &Registration| workloads.held.living(registration, "x509").is_some();
     assert!(living(&registration(7, "agent")));
     let changed = Registration {
         revision: [6; 32].into(),

@@ -1,0 +1,109 @@
+//! Attesting again over the open session: one quote, and what the boot log gained.
+
+use std::sync::Arc;
+
+use hyper::Method;
+use touchmark_api::{
+    attest::{Challenge, MAX_ANSWER, MESSAGE},
+    device::Urgency,
+    frame,
+    host::{REATTEST_PATH, REATTESTED, Reattested},
+};
+use touchmark_helper::{Exchange, evidence};
+use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
+use touchmark_tls::clock;
+
+use crate::{
+    AttestationError, ChannelError, Config, HostIdentity,
+    attestation::{certified, check_challenge, on_device},
+    session::Sessions,
+};
+
+/// Answers a challenge that was pushed. Returns the host's identity with its renewed certificate, or the one that it has.
+pub(crate) async fn reattest(
+    config: &Config,
+    sessions: &Sessions,
+    host: &Arc<HostIdentity>,
+    challenge: &Challenge,
+) -> Result<Arc<HostIdentity>, AttestationError> {
+    let session = sessions.under(host).await?;
+    check_challenge(challenge, config, session.anchor())?;
+    let message = prepare(config, challenge, session.anchor()).await?;
+    let sent = session
+        .exchange(Method::POST, REATTEST_PATH, MESSAGE, message.clone(), REATTESTED)
+        .await;
+    let answer = match sent {
+        Err(ChannelError::Unreachable { address, cause }) => {
+            tracing::warn!(%address, %cause, "no answer to the evidence; sending the same bytes again");
+            sessions.give_up(host, &session).await;
+            let session = sessions.under(host).await?;
+            session
+                .exchange(Method::POST, REATTEST_PATH, MESSAGE, message, REATTESTED)
+                .await?
+        }
+        sent => sent?,
+    };
+    let reattested: Reattested =
+        cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))?;
+    renewed(config, host, &reattested)
+}
+
+async fn prepare(
+    config: &Config,
+    challenge: &Challenge,
+    anchor: [u8; 32],
+) -> Result<Vec<u8>, AttestationError> {
+    let selection = PcrSelection::from_wire(&challenge.selection)
+        .filter(|selection| !selection.0.is_empty())
+        .ok_or_else(|| AttestationError::Answer("the challenge names no registers".into()))?;
+    let device = config.device.urgent(Urgency::Quote);
+    let domain = config.pins.trust_domain.to_string();
+    let challenge = challenge.clone();
+    on_device(move || {
+        let exchange = Exchange {
+            purpose: Purpose::Reattest,
+            trust_domain: &domain,
+            anchor,
+            challenge_id: challenge.id.into_array(),
+            nonce: challenge.nonce.into_array(),
+            cookie: &challenge.cookie,
+            selection: &selection,
+            log_offsets: &challenge.log_offsets,
+        };
+        let evidence = evidence(&device, &exchange, &[], &[])?;
+        // Read after the quote, so that it is never shorter than what was quoted.
+        let log = device.boot_log()?;
+        let known = challenge.log_offsets.first().copied().unwrap_or(0);
+        let known = usize::try_from(known).unwrap_or(usize::MAX);
+        let gained = log.get(known..).unwrap_or_default();
+        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
+        Ok(frame::finish(
+            frame::encode(&challenge.cookie, &[], &wrapped, gained),
+            &[],
+        ))
+    })
+    .await
+}
+
+fn renewed(
+    config: &Config,
+    host: &Arc<HostIdentity>,
+    reattested: &Reattested,
+) -> Result<Arc<HostIdentity>, AttestationError> {
+    if reattested.chain.is_empty() {
+        return Ok(Arc::clone(host));
+    }
+    let chain: Vec<Vec<u8>> = reattested.chain.iter().map(|der| der.to_vec()).collect();
+    let certified = certified(config, &chain, &host.bundle, &host.key)?;
+    if certified.identifier.as_str() != host.identifier {
+        return Err(AttestationError::Answer(
+            "a certificate for another identifier".into(),
+        ));
+    }
+    Ok(Arc::new(HostIdentity {
+        not_after: certified.not_after,
+        issued_at: clock::now(),
+        certified: certified.identity,
+        ..HostIdentity::clone(host)
+    }))
+}

@@ -1,0 +1,116 @@
+//! One attempt of a host to be attested, for the first time or again: how its evidence is judged, and how it is refused.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::http::StatusCode;
+use touchmark_api::attest::ADMISSION;
+use touchmark_rats::{MeasuredEvent, Reason, Refusal, Retry};
+use touchmark_store::{Consumed, Host, RefusedAttempt, StoreError};
+use touchmark_verifier::{Believed, Message, ReferenceSet, Refused, appraise};
+
+use crate::{
+    Service,
+    attest::{consumption, same_or_refused},
+    greet::note,
+    message::Received,
+    refuse::{Reply, new_id, stored},
+};
+
+/// A message that arrived, and whose it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) service: &'a Arc<Service>,
+    pub(crate) host: &'a Host,
+    pub(crate) received: &'a Received,
+    /// The boot log, whole.
+    pub(crate) log: &'a [u8],
+    pub(crate) source: SocketAddr,
+    pub(crate) now: u64,
+}
+
+impl Attempt<'_> {
+    /// Judges the evidence by the reference values for this host.
+    pub(crate) fn judge(&self, message: &Message<'_>) -> Result<Believed, Box<Refused>> {
+        let sets = self.service.references();
+        let applicable: Vec<&ReferenceSet> = sets
+            .iter()
+            .filter(|set| set.applies_to(&self.host.labels))
+            .collect();
+        let (challenger, appraiser) = (&self.service.challenger, &self.service.appraiser);
+        let challenge = &self.received.challenge;
+        // A log of megabytes takes its time: the runtime is told.
+        tokio::task::block_in_place(|| {
+            appraise(challenger, challenge, appraiser, message, &applicable, self.now)
+        })
+    }
+
+    /// Reference values as this host's boot was, where its log explains it.
+    pub(crate) fn reference(&self, events: &[MeasuredEvent], measured: &[(u8, bool)]) -> Option<String> {
+        let captured = ReferenceSet::capture(&self.host.name, events, measured);
+        captured.ok().map(|set| set.to_toml())
+    }
+
+    /// Refuses the host: stored where its evidence was authentic, else noted.
+    pub(crate) async fn refuse(&self, refused: Refused) -> Result<Reply, StoreError> {
+        let (host, refusal) = (self.host, &refused.refusal);
+        // With an activation the MAC has shown who speaks; without, only the attestation's own signature does.
+        if !refused.authenticated && self.received.challenge.mac().is_none() {
+            self.service
+                .notes
+                .host(&host.id, note(refusal), self.source, self.now);
+            return Ok(Reply::stranger(&refusal.to_string()));
+        }
+        let id = new_id();
+        let reply = Reply::refused(StatusCode::FORBIDDEN, &id, refusal.retry);
+        let attempt = RefusedAttempt {
+            refusal: stored(&id, &host.id, &format!("host {}", host.name), refusal, self.now),
+            evidence: self.received.wrapped.clone(),
+            log: self.log.to_vec(),
+            reference: self.reference(&refused.events, &refused.measured),
+            suspect: refusal.reason == Reason::ClockRegressed,
+        };
+        let status = reply.status.as_u16();
+        let consumption = consumption(self.received, host, status, reply.body.clone());
+        match self
+            .service
+            .store
+            .refuse(&consumption, &attempt, self.now)
+            .await?
+        {
+            Consumed::First => {
+                tracing::warn!(host = %host.name, refusal = %id, reason = %refusal.reason, "host refused");
+                self.service.streams.host_changed(&host.id);
+                Ok(reply)
+            }
+            Consumed::Before(before) => Ok(same_or_refused(&before, self.received, ADMISSION)),
+        }
+    }
+
+    /// Another message under a challenge that was answered. An agent sends the same bytes again and signs nothing twice under
+    /// one nonce: if this is evidence of the same device, there are two of it.
+    pub(crate) async fn used_before(
+        &self,
+        verdict: &Result<Believed, Box<Refused>>,
+    ) -> Result<Reply, StoreError> {
+        if verdict.as_ref().is_err_and(|refused| !refused.authenticated) {
+            return Ok(Reply::stranger("the challenge was used by another message"));
+        }
+        let refusal = Refusal {
+            check: "challenge.use",
+            reason: Reason::NonceReused,
+            expected: "one answer to each challenge".into(),
+            found: "another answer by the same attestation key".into(),
+            remedy: "there may be two devices with this state: find out, and replace or evict the host"
+                .into(),
+            retry: Retry::Never,
+        };
+        let (service, host) = (self.service, self.host);
+        let id = new_id();
+        let subject = format!("host {}", host.name);
+        let refused = stored(&id, &host.id, &subject, &refusal, self.now);
+        service.store.suspect(&host.id, &refused, self.now).await?;
+        tracing::warn!(host = %host.name, refusal = %id, reason = %refusal.reason, "host is suspect");
+        service.streams.host_changed(&host.id);
+        Ok(Reply::refused(StatusCode::FORBIDDEN, &id, refusal.retry))
+    }
+}

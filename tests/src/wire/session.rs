@@ -1,0 +1,70 @@
+//! Requests of an attested host, over HTTP/2.
+
+use std::sync::Arc;
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, body::Bytes, client::conn::http2, header};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
+
+use super::Answer;
+
+/// Sends one request over a connection of its own.
+pub(super) fn request(
+    address: &str,
+    config: ClientConfig,
+    method: &str,
+    path: &str,
+    media_type: &str,
+    body: &[u8],
+) -> Result<Answer, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let (mut sender, connection) = connect(address, config).await?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://touchmark.invalid{path}"))
+            .header(header::CONTENT_TYPE, media_type)
+            .body(Full::new(Bytes::copy_from_slice(body)))
+            .map_err(|error| error.to_string())?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| error.to_string())?;
+        let status = response.status().as_u16();
+        let header = format!("{:?}", response.headers()).to_lowercase();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?;
+        drop(sender);
+        connection.abort();
+        let body = body.to_bytes().to_vec();
+        Ok(Answer { status, header, body })
+    })
+}
+
+type Stream = TokioIo<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>;
+type Opened = (
+    http2::SendRequest<Full<Bytes>>,
+    http2::Connection<Stream, Full<Bytes>, TokioExecutor>,
+);
+
+async fn connect(address: &str, config: ClientConfig) -> Result<Opened, String> {
+    let stream = tokio::net::TcpStream::connect(address)
+        .await
+        .map_err(|error| error.to_string())?;
+    let name = "touchmark.invalid".try_into().expect("name");
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(|error| error.to_string())?;
+    http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,274 @@
+//! Hosts over time: told at once, asked to attest again, silent, suspect, replaced.
+
+use std::{fs, os::unix::fs::MetadataExt};
+
+use touchmark_api::{
+    attest::{Admission, Introduction},
+    host::{REATTEST_PATH, STREAM_PATH},
+};
+use touchmark_rats::cbor;
+use touchmark_tests::{
+    count::Commands,
+    dev::{Dev, Restarted, eventually},
+    power,
+    sim::device,
+    wire,
+};
+
+fn uid() -> u32 {
+    fs::metadata("/proc/self").unwrap().uid()
+}
+
+/// The service again, with hosts that have to attest within so many seconds.
+fn within(dev: &Dev, seconds: u32) -> Restarted {
+    dev.restart_server(|text| format!("reattest_interval = \"{seconds}s\"\n{text}"))
+}
+
+fn fetch(dev: &Dev) -> Option<i32> {
+    dev.touchmark(&["workload", "fetch", "x509"]).status.code()
+}
+
+#[test]
+fn b18_a_registration_that_is_applied_is_a_credential_before_anybody_asks() {
+    let dev = Dev::start(&[]);
+    let issued = |identifier: &str| {
+        dev.events("credential.issued")
+            .iter()
+            .any(|event| event["detail"].as_str().unwrap().contains(identifier))
+    };
+    let identifier = "spiffe://example.org/pushed";
+    let file = dev.file(
+        "pushed.toml",
+        &format!(
+            "label = \"pushed\"\n[[registration]]\nname = \"one\"\nidentifier = \"{identifier}\"\nworkload = {{ uid = {} }}\nkinds = [\"wit\"]\ncustody = [\"hardware\"]\n",
+            uid()
+        ),
+    );
+    assert!(!issued(identifier));
+    dev.json(&["registration", "apply", "-f", &file]);
+    eventually("the credential", || issued(identifier));
+    dev.json(&["workload", "fetch", "wit", "--identifier", identifier]);
+    // And as fast it is nobody's any more.
+    dev.json(&["registration", "delete", "pushed/one"]);
+    let gone = || {
+        dev.touchmark(&["workload", "fetch", "wit", "--identifier", identifier])
+            .status
+            .code()
+            == Some(1)
+    };
+    eventually("the withdrawal", gone);
+}
+
+#[test]
+fn c06_an_evicted_host_hears_of_it_at_once_and_renews_nothing() {
+    let dev = Dev::start(&[]);
+    assert_eq!(fetch(&dev), Some(0));
+    let start = std::time::Instant::now();
+    dev.json(&["host", "evict", "host-1", "--reason", "test"]);
+    eventually("the workloads' refusal", || fetch(&dev) != Some(0));
+    eprintln!("workloads get nothing {:?} after the eviction", start.elapsed());
+    let after = dev.events("credential.issued").len();
+    eventually("the agent's refusal", || fetch(&dev) == Some(1));
+    assert_eq!(dev.events("credential.issued").len(), after);
+    assert_eq!(dev.host("host-1")["state"], "evicted");
+}
+
+#[test]
+fn r036_b11_hosts_attest_again_with_one_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("count");
+    let dev = Dev::start(&["--count", &file.display().to_string()]);
+    eventually("two keys for the workload", || {
+        Commands::read(&file).end_with_key(3)
+    });
+    let _server = within(&dev, 8);
+    let attested = || dev.host("host-1")["last_attested"].as_str().unwrap().to_owned();
+    let first = attested();
+    eventually("another attestation", || attested() != first);
+    let (before, second) = (Commands::read(&file), attested());
+    eventually("the one after that", || attested() != second);
+    let again = Commands::read(&file).since(&before);
+    assert_eq!(again.len(), 1, "{again:#?}");
+    assert_eq!(dev.events("host.attested").len(), 1, "it began only once");
+    assert!(dev.events("host.refused").is_empty());
+}
+
+#[test]
+fn r036_a_hosts_certificate_is_renewed_as_it_attests_again_and_its_key_stays() {
+    let dev = Dev::start(&[]);
+    dev.end_agent(1);
+    let _server = dev.restart_server(|text| {
+        format!(
+            "reattest_interval = \"8s\"\nhost_lifetime = \"40s\"\n{}",
+            text.replace("host_lifetime", "# ")
+        )
+    });
+    let _agent = dev.start_agent(1);
+    eventually("a credential", || fetch(&dev) == Some(0));
+    let until = || {
+        dev.json(&["agent", "status"])["not_after"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let (first, attested) = (until(), dev.events("host.attested").len());
+    eventually("a renewed certificate", || {
+        assert_eq!(fetch(&dev), Some(0), "all the while");
+        until() != first
+    });
+    assert_eq!(
+        dev.events("host.attested").len(),
+        attested,
+        "it did not begin anew"
+    );
+    assert!(
+        dev.events("credential.issued")
+            .iter()
+            .any(|event| event["detail"].as_str().unwrap().ends_with("renewed"))
+    );
+}
+
+#[test]
+fn e18_a_host_that_was_reset_is_refused_when_it_attests_again_and_begins_anew() {
+    let dev = Dev::start(&[]);
+    assert_eq!(dev.events("host.attested").len(), 1);
+    power::reset(&dev);
+    power::boot_again(&dev);
+    let _server = within(&dev, 8);
+    // The registers are as they were: only the count tells.
+    eventually("the refusal", || !dev.events("host.refused").is_empty());
+    let detail = dev.events("host.refused").remove(0)["detail"].clone();
+    let (id, reason) = detail.as_str().unwrap().split_once(' ').unwrap();
+    assert_eq!(reason, "unexpected_reset");
+    assert_eq!(dev.json(&["why", id])["check"], "host.reset_count");
+    eventually("the next attestation", || dev.events("host.attested").len() == 2);
+    eventually("a credential", || fetch(&dev) == Some(0));
+}
+
+#[test]
+fn a_host_that_is_not_heard_of_is_silent_until_it_attests_again() {
+    let dev = Dev::start(&[]);
+    dev.end_agent(1);
+    let _server = within(&dev, 3);
+    eventually("silence", || dev.host("host-1")["state"] == "silent");
+    assert_eq!(dev.events("host.silent").len(), 1);
+    let _agent = dev.start_agent(1);
+    eventually("its return", || dev.host("host-1")["state"] == "attested");
+    eventually("a credential", || fetch(&dev) == Some(0));
+}
+
+#[test]
+fn e25_evidence_from_before_a_reset_is_overtaken_by_what_was_seen_after_it() {
+    let dev = Dev::start(&[]);
+    let (address, _) = dev.addresses();
+    let tpm = device(&dev.description()["tpms"][0]);
+    let held = {
+        let public = tpm.attestation_key(wire::DOMAIN).unwrap();
+        let name = [&[0x00, 0x0b][..], &touchmark_crypto::sha256(&[&public])].concat();
+        let challenge = wire::challenge(&address, dev.pin(), Introduction::Known(name.into()));
+        let visit = wire::Visit {
+            challenge,
+            attestation_public: None,
+            secret: None,
+        };
+        let (parts, _) = wire::evidence(&tpm, &visit, dev.pin());
+        parts.message(&visit)
+    };
+    dev.end_agent(1);
+    power::reset(&dev);
+    power::boot_again(&dev);
+    let _agent = dev.start_agent(1);
+    eventually("the next attestation", || dev.events("host.attested").len() == 2);
+    let late = wire::send(&address, dev.pin(), &held);
+    assert_eq!(late.status, 403);
+    // Who sends what is out of date is no second device.
+    assert_eq!(dev.host("host-1")["state"], "attested");
+}
+
+#[test]
+fn e21_a_device_whose_resets_go_back_is_suspect_until_an_operator_has_replaced_it() {
+    let dev = Dev::start(&[]);
+    dev.end_agent(1);
+    // A copy of the chip's state, made now.
+    let copy = power::State::of(&dev);
+    power::reset(&dev);
+    power::boot_again(&dev);
+    let agent = dev.start_agent(1);
+    eventually("the next attestation", || dev.events("host.attested").len() == 2);
+    drop(agent);
+    // What was copied runs in its place.
+    copy.restore(&dev);
+    power::boot_again(&dev);
+    let _agent = dev.start_agent(1);
+    eventually("suspicion", || dev.host("host-1")["state"] == "suspect");
+    let why = dev.json(&["why", "host-1"]);
+    assert_eq!(why["reason"], "clock_regressed", "{why}");
+    assert_eq!(dev.events("host.suspect").len(), 1);
+    assert_eq!(fetch(&dev), Some(1));
+    // The operator has found out that there is one only.
+    let certificate = dev.description()["tpms"][0]["ek_certs"][0]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    dev.json(&[
+        "host",
+        "replace",
+        "host-1",
+        "--ek-cert",
+        &certificate,
+        "--reason",
+        "one chip",
+    ]);
+    eventually("its return", || dev.host("host-1")["state"] == "attested");
+    eventually("a credential", || fetch(&dev) == Some(0));
+}
+
+#[test]
+fn a_replaced_device_keeps_the_hosts_record_and_the_old_one_gets_nothing() {
+    let dev = Dev::start(&["--tpm", "2"]);
+    let tpms = dev.description()["tpms"].clone();
+    let certificate = |n: usize| tpms[n]["ek_certs"][0].as_str().unwrap().to_owned();
+    let id = dev.host("host-1")["id"].clone();
+    // A key of another host is not taken.
+    let taken = dev.touchmark(&["host", "replace", "host-1", "--ek-cert", &certificate(1)]);
+    assert_eq!(taken.status.code(), Some(1));
+    assert_eq!(dev.host("host-1")["state"], "attested", "nothing was changed");
+    dev.json(&["host", "evict", "host-2"]);
+    dev.json(&["host", "replace", "host-1", "--ek-cert", &certificate(1)]);
+    // Board 2 is host 1 now.
+    eventually("its attestation", || dev.host("host-1")["state"] == "attested");
+    assert_eq!(dev.host("host-1")["id"], id);
+    eventually("the old board's refusal", || fetch(&dev) != Some(0));
+    let second = dev.description()["hosts"][1]["agent_socket"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    eventually("the new board's credential", || {
+        dev.touchmark(&["workload", "fetch", "x509", "--socket", &second])
+            .status
+            .success()
+    });
+}
+
+#[test]
+fn a_stream_and_a_reattestation_are_for_attested_hosts_under_their_own_challenges() {
+    let dev = Dev::start(&["--tpm", "2"]);
+    let (address, hosts) = dev.addresses();
+    dev.end_agent(2);
+    let tpm = device(&dev.description()["tpms"][1]);
+    let visit = wire::introduce(&address, dev.pin(), &tpm);
+    let (parts, key) = wire::evidence(&tpm, &visit, dev.pin());
+    let answer = wire::send(&address, dev.pin(), &parts.message(&visit));
+    let admission: Admission = cbor::decode(&answer.body, 1 << 20).unwrap();
+    let identity = wire::identity(&tpm, &admission, &key);
+    let ask = |method: &str, path: &str, body: &[u8]| {
+        let identity = Some(std::sync::Arc::clone(&identity));
+        let media_type = touchmark_api::attest::MESSAGE;
+        wire::request(&hosts, dev.pin(), identity, method, path, media_type, body).unwrap()
+    };
+    // A challenge for the first attestation is none for another one.
+    assert_eq!(ask("POST", REATTEST_PATH, &parts.message(&visit)).status, 403);
+    dev.json(&["host", "evict", "host-2"]);
+    assert_eq!(ask("GET", STREAM_PATH, b"").status, 403);
+    assert_eq!(dev.host("host-1")["state"], "attested");
+}
