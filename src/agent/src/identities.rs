@@ -64,6 +64,7 @@ impl Identities for AgentIdentities {
     }
 
     async fn sign(&self, caller: &Caller, handle: &str, message: &[u8]) -> Result<Vec<u8>, Denied> {
+        self.workloads.not_refused()?;
         let credential = self
             .workloads
             .by_handle(caller, handle)
@@ -92,6 +93,10 @@ impl Identities for AgentIdentities {
             wpt,
             not_after: seconds(not_after),
         })
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.workloads.changes()
     }
 
     async fn status(&self) -> Status {

@@ -36,7 +36,11 @@ pub(crate) async fn keep(mut standing: watch::Receiver<Standing>, workloads: Arc
         let wait = tend(&workloads, &mut failures).await;
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
-            changed = standing.changed() => if changed.is_err() { return },
+            changed = standing.changed() => match changed {
+                // What the host is, its workloads are.
+                Ok(()) => workloads.tell(),
+                Err(_) => return,
+            },
             () = tokio::time::sleep(wait) => {}
         }
     }

@@ -112,6 +112,14 @@ impl Workloads {
         }
     }
 
+    /// Fails where the service has refused this host: then nothing of it is to be used any more.
+    pub(crate) fn not_refused(&self) -> Result<(), NoCredential> {
+        match self.host() {
+            Err(refused @ NoCredential::Refused(_)) => Err(refused),
+            _ => Ok(()),
+        }
+    }
+
     /// The trust domain of this host.
     pub(crate) fn trust_domain(&self) -> &TrustDomain {
         &self.config.pins.trust_domain
@@ -147,14 +155,27 @@ impl Workloads {
         self.changed.subscribe()
     }
 
+    /// Somebody may have something else than before.
+    pub(crate) fn tell(&self) {
+        self.changed.send_replace(());
+    }
+
     /// The trust bundle: as it was pushed last, or as it came with the host's credential.
     pub(crate) fn bundle(&self) -> Result<Arc<Bundle>, NoCredential> {
-        let host = self.host()?;
-        let newer = self
-            .registered
-            .known()
-            .filter(|known| known.bundle.sequence >= host.bundle.sequence);
-        Ok(newer.map_or_else(|| Arc::new(host.bundle.clone()), |known| known.bundle))
+        self.not_refused()?;
+        let known = self.registered.known();
+        let first = match &*self.standing.borrow() {
+            Standing::Attested(host) => Some(Arc::clone(host)),
+            _ => None,
+        };
+        match (known, first) {
+            (Some(known), Some(host)) if host.bundle.sequence > known.bundle.sequence => {
+                Ok(Arc::new(host.bundle.clone()))
+            }
+            (Some(known), _) => Ok(known.bundle),
+            (None, Some(host)) => Ok(Arc::new(host.bundle.clone())),
+            (None, None) => self.host().map(|host| Arc::new(host.bundle.clone())),
+        }
     }
 
     /// Whether the service pushes what changes.
@@ -177,7 +198,7 @@ impl Workloads {
         };
         if self.registered.learn(known) {
             self.held.only_under(&registrations).await;
-            self.changed.send_replace(());
+            self.tell();
         }
     }
 
@@ -202,16 +223,7 @@ impl Workloads {
         kind: &str,
         identifier: Option<&str>,
     ) -> Result<Vec<Registration>, NoCredential> {
-        let matching = |known: Option<Known>| -> Vec<Registration> {
-            let known = known.map(|known| known.registrations).unwrap_or_default();
-            known
-                .iter()
-                .filter(|registration| registration.kinds.iter().any(|listed| listed == kind))
-                .filter(|registration| identifier.is_none_or(|wanted| registration.identifier == wanted))
-                .filter(|registration| matches(registration, caller))
-                .cloned()
-                .collect()
-        };
+        let matching = |known: Option<Known>| matching(known, caller, kind, identifier);
         let found = matching(self.registered.pushed());
         if !found.is_empty() {
             return Ok(found);
@@ -246,7 +258,23 @@ impl Workloads {
         kind: &str,
         identifier: Option<&str>,
     ) -> Result<Vec<Arc<Credential>>, NoCredential> {
-        let host = self.host()?;
+        let host = match self.host() {
+            Ok(host) => host,
+            Err(NoCredential::Unavailable(why)) => {
+                // What is held counts until it ends, whoever cannot be reached meanwhile.
+                let known = matching(self.registered.known(), caller, kind, identifier);
+                let living = known
+                    .iter()
+                    .filter_map(|registration| self.held.living(registration, kind));
+                let living: Vec<_> = living.collect();
+                return if living.is_empty() {
+                    Err(NoCredential::Unavailable(why))
+                } else {
+                    Ok(living)
+                };
+            }
+            Err(refused) => return Err(refused),
+        };
         let wanted = self.wanted(&host, caller, kind, identifier).await?;
         let mut credentials = Vec::new();
         let mut failure = None;
@@ -335,7 +363,7 @@ impl Workloads {
             .keep(Arc::clone(&credential))
             .await
             .map_err(NoCredential::Unavailable)?;
-        self.changed.send_replace(());
+        self.tell();
         Ok(credential)
     }
 
@@ -401,6 +429,23 @@ impl Workloads {
 /// Who takes turns at the device: a process.
 pub(crate) fn turn_of(caller: &Caller) -> u64 {
     u64::from(caller.uid) << 32 | u64::from(caller.pid.unsigned_abs())
+}
+
+/// The registrations among these that give a caller credentials of one kind.
+fn matching(
+    known: Option<Known>,
+    caller: &Caller,
+    kind: &str,
+    identifier: Option<&str>,
+) -> Vec<Registration> {
+    let known = known.map(|known| known.registrations).unwrap_or_default();
+    known
+        .iter()
+        .filter(|registration| registration.kinds.iter().any(|listed| listed == kind))
+        .filter(|registration| identifier.is_none_or(|wanted| registration.identifier == wanted))
+        .filter(|registration| matches(registration, caller))
+        .cloned()
+        .collect()
 }
 
 fn matches(registration: &Registration, caller: &Caller) -> bool {

@@ -18,6 +18,7 @@ pub(super) struct Admission {
 struct User {
     connections: usize,
     requests: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
 }
 
 /// Why a connection was not admitted.
@@ -32,6 +33,7 @@ pub(super) struct Place {
     admission: Arc<Admission>,
     uid: u32,
     requests: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
 }
 
 impl Admission {
@@ -51,6 +53,7 @@ impl Admission {
         let user = users.entry(uid).or_insert_with(|| User {
             connections: 0,
             requests: Arc::new(Semaphore::new(self.limits.requests_per_user)),
+            watches: Arc::new(Semaphore::new(self.limits.watches_per_user)),
         });
         if user.connections >= self.limits.connections_per_user {
             return Err(Full::User);
@@ -60,6 +63,7 @@ impl Admission {
             admission: Arc::clone(self),
             uid,
             requests: Arc::clone(&user.requests),
+            watches: Arc::clone(&user.watches),
         })
     }
 }
@@ -68,6 +72,11 @@ impl Place {
     /// A permit for one request of the connection's user; `None` if it has too many.
     pub(super) fn request(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.requests).try_acquire_owned().ok()
+    }
+
+    /// A permit for one listener of the connection's user; `None` if it has too many.
+    pub(super) fn watch(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.watches).try_acquire_owned().ok()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use tokio::sync::watch;
 use touchmark_custody::{Class, KeyUse};
 use touchmark_identity::TrustDomain;
 
@@ -47,6 +48,9 @@ pub trait Identities: Send + Sync + 'static {
         audience: &str,
         identifier: Option<&str>,
     ) -> impl Future<Output = Result<Proof, Denied>> + Send;
+
+    /// Told when somebody may have something else than before.
+    fn changes(&self) -> watch::Receiver<()>;
 
     /// How the host stands.
     fn status(&self) -> impl Future<Output = Status> + Send;

@@ -11,6 +11,8 @@ pub struct Limits {
     pub connections_per_user: usize,
     /// Requests of one user that are being worked on. One more is answered RESOURCE_EXHAUSTED.
     pub requests_per_user: usize,
+    /// Listeners of one user, whose answers do not end. One more is answered RESOURCE_EXHAUSTED.
+    pub watches_per_user: usize,
     /// Requests of one connection that are open (HTTP/2 streams).
     pub streams_per_connection: u32,
     /// Bytes of headers in a request.
@@ -31,6 +33,7 @@ impl Default for Limits {
             connections: 1024,
             connections_per_user: 64,
             requests_per_user: 32,
+            watches_per_user: 64,
             streams_per_connection: 16,
             header_bytes: 8 * 1024,
             first_request: Duration::from_secs(10),

@@ -6,6 +6,7 @@
 
 mod activity;
 mod admission;
+mod held;
 mod identities;
 mod limits;
 mod serve;
@@ -13,6 +14,7 @@ mod service;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use identities::{BundleHeld, Denied, HostState, Identities, KeyInfo, Proof, Status, WitHeld, X509Held};
 pub use limits::Limits;

@@ -21,10 +21,14 @@ use super::{
     Identities, Limits, LocalSocket,
     activity::Activity,
     admission::{Admission, Place},
+    held::Held,
     service::Workloads,
 };
 
 type Grpc<I> = WorkloadIdentityServer<Workloads<I>>;
+/// The call whose answer does not end.
+const WATCH_PATH: &str = "/touchmark.agent.v1.WorkloadIdentity/Watch";
+
 type Response = http::Response<tonic::body::Body>;
 
 /// Answers on `socket` until `shutdown` is done, then lets running requests finish for a moment and removes the socket.
@@ -103,15 +107,18 @@ async fn connection<I: Identities>(
     let peer = stream.peer().clone();
     let running = Arc::clone(&activity);
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let permit = place.request();
+        let permit = match request.uri().path() {
+            WATCH_PATH => place.watch(),
+            _ => place.request(),
+        };
         let running = running.begin();
         let answer = answer(grpc.clone(), peer.clone(), request, limits.request);
         async move {
-            let _running = running;
-            match permit {
-                Some(_permit) => Ok::<_, Infallible>(answer.await),
-                None => Ok(tonic::Status::resource_exhausted("too many requests at a time").into_http()),
-            }
+            let Some(permit) = permit else {
+                return Ok(tonic::Status::resource_exhausted("too many requests at a time").into_http());
+            };
+            let answer = answer.await;
+            Ok::<_, Infallible>(answer.map(|body| tonic::body::Body::new(Held::new(body, (permit, running)))))
         }
     });
     let mut connection = pin!(

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 use touchmark_api::workload::{
     FetchBundleRequest, FetchBundleResponse, FetchWitRequest, FetchWitResponse, FetchX509Request,
     FetchX509Response, Key, ProveRequest, ProveResponse, Purpose, SignRequest, SignResponse, StatusRequest,
-    StatusResponse, WitIdentity, X509Identity, is_audience, is_tls13_handshake,
+    StatusResponse, WatchRequest, WitIdentity, X509Identity, is_audience, is_tls13_handshake,
     workload_identity_server::WorkloadIdentity,
 };
 use touchmark_custody::KeyUse;
@@ -14,13 +14,16 @@ use touchmark_identity::TrustDomain;
 
 use crate::caller::{Caller, CallerError, Peer};
 
-use super::{Denied, Identities, KeyInfo, WitHeld, X509Held};
+use super::{
+    BundleHeld, Denied, Identities, KeyInfo, WitHeld, X509Held,
+    watch::{Updates, Watch},
+};
 
 /// Longest handle, bytes.
 const MAX_HANDLE: usize = 256;
 
 /// The only thing that a caller without a registration hears.
-const NO_IDENTITY: &str = "no identity for this caller";
+pub(super) const NO_IDENTITY: &str = "no identity for this caller";
 
 /// The service over one agent's identities.
 pub(super) struct Workloads<I>(Arc<I>);
@@ -32,10 +35,7 @@ impl<I: Identities> Workloads<I> {
 
     /// Looks at the process that sent the request.
     async fn caller<T: Sync>(&self, call: &'static str, request: &Request<T>) -> Result<Caller, Status> {
-        let peer = request
-            .extensions()
-            .get::<Peer>()
-            .ok_or_else(|| Status::internal("a request without a peer"))?;
+        let peer = peer(request)?;
         peer.identify(self.0.needs_digest()).await.map_err(|error| {
             tracing::info!(call, ?peer, %error, "refused: the caller was not identified");
             match error {
@@ -81,12 +81,7 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
         _: Request<FetchBundleRequest>,
     ) -> Result<Response<FetchBundleResponse>, Status> {
         let held = self.0.bundle().await.map_err(status)?;
-        Ok(Response::new(FetchBundleResponse {
-            trust_domain: held.trust_domain,
-            x509: held.x509,
-            jwks: held.jwks,
-            sequence: held.sequence,
-        }))
+        Ok(Response::new(bundle(held)))
     }
 
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
@@ -130,6 +125,18 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
         }))
     }
 
+    type WatchStream = Updates;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Updates>, Status> {
+        let asked = identifier(self.0.trust_domain(), &request.get_ref().identifier)?;
+        let watch = Watch {
+            identities: Arc::clone(&self.0),
+            peer: peer(&request)?.clone(),
+            identifier: asked.map(str::to_owned),
+        };
+        Ok(Response::new(watch.begin().await?))
+    }
+
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let now = self.0.status().await;
         Ok(Response::new(StatusResponse {
@@ -141,6 +148,13 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
             not_after: now.not_after.unwrap_or_default(),
         }))
     }
+}
+
+fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
+    request
+        .extensions()
+        .get::<Peer>()
+        .ok_or_else(|| Status::internal("a request without a peer"))
 }
 
 /// The identifier that was asked for; `None` for any.
@@ -193,7 +207,16 @@ fn key(info: KeyInfo) -> Key {
     }
 }
 
-fn x509_identity(held: X509Held) -> X509Identity {
+pub(super) fn bundle(held: BundleHeld) -> FetchBundleResponse {
+    FetchBundleResponse {
+        trust_domain: held.trust_domain,
+        x509: held.x509,
+        jwks: held.jwks,
+        sequence: held.sequence,
+    }
+}
+
+pub(super) fn x509_identity(held: X509Held) -> X509Identity {
     X509Identity {
         identifier: held.identifier,
         chain: held.chain,
@@ -203,7 +226,7 @@ fn x509_identity(held: X509Held) -> X509Identity {
     }
 }
 
-fn wit_identity(held: WitHeld) -> WitIdentity {
+pub(super) fn wit_identity(held: WitHeld) -> WitIdentity {
     WitIdentity {
         identifier: held.identifier,
         token: held.token,

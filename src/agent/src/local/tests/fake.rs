@@ -13,7 +13,10 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 use tonic::{
     Request,
     transport::{Channel, Endpoint},
@@ -36,7 +39,9 @@ pub(super) const ENDLESS: &str = "spiffe://example.org/endless";
 /// Everyone is registered, or nobody.
 #[derive(Default)]
 pub(super) struct Fake {
-    pub(super) nobody_is_registered: bool,
+    pub(super) nobody_is_registered: AtomicBool,
+    /// Told when that changes.
+    pub(super) changed: watch::Sender<()>,
     /// Set once a request that never ends has begun.
     pub(super) endless_began: AtomicBool,
 }
@@ -55,7 +60,7 @@ impl Fake {
     fn registered(&self, caller: &Caller) -> Result<String, Denied> {
         assert_eq!(caller.pid, std::process::id().cast_signed());
         assert!(caller.exe.is_some() && caller.exe_sha256.is_none());
-        match self.nobody_is_registered {
+        match self.nobody_is_registered.load(Ordering::SeqCst) {
             true => Err(Denied::NoIdentity),
             false => Ok("spiffe://example.org/api".into()),
         }
@@ -117,6 +122,10 @@ impl Identities for Fake {
             wpt: format!("for {audience}"),
             not_after: 1_800_000_000,
         })
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     async fn status(&self) -> Status {

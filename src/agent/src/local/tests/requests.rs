@@ -1,9 +1,11 @@
 //! What each call answers, and what it refuses.
 
+use std::{sync::atomic::Ordering, time::Duration};
+
 use tonic::{Code, Request};
 use touchmark_api::workload::{
     FetchBundleRequest, FetchWitRequest, FetchX509Request, GUARD, ProveRequest, Purpose, SignRequest,
-    StatusRequest,
+    Standing, StatusRequest, WatchRequest,
 };
 
 use super::fake::{Agent, Fake, guarded};
@@ -110,7 +112,7 @@ async fn r067_a_call_without_the_guard_is_an_invalid_argument() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a01_a_caller_without_a_registration_hears_the_same_whatever_it_asks() {
     let fake = Fake {
-        nobody_is_registered: true,
+        nobody_is_registered: true.into(),
         ..Fake::default()
     };
     let agent = Agent::start(Limits::default(), fake);
@@ -208,4 +210,80 @@ async fn ill_formed_and_oversized_requests_are_refused_and_the_connection_goes_o
     assert!(client.status(long).await.is_err());
     assert!(client.status(guarded(StatusRequest {})).await.is_ok());
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn listeners_hear_what_they_have_and_when_it_is_withdrawn() {
+    let agent = Agent::start(Limits::default(), Fake::default());
+    let mut client = agent.client().await;
+    let mut heard = client
+        .watch(guarded(WatchRequest::default()))
+        .await
+        .unwrap()
+        .into_inner();
+    let first = heard.message().await.unwrap().unwrap();
+    assert_eq!(first.standing(), Standing::Current);
+    assert_eq!((first.x509.len(), first.wit.len()), (1, 1));
+    // Nothing is said twice.
+    agent.identities.changed.send_replace(());
+    agent
+        .identities
+        .nobody_is_registered
+        .store(true, Ordering::SeqCst);
+    agent.identities.changed.send_replace(());
+    let then = heard.message().await.unwrap().unwrap();
+    assert_eq!(then.standing(), Standing::Withdrawn);
+    assert!(then.x509.is_empty() && then.wit.is_empty());
+    // Whoever has nothing is not listened to in the first place.
+    let refused = client.watch(guarded(WatchRequest::default())).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    agent
+        .identities
+        .nobody_is_registered
+        .store(false, Ordering::SeqCst);
+    agent.identities.changed.send_replace(());
+    let again = heard.message().await.unwrap().unwrap();
+    assert_eq!(again.standing(), Standing::Current);
+}
+
+#[tokio::test]
+async fn listeners_are_counted_apart_from_requests_and_their_connections_are_not_idle() {
+    let limits = Limits {
+        watches_per_user: 1,
+        requests_per_user: 1,
+        idle: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let agent = Agent::start(limits, Fake::default());
+    let mut client = agent.client().await;
+    let mut heard = client
+        .watch(guarded(WatchRequest::default()))
+        .await
+        .unwrap()
+        .into_inner();
+    heard.message().await.unwrap().unwrap();
+    client.status(guarded(StatusRequest {})).await.unwrap();
+    let full = client.watch(guarded(WatchRequest::default())).await.unwrap_err();
+    assert_eq!(full.code(), Code::ResourceExhausted);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    agent
+        .identities
+        .nobody_is_registered
+        .store(true, Ordering::SeqCst);
+    agent.identities.changed.send_replace(());
+    let then = heard.message().await.unwrap().unwrap();
+    assert_eq!(then.standing(), Standing::Withdrawn);
+    drop(heard);
+    agent
+        .identities
+        .nobody_is_registered
+        .store(false, Ordering::SeqCst);
+    // The place is free once it is gone.
+    for _ in 0..100 {
+        if client.watch(guarded(WatchRequest::default())).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the place is not given back");
 }
