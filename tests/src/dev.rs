@@ -236,9 +236,8 @@ impl Dev {
         Restarted(child)
     }
 
-    /// Ends the service and starts another with its configuration as `change` makes it, until the test's end; returns once
-    /// it answers.
-    pub fn restart_server(&self, change: impl FnOnce(String) -> String) -> Restarted {
+    /// Ends the service.
+    pub fn end_server(&self) {
         let config = self.system().join("server.toml").display().to_string();
         let pattern = format!("server run --config {config}");
         let ended = Command::new("pkill")
@@ -249,6 +248,13 @@ impl Dev {
         eventually("the service's end", || {
             self.touchmark(&["host", "list"]).status.code() == Some(3)
         });
+    }
+
+    /// Ends the service and starts another with its configuration as `change` makes it, until the test's end; returns once
+    /// it answers.
+    pub fn restart_server(&self, change: impl FnOnce(String) -> String) -> Restarted {
+        self.end_server();
+        let config = self.system().join("server.toml").display().to_string();
         let text = std::fs::read_to_string(&config).expect("configuration");
         std::fs::write(&config, change(text)).expect("configuration");
         let child = self

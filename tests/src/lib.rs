@@ -7,6 +7,7 @@
     reason = "test support fails loudly"
 )]
 
+pub mod calls;
 pub mod count;
 pub mod dev;
 pub mod power;

@@ -9,6 +9,7 @@
 
 mod architecture;
 mod bus;
+mod calls;
 mod daemons;
 mod device;
 mod evidence;

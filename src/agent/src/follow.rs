@@ -77,7 +77,11 @@ async fn one(
                 let _ = asking.try_send(challenge);
             }
             Push::Withdrawn => {
-                workloads.withdrawn();
+                workloads.withdrawn(host);
+                return Ok(());
+            }
+            Push::Lapsed => {
+                workloads.doubt().notify_one();
                 return Ok(());
             }
         }

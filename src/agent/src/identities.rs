@@ -12,7 +12,7 @@ use touchmark_tls::clock;
 use crate::{
     caller::Caller,
     issue::Credential,
-    local::{BundleHeld, Denied, HostState, Identities, KeyInfo, Proof, Status, WitHeld, X509Held},
+    local::{BundleHeld, Denied, HostState, Identities, KeyInfo, Proof, ProofFor, Status, WitHeld, X509Held},
     proof,
     run::Standing,
     workloads::{NoCredential, Workloads, turn_of},
@@ -78,15 +78,15 @@ impl Identities for AgentIdentities {
     async fn prove(
         &self,
         caller: &Caller,
-        audience: &str,
+        purpose: &ProofFor,
         identifier: Option<&str>,
     ) -> Result<Proof, Denied> {
         let credentials = self.workloads.obtain(caller, "wit", identifier).await?;
         let credential = Arc::clone(credentials.first().ok_or(Denied::NoIdentity)?);
-        let audience = audience.to_owned();
+        let purpose = purpose.clone();
         let signing = Arc::clone(&credential);
         let key = credential.key.on_behalf_of(turn_of(caller));
-        let (wpt, not_after) = on_device(move || proof::prove(&signing, &key, &audience)).await?;
+        let (wpt, not_after) = on_device(move || proof::prove(&signing, &key, &purpose)).await?;
         Ok(Proof {
             identifier: credential.identifier.clone(),
             wit: credential.token.clone(),

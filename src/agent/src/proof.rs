@@ -3,9 +3,9 @@
 use touchmark_crypto::{Entropy, SignError, SystemEntropy};
 use touchmark_custody::HeldKey;
 use touchmark_tls::clock;
-use touchmark_wimse::wpt;
+use touchmark_wimse::wpt::{self, Wpt};
 
-use crate::issue::Credential;
+use crate::{issue::Credential, local::ProofFor};
 
 /// Life of a proof, in seconds.
 const LIFETIME: u64 = 60;
@@ -14,14 +14,19 @@ const LIFETIME: u64 = 60;
 pub(crate) fn prove(
     credential: &Credential,
     key: &HeldKey,
-    audience: &str,
+    purpose: &ProofFor,
 ) -> Result<(String, u64), SignError> {
     let expires_at = clock::now() + LIFETIME;
     let id = SystemEntropy
         .array()
         .map_err(|error| SignError::Retryable(error.to_string()))?;
-    Ok((
-        wpt::mint(&credential.token, audience, expires_at, id, key)?,
+    let wpt = Wpt {
+        wit: &credential.token,
+        audience: &purpose.audience,
         expires_at,
-    ))
+        id,
+        access: purpose.access,
+        transaction: purpose.transaction,
+    };
+    Ok((wpt::mint(&wpt, key)?, expires_at))
 }

@@ -64,6 +64,8 @@ pub(crate) struct Workloads {
     held: Held,
     registered: Registered,
     standing: watch::Receiver<Standing>,
+    /// The identity of this host that the service has withdrawn.
+    withdrawn: Mutex<Option<Arc<HostIdentity>>>,
     /// Told when the service or the TPM no longer takes this host for what it was when it attested.
     doubt: Arc<Notify>,
     /// Told when there is something new to be had.
@@ -88,6 +90,7 @@ impl Workloads {
             config,
             registered: Registered::default(),
             standing,
+            withdrawn: Mutex::default(),
             doubt,
             changed: watch::Sender::new(()),
             asked: tokio::sync::Mutex::default(),
@@ -99,6 +102,9 @@ impl Workloads {
     /// The host's identity while it holds.
     pub(crate) fn host(&self) -> Result<Arc<HostIdentity>, NoCredential> {
         match &*self.standing.borrow() {
+            Standing::Attested(host) if self.is_withdrawn(host) => Err(NoCredential::Refused(
+                "the service has withdrawn this host".into(),
+            )),
             Standing::Attested(host) if host.not_after > clock::now() => Ok(Arc::clone(host)),
             Standing::Attested(_) => Err(NoCredential::Unavailable(
                 "the host's credential has expired".into(),
@@ -183,9 +189,18 @@ impl Workloads {
         self.registered.followed(followed);
     }
 
-    /// The service no longer believes this host: it attests again, or learns why not.
-    pub(crate) fn withdrawn(&self) {
+    /// The service no longer believes this host: nothing is used until it has attested again, if it does.
+    pub(crate) fn withdrawn(&self, host: &Arc<HostIdentity>) {
+        *self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(host));
+        self.tell();
         self.doubt.notify_one();
+    }
+
+    fn is_withdrawn(&self, host: &Arc<HostIdentity>) -> bool {
+        let withdrawn = self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner);
+        withdrawn
+            .as_ref()
+            .is_some_and(|withdrawn| Arc::ptr_eq(withdrawn, host))
     }
 
     /// Takes in what is registered now.

@@ -120,8 +120,11 @@ pub enum Push {
     },
     /// It is to attest again, now: a challenge for one answer at [`REATTEST_PATH`].
     Reattest(Challenge),
-    /// The host is no longer attested: it was evicted or refused, or its certificate has ended. The stream ends.
+    /// The host is no longer believed: it was evicted, refused, replaced, or is suspect. Nothing of it is to be used any more. The
+    /// stream ends.
     Withdrawn,
+    /// The host has not attested in time, or its certificate has ended: it is to attest from the beginning. The stream ends.
+    Lapsed,
 }
 
 /// A frame of a stream.

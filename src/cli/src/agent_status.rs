@@ -8,10 +8,10 @@ use std::{
 
 use serde_json::json;
 use touchmark_api::workload::{DEFAULT_SOCKET, StatusRequest, StatusResponse};
+use touchmark_client::agent::{connect, guarded};
 use touchmark_tls::clock;
 
 use crate::{
-    agent_client::{connect, guarded},
     exit::{REFUSED, UNREACHABLE, fail},
     output::{Output, report},
 };

@@ -4,7 +4,6 @@
 //! reached.
 
 mod admin;
-mod agent_client;
 mod agent_status;
 mod ca;
 mod cli;

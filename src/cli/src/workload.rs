@@ -12,11 +12,11 @@ use touchmark_api::workload::{
     DEFAULT_SOCKET, FetchBundleRequest, FetchWitRequest, FetchX509Request, Key, ProveRequest, WitIdentity,
     X509Identity, is_audience,
 };
+use touchmark_client::agent::{connect, guarded};
 use touchmark_crypto::pem;
 use touchmark_tls::clock;
 
 use crate::{
-    agent_client::{connect, guarded},
     exit::{REFUSED, UNREACHABLE, UNUSABLE, fail},
     output::{Output, report},
 };
@@ -174,6 +174,7 @@ async fn ask(arguments: &Workload) -> Result<(), Failure> {
             let request = ProveRequest {
                 audience: audience.clone(),
                 identifier: identifier.clone().unwrap_or_default(),
+                ..ProveRequest::default()
             };
             let proof = client.prove(guarded(request)).await?.into_inner();
             let document = json!({

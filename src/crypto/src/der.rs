@@ -22,6 +22,24 @@ pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
+/// The contents of one tag-length-value that is all there is; `None` for another tag, or a length that is not the shortest.
+pub fn contents(tag: u8, value: &[u8]) -> Option<&[u8]> {
+    let (found, rest) = value.split_first()?;
+    let (short, rest) = rest.split_first()?;
+    let (length, contents) = match short {
+        0..=0x7f => (usize::from(*short), rest),
+        0x81..=0x83 => {
+            let (length, contents) = rest.split_at_checked(usize::from(short & 0x7f))?;
+            let length = length
+                .iter()
+                .fold(0, |length, byte| length << 8 | usize::from(*byte));
+            (length, contents)
+        }
+        _ => return None,
+    };
+    (*found == tag && contents.len() == length && tlv(tag, &[contents]) == value).then_some(contents)
+}
+
 /// An INTEGER holding the unsigned big-endian number `bytes`.
 pub fn unsigned(bytes: &[u8]) -> Vec<u8> {
     let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
@@ -47,6 +65,20 @@ mod tests {
         assert_eq!(unsigned(&[0, 0, 1]), [2, 1, 1]);
         assert_eq!(unsigned(&[0x80]), [2, 2, 0, 0x80]);
         assert_eq!(unsigned(&[]), [2, 1, 0]);
+    }
+
+    #[test]
+    fn contents_are_those_of_the_whole_and_only_in_their_shortest_form() {
+        for length in [0, 1, 127, 128, 255, 256, 70_000] {
+            let value = tlv(0x0c, &[&vec![7; length]]);
+            assert_eq!(contents(0x0c, &value).map(<[u8]>::len), Some(length));
+            assert_eq!(contents(0x04, &value), None);
+            assert_eq!(contents(0x0c, &value[..value.len() - 1]), None);
+            assert_eq!(contents(0x0c, &[value, vec![0]].concat()), None);
+        }
+        assert_eq!(contents(0x0c, &[0x0c, 0x81, 1, 7]), None);
+        assert_eq!(contents(0x0c, &[0x0c, 0x80]), None);
+        assert_eq!(contents(0x0c, &[]), None);
     }
 
     #[test]

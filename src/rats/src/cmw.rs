@@ -57,6 +57,29 @@ impl Record {
         })
     }
 
+    /// Reads the JSON form.
+    pub fn from_json(value: &serde_json::Value) -> Option<Self> {
+        let (media_type, value, indicator) = match value.as_array()?.as_slice() {
+            [media_type, value] => (media_type, value, None),
+            [media_type, value, indicator] => (media_type, value, Some(indicator)),
+            _ => return None,
+        };
+        let indicator = match indicator {
+            None => None,
+            Some(indicator) => Some(
+                indicator
+                    .as_u64()
+                    .and_then(|bits| u32::try_from(bits).ok())
+                    .filter(|bits| *bits != 0)?,
+            ),
+        };
+        Some(Self {
+            media_type: media_type.as_str()?.to_owned(),
+            value: touchmark_crypto::jose::b64u_decode(value.as_str()?).ok()?,
+            indicator,
+        })
+    }
+
     /// The JSON form: `["type", "base64url value"]`, with the indicator where there is one.
     pub fn to_json(&self) -> serde_json::Value {
         let value = touchmark_crypto::jose::b64u(&self.value);
@@ -86,9 +109,23 @@ mod tests {
         assert_eq!(Record::from_cbor(&bytes, 100).unwrap(), record);
         let short = Record {
             indicator: None,
-            ..record
+            ..record.clone()
         };
         assert_eq!(Record::from_cbor(&short.to_cbor(), 100).unwrap(), short);
         assert!(Record::from_cbor(&[0x81, 0x61, 0x78], 100).is_err());
+        assert_eq!(Record::from_json(&record.to_json()).unwrap(), record);
+        assert_eq!(Record::from_json(&short.to_json()).unwrap(), short);
+        for wrong in [
+            r#"["a"]"#,
+            r#"["a", 1]"#,
+            r#"["a", "AA", 0]"#,
+            r#"["a", "A"]"#,
+            "{}",
+        ] {
+            assert!(
+                Record::from_json(&serde_json::from_str(wrong).unwrap()).is_none(),
+                "{wrong}"
+            );
+        }
     }
 }

@@ -102,6 +102,39 @@ impl Ear {
     }
 }
 
+/// What a result in a credential says of the credential's key, for whoever received it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyClaims {
+    /// Custody class.
+    pub custody: String,
+    /// Whether the device is simulated.
+    pub simulated: bool,
+    /// `agent` or `file`.
+    pub usage: String,
+}
+
+impl KeyClaims {
+    /// Reads them from a result in a CMW. The credential around it has to have been verified; `None` for anything but an
+    /// affirming result of this profile, so that nothing is claimed where nothing can be read.
+    pub fn from_cmw(cmw: &Value) -> Option<Self> {
+        let record = Record::from_json(cmw).filter(|record| record.media_type == MEDIA_TYPE)?;
+        let ear: Value = serde_json::from_slice(&record.value).ok()?;
+        if ear.get("eat_profile")?.as_str()? != PROFILE {
+            return None;
+        }
+        let submods = ear.get("submods")?.as_object()?;
+        let affirmed = submods
+            .values()
+            .all(|one| one.get("ear_status").and_then(Value::as_str) == Some("affirming"));
+        let key = submods.get("key").filter(|_| affirmed)?;
+        Some(Self {
+            custody: key.get("touchmark_custody")?.as_str()?.to_owned(),
+            simulated: key.get("touchmark_simulated")?.as_bool()?,
+            usage: key.get("touchmark_use")?.as_str()?.to_owned(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,5 +166,30 @@ mod tests {
                 .is_none()
         );
         assert_eq!(ear.to_cmw()[0], MEDIA_TYPE);
+        let claims = KeyClaims::from_cmw(&ear.to_cmw()).unwrap();
+        assert_eq!((claims.custody.as_str(), claims.simulated), ("hardware", true));
+    }
+
+    #[test]
+    fn nothing_is_claimed_where_nothing_can_be_read() {
+        let cmw = |text: &str| {
+            Record {
+                media_type: MEDIA_TYPE.to_owned(),
+                value: text.as_bytes().to_vec(),
+                indicator: None,
+            }
+            .to_json()
+        };
+        for text in [
+            "",
+            "{}",
+            r#"{"eat_profile": "tag:ietf.org,2026:rats/ear#03", "submods": {}}"#,
+            r#"{"eat_profile": "other", "submods": {"key": {"ear_status": "affirming", "touchmark_custody": "hardware", "touchmark_simulated": false, "touchmark_use": "agent"}}}"#,
+            r#"{"eat_profile": "tag:ietf.org,2026:rats/ear#03", "submods": {"host": {"ear_status": "warning"}, "key": {"ear_status": "affirming", "touchmark_custody": "hardware", "touchmark_simulated": false, "touchmark_use": "agent"}}}"#,
+            r#"{"eat_profile": "tag:ietf.org,2026:rats/ear#03", "submods": {"key": {"ear_status": "affirming", "touchmark_custody": "hardware", "touchmark_simulated": "no", "touchmark_use": "agent"}}}"#,
+        ] {
+            assert_eq!(KeyClaims::from_cmw(&cmw(text)), None, "{text}");
+        }
+        assert_eq!(KeyClaims::from_cmw(&json!(["text/plain", "e30"])), None);
     }
 }

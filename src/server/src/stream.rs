@@ -25,7 +25,7 @@ use tokio::sync::{
 use touchmark_api::host::{Push, Registration as WireRegistration, STREAM, push_frame};
 use touchmark_crypto::sha256;
 use touchmark_issuer::Registration;
-use touchmark_store::Host;
+use touchmark_store::{Host, StoreError};
 use touchmark_tls::clock;
 
 use crate::{
@@ -182,9 +182,9 @@ async fn push(service: &Arc<Service>, peer: &Peer, mut told: watch::Receiver<Tol
         let now = clock::now();
         let (host, key) = match caller(service, peer, now).await {
             Ok(Some(attested)) => attested,
-            // Evicted, refused, silent, or its certificate has ended: it attests from the beginning, or does not.
             Ok(None) => {
-                let _ = sender.try_send(push_frame(&Push::Withdrawn).into());
+                let last = farewell(service, peer).await;
+                let _ = sender.try_send(push_frame(&last).into());
                 return;
             }
             Err(error) => {
@@ -212,6 +212,16 @@ async fn push(service: &Arc<Service>, peer: &Peer, mut told: watch::Receiver<Tol
             () = sender.closed() => return,
             () = tokio::time::sleep(Duration::from_secs(due.saturating_sub(now))) => {}
         }
+    }
+}
+
+/// What is said to a host that is not attested any more.
+async fn farewell(service: &Service, peer: &Peer) -> Push {
+    match service.store.host_by_id(&peer.host).await {
+        Ok(host) if matches!(host.state.as_str(), "attested" | "silent") => Push::Lapsed,
+        Ok(_) | Err(StoreError::NotFound { .. }) => Push::Withdrawn,
+        // What is not known is not said.
+        Err(_) => Push::Lapsed,
     }
 }
 

@@ -30,7 +30,7 @@ const HOSTS: &[u8] = b"h2";
 pub struct ConfigError(#[from] Error);
 
 /// The provider with X25519MLKEM768 first.
-fn provider() -> Arc<CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     provider
         .kx_groups

@@ -12,7 +12,7 @@ mod held;
 mod pinned;
 mod verifier;
 
-pub use config::{ConfigError, host_client, server};
+pub use config::{ConfigError, host_client, provider, server};
 pub use current::Current;
 pub use held::identity;
 pub use pinned::{Pins, Seen};

@@ -52,3 +52,12 @@ pub fn mint(
     };
     issue(&template, key, issuer, signer)
 }
+
+/// The attestation result that a certificate carries, a CMW in JSON; `None` where there is none that can be read.
+pub fn cmw(certificate: &Certificate) -> Option<serde_json::Value> {
+    let (_, _, value) = certificate
+        .extensions
+        .iter()
+        .find(|(oid, _, _)| oid == CMW_EXTENSION)?;
+    serde_json::from_slice(der::contents(0x0c, value)?).ok()
+}

@@ -4,7 +4,7 @@ mod carrier;
 mod replay;
 mod verify;
 
-use serde_json::{Map, json};
+use serde_json::Map;
 use touchmark_crypto::{
     Purpose, SignError, Signer,
     jose::{b64u, jws},
@@ -20,26 +20,36 @@ pub const TYP: &str = "wpt+jwt";
 /// Longest life of a proof, in seconds.
 pub const MAX_LIFETIME: u64 = 300;
 
-/// Mints a proof for one audience. `id` is 16 random bytes.
-pub fn mint(
-    wit: &str,
-    audience: &str,
-    expires_at: u64,
-    id: [u8; 16],
-    signer: &dyn Signer,
-) -> Result<String, SignError> {
+/// What a proof is to say.
+#[derive(Debug, Clone, Copy)]
+pub struct Wpt<'a> {
+    /// The token that it goes with.
+    pub wit: &'a str,
+    /// Whom it is for.
+    pub audience: &'a str,
+    /// When it ends, seconds since the epoch.
+    pub expires_at: u64,
+    /// 16 random bytes.
+    pub id: [u8; 16],
+    /// SHA-256 of the access token in the same request, with [`Profile::Wpt01`] only.
+    pub access: Option<[u8; 32]>,
+    /// SHA-256 of the transaction token in the same request.
+    pub transaction: Option<[u8; 32]>,
+}
+
+/// Mints a proof.
+pub fn mint(wpt: &Wpt<'_>, signer: &dyn Signer) -> Result<String, SignError> {
     let mut header = Map::new();
     header.insert("typ".into(), TYP.into());
-    let claims = json!({
-        "aud": audience,
-        "exp": expires_at,
-        "jti": b64u(&id),
-        "wth": b64u(&sha256(&[wit.as_bytes()])),
-    });
-    jws::sign(
-        header,
-        claims.as_object().unwrap_or(&Map::new()),
-        Purpose::Wpt,
-        signer,
-    )
+    let mut claims = Map::new();
+    claims.insert("aud".into(), wpt.audience.into());
+    claims.insert("exp".into(), wpt.expires_at.into());
+    claims.insert("jti".into(), b64u(&wpt.id).into());
+    claims.insert("wth".into(), b64u(&sha256(&[wpt.wit.as_bytes()])).into());
+    for (name, digest) in [("ath", wpt.access), ("tth", wpt.transaction)] {
+        if let Some(digest) = digest {
+            claims.insert(name.into(), b64u(&digest).into());
+        }
+    }
+    jws::sign(header, &claims, Purpose::Wpt, signer)
 }

@@ -41,11 +41,11 @@ pub trait Identities: Send + Sync + 'static {
         message: &[u8],
     ) -> impl Future<Output = Result<Vec<u8>, Denied>> + Send;
 
-    /// A fresh proof for `audience`, an absolute URI, by the key of a Workload Identity Token of the caller.
+    /// A fresh proof by the key of a Workload Identity Token of the caller.
     fn prove(
         &self,
         caller: &Caller,
-        audience: &str,
+        purpose: &ProofFor,
         identifier: Option<&str>,
     ) -> impl Future<Output = Result<Proof, Denied>> + Send;
 
@@ -131,6 +131,17 @@ pub struct BundleHeld {
     pub jwks: String,
     /// Rises with each change.
     pub sequence: u64,
+}
+
+/// What a proof is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProofFor {
+    /// Whom: an absolute URI.
+    pub audience: String,
+    /// SHA-256 of the access token in the same request.
+    pub access: Option<[u8; 32]>,
+    /// SHA-256 of the transaction token in the same request.
+    pub transaction: Option<[u8; 32]>,
 }
 
 /// A proof of possession with the token it goes with.

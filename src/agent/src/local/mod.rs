@@ -16,7 +16,9 @@ mod socket;
 mod tests;
 mod watch;
 
-pub use identities::{BundleHeld, Denied, HostState, Identities, KeyInfo, Proof, Status, WitHeld, X509Held};
+pub use identities::{
+    BundleHeld, Denied, HostState, Identities, KeyInfo, Proof, ProofFor, Status, WitHeld, X509Held,
+};
 pub use limits::Limits;
 pub use serve::{serve, serve_within};
 pub use socket::{LocalSocket, SocketError};

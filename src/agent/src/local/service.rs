@@ -15,7 +15,7 @@ use touchmark_identity::TrustDomain;
 use crate::caller::{Caller, CallerError, Peer};
 
 use super::{
-    BundleHeld, Denied, Identities, KeyInfo, WitHeld, X509Held,
+    BundleHeld, Denied, Identities, KeyInfo, ProofFor, WitHeld, X509Held,
     watch::{Updates, Watch},
 };
 
@@ -114,7 +114,19 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
                 "the audience is not an absolute URI with an authority and without query and fragment",
             ));
         }
-        let proved = self.0.prove(&caller, audience, asked).await;
+        let digest = |bytes: &[u8]| match bytes {
+            [] => Ok(None),
+            bytes => bytes
+                .try_into()
+                .map(Some)
+                .map_err(|_| Status::invalid_argument("the digest of a token is not 32 bytes long")),
+        };
+        let purpose = ProofFor {
+            audience: audience.clone(),
+            access: digest(&request.get_ref().access_token_sha256)?,
+            transaction: digest(&request.get_ref().transaction_token_sha256)?,
+        };
+        let proved = self.0.prove(&caller, &purpose, asked).await;
         let proof = proved.map_err(|denied| refusal("Prove", &caller, denied))?;
         Ok(Response::new(ProveResponse {
             identifier: proof.identifier,

@@ -31,7 +31,15 @@ fn r009_a_token_and_its_proof_name_a_workload_and_neither_does_alone() {
     };
     let token = wit::mint(&minted, "k1", &scene.signer).unwrap();
     assert!(scene.verify(&token).unwrap().cmw().is_some());
-    let proof = wpt::mint(&token, AUDIENCE, NOW + 60, [2; 16], &scene.workload).unwrap();
+    let wpt = wpt::Wpt {
+        wit: &token,
+        audience: AUDIENCE,
+        expires_at: NOW + 60,
+        id: [2; 16],
+        access: None,
+        transaction: None,
+    };
+    let proof = wpt::mint(&wpt, &scene.workload).unwrap();
     scene.judge(&token, &proof, Profile::Wpt02, (None, None)).unwrap();
 }
 

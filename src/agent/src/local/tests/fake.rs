@@ -28,8 +28,8 @@ use touchmark_identity::TrustDomain;
 use crate::{
     caller::Caller,
     local::{
-        BundleHeld, Denied, HostState, Identities, KeyInfo, Limits, LocalSocket, Proof, Status, WitHeld,
-        X509Held, serve_within,
+        BundleHeld, Denied, HostState, Identities, KeyInfo, Limits, LocalSocket, Proof, ProofFor, Status,
+        WitHeld, X509Held, serve_within,
     },
 };
 
@@ -115,11 +115,11 @@ impl Identities for Fake {
         }
     }
 
-    async fn prove(&self, caller: &Caller, audience: &str, _: Option<&str>) -> Result<Proof, Denied> {
+    async fn prove(&self, caller: &Caller, purpose: &ProofFor, _: Option<&str>) -> Result<Proof, Denied> {
         Ok(Proof {
             identifier: self.registered(caller)?,
             wit: "a.b.c".into(),
-            wpt: format!("for {audience}"),
+            wpt: format!("for {}", purpose.audience),
             not_after: 1_800_000_000,
         })
     }

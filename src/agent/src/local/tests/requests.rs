@@ -30,6 +30,7 @@ fn prove(audience: &str) -> ProveRequest {
     ProveRequest {
         audience: audience.into(),
         identifier: String::new(),
+        ..ProveRequest::default()
     }
 }
 

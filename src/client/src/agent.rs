@@ -14,13 +14,28 @@ use tonic::{
     metadata::MetadataValue,
     transport::{Channel, Endpoint, Uri},
 };
-use touchmark_api::workload::{GUARD, GUARD_VALUE, workload_identity_client::WorkloadIdentityClient};
+use touchmark_api::workload::{
+    DEFAULT_SOCKET, GUARD, GUARD_VALUE, MAX_RESPONSE, SOCKET_VARIABLE,
+    workload_identity_client::WorkloadIdentityClient,
+};
 
 /// How long a request may take: a key is made and certified in a TPM, and the service is asked.
 const DEADLINE: Duration = Duration::from_secs(45);
 
+/// The agent's service, as generated from its `.proto` file.
+pub type AgentClient = WorkloadIdentityClient<Channel>;
+
+/// Where the agent listens: as the environment names it, or the usual place.
+pub fn default_socket() -> PathBuf {
+    std::env::var_os(SOCKET_VARIABLE).map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from)
+}
+
 /// Connects to the agent at a socket.
-pub(crate) async fn connect(socket: &Path) -> Result<WorkloadIdentityClient<Channel>, String> {
+///
+/// # Errors
+///
+/// For people: that nobody answers there, or that it is not sure whose the socket is.
+pub async fn connect(socket: &Path) -> Result<AgentClient, String> {
     let allowed = trusted(socket)?;
     let path: PathBuf = socket.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
@@ -36,7 +51,8 @@ pub(crate) async fn connect(socket: &Path) -> Result<WorkloadIdentityClient<Chan
     });
     let endpoint = Endpoint::from_static("http://agent.invalid").connect_timeout(Duration::from_secs(5));
     let channel = endpoint.connect_with_connector(connector).await;
-    channel.map(WorkloadIdentityClient::new).map_err(|_| {
+    let client = |channel| WorkloadIdentityClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
+    channel.map(client).map_err(|_| {
         format!(
             "no agent answers at {}; is touchmark agent run running?",
             socket.display()
@@ -45,12 +61,21 @@ pub(crate) async fn connect(socket: &Path) -> Result<WorkloadIdentityClient<Chan
 }
 
 /// A request with the guard that every call carries.
-pub(crate) fn guarded<T>(message: T) -> Request<T> {
+pub fn guarded<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request
         .metadata_mut()
         .insert(GUARD, MetadataValue::from_static(GUARD_VALUE));
     request.set_timeout(DEADLINE);
+    request
+}
+
+/// The same for a call whose answer does not end.
+pub fn endless<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert(GUARD, MetadataValue::from_static(GUARD_VALUE));
     request
 }
 

@@ -1,0 +1,381 @@
+//! Workloads call each other with keys in the TPM: the library as its users have it.
+
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use rustls::NamedGroup;
+use touchmark_client::{Class, Client, Connector, Listener, Peers, Proved, Proving, Source, State};
+use touchmark_tests::{
+    calls::{Serving, call, identifier, register, uid},
+    dev::{Dev, eventually},
+};
+use tower::{Service, ServiceBuilder, ServiceExt};
+
+/// Runs a test's asynchronous part.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+/// This process's own identity on host 1.
+async fn source(dev: &Dev) -> Source {
+    let socket = dev.description()["hosts"][0]["agent_socket"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    Source::builder().socket(socket).connect().await.unwrap()
+}
+
+fn this_process() -> String {
+    identifier(&format!("user/{}", uid()))
+}
+
+fn own_peers() -> Peers {
+    Peers::only([this_process()]).unwrap().accepting_simulated()
+}
+
+/// A server in this process that answers every request with the header that it got; where it listens.
+async fn mirror(source: &Source, peers: Peers, layer: Option<Proved>) -> String {
+    let listener = Listener::bind("127.0.0.1:0", source, peers).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let names = |headers: HeaderMap| async move {
+        headers
+            .keys()
+            .map(|name| name.as_str().to_owned())
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    let mut app = axum::Router::new().route("/mirror", axum::routing::get(names));
+    if let Some(proved) = layer {
+        app = app.layer(proved);
+    }
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+fn get(uri: &str) -> Request<Empty<Bytes>> {
+    Request::get(uri).body(Empty::new()).unwrap()
+}
+
+#[test]
+fn r043_r074_the_examples_call_each_other_and_somebody_else_is_refused_by_identifier() {
+    let dev = Dev::start(&[]);
+    register(
+        &dev,
+        &[
+            ("api", "axum_server"),
+            ("web", "http_client"),
+            ("batch", "reqwest_client"),
+            ("rpc", "tonic_server"),
+            ("caller", "tonic_client"),
+        ],
+    );
+    let api = Serving::start(&dev, "axum_server", &["web"]);
+    let at = |path: &str| format!("https://{}{path}", api.address);
+    let called = call(
+        &dev,
+        "http_client",
+        "api",
+        &[&at("/"), &at("/proved"), &at("/proved?q=1")],
+    );
+    let text = String::from_utf8_lossy(&called.stdout);
+    let web = identifier("web");
+    assert_eq!(
+        text.lines().collect::<Vec<_>>(),
+        [
+            format!("200 OK: hello, {web}"),
+            format!("200 OK: proved, {web}"),
+            format!("200 OK: proved, {web}")
+        ],
+        "{}",
+        String::from_utf8_lossy(&called.stderr)
+    );
+    // Below the same root, and registered: who is not named is not let in.
+    assert!(!call(&dev, "reqwest_client", "api", &[&at("/")]).status.success());
+    // And whoever was called and is somebody else is not spoken to.
+    let called = call(&dev, "http_client", "rpc", &[&at("/")]);
+    assert!(!called.status.success());
+    assert!(
+        String::from_utf8_lossy(&called.stderr).contains("Identifier"),
+        "{called:?}"
+    );
+    drop(api);
+    let api = Serving::start(&dev, "axum_server", &["batch"]);
+    let at = |path: &str| format!("https://{}{path}", api.address);
+    let called = call(&dev, "reqwest_client", "api", &[&at("/"), &at("/proved")]);
+    let text = String::from_utf8_lossy(&called.stdout);
+    let batch = identifier("batch");
+    assert_eq!(
+        text,
+        format!("200 OK: hello, {batch}\n200 OK: proved, {batch}\n"),
+        "{called:?}"
+    );
+    let rpc = Serving::start(&dev, "tonic_server", &["caller"]);
+    let called = call(
+        &dev,
+        "tonic_client",
+        "rpc",
+        &[&format!("https://{}", rpc.address)],
+    );
+    assert_eq!(String::from_utf8_lossy(&called.stdout), "Serving\n", "{called:?}");
+}
+
+#[test]
+fn r074_keys_in_the_tpm_at_both_ends_and_the_hybrid_group_between_them() {
+    let dev = Dev::start(&[]);
+    block_on(async {
+        let source = source(&dev).await;
+        let mut listener = Listener::bind("127.0.0.1:0", &source, own_peers()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connector = Connector::new(&source, own_peers()).unwrap();
+        let (client, server) = tokio::join!(connector.connect("127.0.0.1", port), listener.next());
+        let (client, server) = (client.unwrap(), server.unwrap());
+        for connection in [&client, &server] {
+            assert_eq!(connection.key_exchange(), Some(NamedGroup::X25519MLKEM768));
+            assert_eq!(connection.peer().identifier().as_str(), this_process());
+            assert_eq!(connection.peer().custody(), Some(Class::Hardware));
+            assert!(connection.peer().is_simulated());
+        }
+        // A key in a simulated device does not do unless it is told to, nor one that is held in another way than demanded.
+        for (peers, reason) in [
+            (Peers::only([this_process()]).unwrap(), "Simulated"),
+            (own_peers().demanding([Class::Token, Class::Enclave]), "Custody"),
+            (
+                Peers::only([identifier("other")]).unwrap().accepting_simulated(),
+                "Identifier",
+            ),
+            (Peers::matching(|_| true).accepting_simulated(), "Name"),
+        ] {
+            let refused = Connector::new(&source, peers.clone())
+                .unwrap()
+                .connect("127.0.0.1", port)
+                .await;
+            let error = format!("{:?}", refused.err().unwrap());
+            assert!(error.contains(reason), "{error}");
+        }
+        let strict = Listener::bind("127.0.0.1:0", &source, Peers::only([this_process()]).unwrap())
+            .await
+            .unwrap();
+        let refused = connector
+            .connect("127.0.0.1", strict.local_addr().unwrap().port())
+            .await;
+        // TLS 1.3: a client learns of it with the first answer.
+        if let Ok(mut connection) = refused {
+            let read = tokio::io::AsyncReadExt::read(&mut connection, &mut [0; 1]).await;
+            assert!(read.is_err(), "{read:?}");
+        }
+    });
+}
+
+#[test]
+fn r096_t05_t06_a_captured_request_is_of_no_use_to_anybody() {
+    let dev = Dev::start(&[]);
+    block_on(async {
+        let source = source(&dev).await;
+        let here = ["https://service.example.org"];
+        let proved = Proved::new(&source, own_peers(), here);
+        let mut service = ServiceBuilder::new()
+            .layer(proved.clone())
+            .service(tower::service_fn(|request: Request<()>| async move {
+                let caller = request.extensions().get::<touchmark_client::Caller>().cloned();
+                assert!(caller.is_some_and(|caller| caller.0.identifier().as_str() == this_process()));
+                assert!(request.headers().is_empty(), "neither token nor proof goes on");
+                Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+            }));
+        let proof = source.prove("https://service.example.org/pay").await.unwrap();
+        let request = |uri: &str, authorization: Option<&str>| {
+            let mut request = Request::get(uri).header("workload-identity-token", &proof.wit);
+            if let Some(authorization) = authorization {
+                request = request.header("authorization", authorization);
+            }
+            request.body(()).unwrap()
+        };
+        let whole = format!("WPT {}", proof.wpt);
+        let mut send = async |request: Request<()>| {
+            service
+                .ready()
+                .await
+                .unwrap()
+                .call(request)
+                .await
+                .unwrap()
+                .status()
+        };
+        // The token alone, and as a bearer token.
+        assert_eq!(send(request("/pay", None)).await, StatusCode::UNAUTHORIZED);
+        let bearer = format!("Bearer {}", proof.wit);
+        assert_eq!(
+            send(request("/pay", Some(&bearer))).await,
+            StatusCode::UNAUTHORIZED
+        );
+        // For another path, and for another host behind the same service.
+        assert_eq!(
+            send(request("/payroll", Some(&whole))).await,
+            StatusCode::UNAUTHORIZED
+        );
+        // Whole, with whatever query, once.
+        assert_eq!(send(request("/pay?sum=1", Some(&whole))).await, StatusCode::OK);
+        assert_eq!(
+            send(request("/pay?sum=1", Some(&whole))).await,
+            StatusCode::UNAUTHORIZED
+        );
+        // A proof for somebody else, and one from somebody who is not accepted.
+        let other = source.prove("https://other.example.org/pay").await.unwrap();
+        let mut request = request("/pay", None);
+        request
+            .headers_mut()
+            .insert("authorization", format!("WPT {}", other.wpt).parse().unwrap());
+        assert_eq!(send(request).await, StatusCode::UNAUTHORIZED);
+        let strict = Proved::new(
+            &source,
+            Peers::only([identifier("other")]).unwrap().accepting_simulated(),
+            here,
+        );
+        let mut strict =
+            ServiceBuilder::new()
+                .layer(strict)
+                .service(tower::service_fn(|_: Request<()>| async {
+                    Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+                }));
+        let proof = source.prove("https://service.example.org/pay").await.unwrap();
+        let request = Request::get("/pay")
+            .header("workload-identity-token", &proof.wit)
+            .header("authorization", format!("WPT {}", proof.wpt))
+            .body(())
+            .unwrap();
+        let answer = strict.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    });
+}
+
+#[test]
+fn r043_proofs_of_the_draft_before_name_the_bearer_token_beside_them() {
+    let dev = Dev::start(&[]);
+    block_on(async {
+        let source = source(&dev).await;
+        let profile = touchmark_client::Profile::Wpt01;
+        let proved = Proved::new(&source, own_peers(), ["https://service.example.org"]).profile(profile);
+        let server = ServiceBuilder::new().layer(proved).service(tower::service_fn(
+            |request: Request<()>| async move {
+                let bearer = request.headers().contains_key("authorization");
+                Ok::<_, std::convert::Infallible>(http::Response::new(bearer.to_string()))
+            },
+        ));
+        let mut client = ServiceBuilder::new()
+            .layer(Proving::new(&source).profile(profile))
+            .service(server.clone());
+        for bearer in [None, Some("Bearer abc")] {
+            let mut request = Request::get("https://service.example.org/a").body(()).unwrap();
+            if let Some(bearer) = bearer {
+                request
+                    .headers_mut()
+                    .insert("authorization", bearer.parse().unwrap());
+            }
+            let answer = client.ready().await.unwrap().call(request).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK, "{bearer:?}");
+            assert_eq!(answer.body(), &bearer.is_some().to_string());
+        }
+        // With the present draft there is no room for two.
+        let mut present = ServiceBuilder::new().layer(Proving::new(&source)).service(server);
+        let request = Request::get("https://service.example.org/a")
+            .header("authorization", "Bearer abc")
+            .body(())
+            .unwrap();
+        assert!(present.ready().await.unwrap().call(request).await.is_err());
+    });
+}
+
+#[test]
+fn r070_c06_open_connections_end_when_the_host_is_evicted() {
+    let dev = Dev::start(&[]);
+    block_on(async {
+        let source = source(&dev).await;
+        let address = mirror(&source, own_peers(), None).await;
+        let client = Client::new(&source, own_peers()).unwrap();
+        let uri = format!("https://{address}/mirror");
+        assert_eq!(client.request(get(&uri)).await.unwrap().status(), StatusCode::OK);
+        let mut idle = Connector::new(&source, own_peers())
+            .unwrap()
+            .connect("127.0.0.1", address.rsplit_once(':').unwrap().1.parse().unwrap())
+            .await
+            .unwrap();
+        let mut changes = source.changes();
+        let start = Instant::now();
+        dev.json(&["host", "evict", "host-1"]);
+        // What waits for data hears of it, and the next request finds no connection and gets none.
+        let mut buffer = [0; 1];
+        let read = tokio::io::AsyncReadExt::read(&mut idle, &mut buffer);
+        let read = tokio::time::timeout(Duration::from_secs(30), read).await.unwrap();
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+        eprintln!(
+            "an open connection ended {:?} after the eviction was asked for",
+            start.elapsed()
+        );
+        changes
+            .wait_for(|state| matches!(state, State::Withdrawn(_)))
+            .await
+            .unwrap();
+        assert!(client.request(get(&uri)).await.is_err());
+        assert!(source.prove("https://service.example.org/").await.is_err());
+        assert!(source.identity().is_none());
+    });
+}
+
+#[test]
+fn r036_calls_go_on_while_the_service_is_away() {
+    let dev = Dev::start(&[]);
+    block_on(async {
+        let source = source(&dev).await;
+        let address = mirror(&source, own_peers(), None).await;
+        let client = Client::new(&source, own_peers()).unwrap();
+        let uri = format!("https://{address}/mirror");
+        let at = address.rsplit_once(':').unwrap().1.parse().unwrap();
+        dev.end_server();
+        for _ in 0..20 {
+            assert_eq!(client.request(get(&uri)).await.unwrap().status(), StatusCode::OK);
+            // New connections too: the agent signs without asking anybody.
+            Connector::new(&source, own_peers())
+                .unwrap()
+                .connect("127.0.0.1", at)
+                .await
+                .unwrap();
+            source.prove("https://service.example.org/").await.unwrap();
+        }
+        // And a workload that starts now has its identity.
+        let other = self::source(&dev).await;
+        assert_eq!(other.identity().unwrap().identifier().as_str(), this_process());
+    });
+}
+
+#[test]
+fn r036_a_source_outlives_its_agent_and_finds_the_next_one() {
+    let dev = Dev::start(&[]);
+    block_on(async {
+        let source = source(&dev).await;
+        let before = source.identity().unwrap().x509().unwrap().chain()[0].clone();
+        dev.end_agent(1);
+        assert!(source.identity().is_some(), "what there is counts until it ends");
+        let _agent = dev.start_agent(1);
+        eventually("a signature by the next agent", || {
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async {
+                    let mut listener = Listener::bind("127.0.0.1:0", &source, own_peers()).await.unwrap();
+                    let port = listener.local_addr().unwrap().port();
+                    let connector = Connector::new(&source, own_peers()).unwrap();
+                    let (client, _) = tokio::join!(
+                        connector.connect("127.0.0.1", port),
+                        tokio::time::timeout(Duration::from_secs(5), listener.next())
+                    );
+                    client.is_ok()
+                })
+            })
+        });
+        let _ = before;
+    });
+}
