@@ -4,8 +4,9 @@ use std::{fs, os::unix::fs::MetadataExt};
 
 use touchmark_api::{
     attest::{Admission, Introduction},
-    host::{REATTEST_PATH, STREAM_PATH},
+    host::{Push, REATTEST_PATH, STREAM_PATH, take_push},
 };
+use touchmark_crypto::pem;
 use touchmark_rats::cbor;
 use touchmark_tests::{
     count::Commands,
@@ -269,6 +270,41 @@ fn a_stream_and_a_reattestation_are_for_attested_hosts_under_their_own_challenge
     // A challenge for the first attestation is none for another one.
     assert_eq!(ask("POST", REATTEST_PATH, &parts.message(&visit)).status, 403);
     dev.json(&["host", "evict", "host-2"]);
-    assert_eq!(ask("GET", STREAM_PATH, b"").status, 403);
+    // What it hears is that it has nothing any more, and then nothing.
+    let mut heard = ask("GET", STREAM_PATH, b"").body;
+    assert_eq!(take_push(&mut heard).unwrap(), Some(Push::Withdrawn));
+    assert!(heard.is_empty());
+    assert_eq!(ask("POST", REATTEST_PATH, &parts.message(&visit)).status, 403);
     assert_eq!(dev.host("host-1")["state"], "attested");
+}
+
+#[test]
+fn r036_an_agent_that_starts_while_the_service_is_away_serves_what_it_had() {
+    let dev = Dev::start(&[]);
+    let chain = || {
+        let pem = dev.json(&["workload", "fetch", "x509"])["chain_pem"].clone();
+        pem::decode_all(pem::CERTIFICATE, pem.as_str().unwrap()).unwrap()
+    };
+    let before = chain();
+    eventually("what is kept", || {
+        let kept = fs::read(dev.system().join("agent1/kept.cbor")).unwrap_or_default();
+        kept.windows(before[0].len()).any(|window| window == before[0])
+    });
+    dev.end_server();
+    dev.end_agent(1);
+    let agent = dev.start_agent(1);
+    eventually("the same credential", || fetch(&dev) == Some(0));
+    assert_eq!(chain(), before);
+    drop(agent);
+    // Not after a reset: what this host boots now nobody has judged.
+    eventually("the agent's end", || {
+        dev.touchmark(&["agent", "status"]).status.code() == Some(3)
+    });
+    power::reset(&dev);
+    power::boot_again(&dev);
+    let _agent = dev.start_agent(1);
+    eventually("the agent's answer", || {
+        let fetch = dev.touchmark(&["workload", "fetch", "x509"]);
+        String::from_utf8_lossy(&fetch.stderr).contains("not attested")
+    });
 }

@@ -78,7 +78,7 @@ pub(crate) async fn attest(config: &Config) -> Result<HostIdentity, AttestationE
         }
         other => other?,
     };
-    let host = accept(config, &admission, prepared.key)?;
+    let host = accept(config, &admission, prepared.key, prepared.reset_count)?;
     files::write_private(&known, b"")?;
     Ok(host)
 }
@@ -147,6 +147,7 @@ pub(crate) fn check_challenge(
 struct Prepared {
     message: Vec<u8>,
     key: KeyDescription,
+    reset_count: u32,
 }
 
 async fn prepare(
@@ -189,9 +190,17 @@ async fn prepare(
         let evidence = evidence(&device, &exchange, &offer, &[&key])?;
         // Read after the quote, so that it is never shorter than what was quoted.
         let log = device.boot_log()?;
+        let quoted = evidence.quote.as_ref();
+        let reset_count = quoted
+            .and_then(|quote| tpm::own_reset_count(&quote.attest))
+            .unwrap_or(0);
         let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
         let message = seal(&challenge, &offer, &wrapped, &log, secret.as_ref());
-        Ok(Prepared { message, key })
+        Ok(Prepared {
+            message,
+            key,
+            reset_count,
+        })
     })
     .await
 }
@@ -264,6 +273,7 @@ fn accept(
     config: &Config,
     admission: &Admission,
     key: KeyDescription,
+    reset_count: u32,
 ) -> Result<HostIdentity, AttestationError> {
     let wrong = |what: &str| AttestationError::Answer(what.to_owned());
     let chain: Vec<Vec<u8>> = admission.chain.iter().map(|der| der.to_vec()).collect();
@@ -279,6 +289,7 @@ fn accept(
         identifier: admission.identifier.clone(),
         not_after: certified.not_after.min(admission.not_after),
         issued_at: clock::now(),
+        reset_count,
         bundle: pinned(config, &admission.bundle),
         registrations: admission.registrations.clone(),
         certified: certified.identity,

@@ -43,6 +43,9 @@ pub(crate) async fn follow(
             },
         };
         workloads.followed(false);
+        if let Err(ChannelError::Refused { .. }) = &ended {
+            workloads.doubt().notify_one();
+        }
         if let Err(error) = ended {
             tracing::info!(%error, "the stream from the service ended");
         }

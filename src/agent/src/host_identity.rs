@@ -21,6 +21,8 @@ pub struct HostIdentity {
     pub not_after: u64,
     /// When it was issued, seconds since the epoch.
     pub issued_at: u64,
+    /// Resets of the TPM when it attested.
+    pub(crate) reset_count: u32,
     /// The trust bundle.
     pub bundle: Bundle,
     /// What this host may ask for.

@@ -9,7 +9,8 @@ use touchmark_api::{
     device::KeyDescription,
     frame,
     host::{
-        ASSIGNMENTS, Assignments, ISSUE_PATH, ISSUED, IssueOffer, Issued, REGISTRATIONS_PATH, Registration,
+        ASSIGNMENTS, Assignments, Bundle, ISSUE_PATH, ISSUED, IssueOffer, Issued, REGISTRATIONS_PATH,
+        Registration,
     },
 };
 use touchmark_crypto::{PublicKey, Purpose as KeyPurpose, jose::json};
@@ -211,11 +212,7 @@ pub(crate) fn accept(
             received.expires_at
         }
     };
-    let purposes: &'static [KeyPurpose] = if kind == "x509" {
-        &[KeyPurpose::TlsHandshake]
-    } else {
-        &[KeyPurpose::Wpt]
-    };
+    let purposes: &'static [KeyPurpose] = if kind == "x509" { X509_USE } else { WIT_USE };
     let held = created_key(&config.device, key, purposes).map_err(|error| wrong(error.to_string()))?;
     Ok(Credential {
         registration: registration.reference.clone(),
@@ -231,6 +228,39 @@ pub(crate) fn accept(
         usage: issued.usage.clone(),
         revision: registration.revision,
         renew_at: now + jittered(Duration::from_secs(not_after.saturating_sub(now) / 2)).as_secs(),
+        not_after,
+    })
+}
+
+/// What the key of a certificate signs.
+const X509_USE: &[KeyPurpose] = &[KeyPurpose::TlsHandshake];
+/// What the key of a token signs.
+const WIT_USE: &[KeyPurpose] = &[KeyPurpose::Wpt];
+
+/// A certificate from an earlier run with its key, checked like a new one. What it was issued under, its caller knows.
+pub(crate) fn opened(
+    config: &Config,
+    bundle: &Bundle,
+    chain: &[Vec<u8>],
+    key: &KeyDescription,
+) -> Result<Credential, AttestationError> {
+    let (identifier, not_after) = own_certificate(config, chain, bundle, key)?;
+    let held = created_key(&config.device, key, X509_USE)
+        .map_err(|error| AttestationError::Answer(error.to_string()))?;
+    Ok(Credential {
+        registration: String::new(),
+        identifier: identifier.as_str().to_owned(),
+        kind: "x509".to_owned(),
+        chain: chain.to_vec(),
+        token: String::new(),
+        handle: handle(&key.spki),
+        key: held,
+        description: key.clone(),
+        custody: String::new(),
+        simulated: false,
+        usage: String::new(),
+        revision: ByteArray::new([0; 32]),
+        renew_at: not_after,
         not_after,
     })
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use touchmark_tls::clock;
 
 use crate::{
+    kept::{self, Kept},
     run::{Standing, jittered},
     workloads::{NoCredential, Workloads},
 };
@@ -30,10 +31,12 @@ type Failures = HashMap<(String, String), (Instant, Duration)>;
 pub(crate) async fn keep(mut standing: watch::Receiver<Standing>, workloads: Arc<Workloads>) {
     let mut changes = workloads.changes();
     let mut failures = Failures::new();
+    let mut kept = None;
     loop {
         changes.mark_unchanged();
         standing.mark_unchanged();
         let wait = tend(&workloads, &mut failures).await;
+        keep_on_disk(&workloads, &mut kept).await;
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             changed = standing.changed() => match changed {
@@ -42,6 +45,22 @@ pub(crate) async fn keep(mut standing: watch::Receiver<Standing>, workloads: Arc
                 Err(_) => return,
             },
             () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Writes down what is to outlive this process, when it is something else than before. What a refused host had is forgotten.
+async fn keep_on_disk(workloads: &Workloads, kept: &mut Option<Kept>) {
+    if workloads.not_refused().is_err() {
+        *kept = None;
+        kept::forget(workloads.config());
+        return;
+    }
+    let now = workloads.to_keep();
+    if let Some(now) = now.filter(|now| kept.as_ref() != Some(now)) {
+        match now.write(workloads.config()).await {
+            Ok(()) => *kept = Some(now),
+            Err(why) => tracing::warn!(%why, "what is held could not be written down"),
         }
     }
 }

@@ -12,8 +12,8 @@ use touchmark_tls::files::{self, FileError};
 pub(crate) struct KeyFiles(PathBuf);
 
 impl KeyFiles {
-    /// Opens the folder. Keys of an earlier run go: their credentials were held in memory and are gone too.
-    pub(crate) fn open(state: &Path) -> Result<Self, FileError> {
+    /// Opens the folder. Keys of an earlier run go, but for those whose handles are named.
+    pub(crate) fn open(state: &Path, kept: &[String]) -> Result<Self, FileError> {
         let folder = state.join("keys");
         files::private_folder(&folder)?;
         let failed = |error: std::io::Error| FileError {
@@ -22,7 +22,10 @@ impl KeyFiles {
         };
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|extension| extension == "tss2") {
+            let is_kept = path
+                .file_stem()
+                .is_some_and(|stem| kept.iter().any(|handle| stem == handle.as_str()));
+            if path.extension().is_some_and(|extension| extension == "tss2") && !is_kept {
                 fs::remove_file(&path).map_err(failed)?;
             }
         }

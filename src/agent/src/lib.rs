@@ -13,6 +13,7 @@ mod host_identity;
 mod identities;
 mod issue;
 mod keeper;
+mod kept;
 mod key_files;
 pub mod local;
 mod proof;

@@ -1,6 +1,10 @@
 //! The daemon: attest, serve, attest again.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{Notify, mpsc, watch};
 use touchmark_api::attest::Challenge;
@@ -9,7 +13,7 @@ use touchmark_tls::clock;
 
 use crate::{
     AttestationError, ChannelError, Config, HostIdentity, attestation, follow, identities::AgentIdentities,
-    keeper, local, reattestation::reattest, workloads::Workloads,
+    keeper, kept, local, reattestation::reattest, workloads::Workloads,
 };
 
 /// First pause after a failed attestation.
@@ -59,12 +63,19 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     touchmark_tls::files::private_folder(&config.state)?;
     let socket = local::LocalSocket::bind(&config.socket)?;
     let config = Arc::new(config);
-    let (standing, watched) = watch::channel(Standing::Attesting {
-        detail: String::new(),
-        device: false,
+    let (host, resumed) = match kept::resume(&config).await {
+        Some(resumed) => (Some(resumed.host), Some((resumed.kept, resumed.credentials))),
+        None => (None, None),
+    };
+    let (standing, watched) = watch::channel(match host {
+        Some(host) => Standing::Attested(Arc::new(host)),
+        None => Standing::Attesting {
+            detail: String::new(),
+            device: false,
+        },
     });
     let doubt = Arc::new(Notify::new());
-    let workloads = Workloads::new(Arc::clone(&config), watched.clone(), Arc::clone(&doubt))?;
+    let workloads = Workloads::new(Arc::clone(&config), watched.clone(), Arc::clone(&doubt), resumed)?;
     let workloads = Arc::new(workloads);
     // One at a time: a challenge that comes while another is answered comes again.
     let (asking, asked) = mpsc::channel(1);
@@ -102,19 +113,22 @@ async fn keep_attested(
 ) {
     let config = workloads.config();
     let mut pause = FIRST_PAUSE;
+    let resumed = match &*standing.borrow() {
+        Standing::Attested(host) => Some(Arc::clone(host)),
+        _ => None,
+    };
+    if let Some(host) = resumed {
+        tracing::info!(identifier = %host.identifier, not_after = %clock::rfc3339(host.not_after), "attested before");
+        stay(host, None, &standing, &mut asked, &workloads).await;
+    }
     loop {
         match attempt(config).await {
             Ok(host) => {
                 tracing::info!(identifier = %host.identifier, not_after = %clock::rfc3339(host.not_after), "attested");
                 pause = FIRST_PAUSE;
-                let mut host = Arc::new(host);
+                let host = Arc::new(host);
                 standing.send_replace(Standing::Attested(Arc::clone(&host)));
-                while let Some(renewed) = again(&host, &mut asked, &workloads).await {
-                    if !Arc::ptr_eq(&renewed, &host) {
-                        standing.send_replace(Standing::Attested(Arc::clone(&renewed)));
-                        host = renewed;
-                    }
-                }
+                stay(host, Some(Instant::now()), &standing, &mut asked, &workloads).await;
             }
             Err(error) => {
                 let expired = match &*standing.borrow() {
@@ -132,9 +146,26 @@ async fn keep_attested(
     }
 }
 
+/// Attests again whenever the service asks for it, until the host is to attest from the beginning.
+async fn stay(
+    mut host: Arc<HostIdentity>,
+    since: Option<Instant>,
+    standing: &watch::Sender<Standing>,
+    asked: &mut mpsc::Receiver<Challenge>,
+    workloads: &Workloads,
+) {
+    while let Some(renewed) = again(&host, since, asked, workloads).await {
+        if !Arc::ptr_eq(&renewed, &host) {
+            standing.send_replace(Standing::Attested(Arc::clone(&renewed)));
+            host = renewed;
+        }
+    }
+}
+
 /// Waits until the host is asked to attest again, and does. `None`: it is to attest from the beginning.
 async fn again(
     host: &Arc<HostIdentity>,
+    since: Option<Instant>,
     asked: &mut mpsc::Receiver<Challenge>,
     workloads: &Workloads,
 ) -> Option<Arc<HostIdentity>> {
@@ -143,7 +174,7 @@ async fn again(
     let due = host.issued_at + life * 2 / 3 + jittered(Duration::from_secs(life / 6)).as_secs();
     let challenge = tokio::select! {
         () = sleep_until(due) => return None,
-        () = doubted(workloads.doubt()) => {
+        () = doubted(workloads.doubt(), since) => {
             tracing::info!("attesting again: this host was not believed");
             return None;
         }
@@ -180,8 +211,10 @@ async fn attempt(config: &Config) -> Result<HostIdentity, AttestationError> {
 
 /// Returns once there is doubt, but not before the attestation is a while old: whoever causes doubt does not thereby make
 /// the TPM quote in a loop.
-async fn doubted(doubt: &Notify) {
-    tokio::time::sleep(SETTLED).await;
+async fn doubted(doubt: &Notify, since: Option<Instant>) {
+    if let Some(since) = since {
+        tokio::time::sleep_until((since + SETTLED).into()).await;
+    }
     doubt.notified().await;
 }
 

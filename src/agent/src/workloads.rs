@@ -22,6 +22,7 @@ use crate::{
     AttestationError, ChannelError, Config, HostIdentity,
     caller::{Caller, Selectors},
     issue::{self, Credential},
+    kept::Kept,
     renewal,
     run::Standing,
     session::Sessions,
@@ -79,16 +80,27 @@ pub(crate) struct Workloads {
 }
 
 impl Workloads {
+    /// Begins with what an earlier run has kept.
     pub(crate) fn new(
         config: Arc<Config>,
         standing: watch::Receiver<Standing>,
         doubt: Arc<Notify>,
+        resumed: Option<(Kept, Vec<Credential>)>,
     ) -> Result<Self, touchmark_tls::files::FileError> {
+        let registered = Registered::default();
+        let credentials = resumed.map_or_else(Vec::new, |(kept, credentials)| {
+            registered.learn(Known {
+                generation: kept.generation,
+                bundle: Arc::new(pinned(&config, &kept.bundle)),
+                registrations: Arc::new(kept.registrations),
+            });
+            credentials
+        });
         Ok(Self {
-            held: Held::open(&config.state)?,
+            held: Held::open(&config.state, credentials)?,
             sessions: Sessions::new(Arc::clone(&config)),
             config,
-            registered: Registered::default(),
+            registered,
             standing,
             withdrawn: Mutex::default(),
             doubt,
@@ -149,6 +161,20 @@ impl Workloads {
     /// The credential under a registration, also when it has expired.
     pub(crate) fn held(&self, registration: &Registration, kind: &str) -> Option<Arc<Credential>> {
         self.held.of(registration, kind)
+    }
+
+    /// What is to outlive this process; `None` while the host is not attested, or nothing is known yet.
+    pub(crate) fn to_keep(&self) -> Option<Kept> {
+        let (host, known) = (self.host().ok()?, self.registered.known()?);
+        let credentials = self.held.current();
+        Some(Kept::of(
+            &self.config,
+            &host,
+            known.generation,
+            &known.registrations,
+            &known.bundle,
+            &credentials,
+        ))
     }
 
     /// Sessions with the service.

@@ -193,7 +193,7 @@ impl std::fmt::Debug for Reply {
 }
 
 /// A key as its device describes it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyDescription {
     /// The key: TSS2 structure, DER.
     pub key: ByteBuf,

@@ -143,20 +143,29 @@ pub(crate) async fn stream(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
 ) -> Response {
+    let (sender, receiver) = channel(BEHIND);
     let host = match caller(&service, &peer, clock::now()).await {
         Ok(Some((host, _))) => host,
-        Ok(None) => return Reply::stranger("host is not attested").into_response(),
+        Ok(None) => {
+            let last = farewell(&service, &peer).await;
+            let _ = sender.try_send(push_frame(&last).into());
+            return answer(receiver);
+        }
         Err(error) => return Reply::unavailable(&error).into_response(),
     };
     let Some((number, told)) = service.streams.open(host) else {
         return Reply::unavailable(&"the service stops").into_response();
     };
-    let (sender, receiver) = channel(BEHIND);
     tokio::spawn(async move {
         push(&service, &peer, told, &sender).await;
         service.streams.close(&peer.host, number);
     });
-    let mut response = Response::new(Body::new(Frames(receiver)));
+    answer(receiver)
+}
+
+/// The answer, as long as frames come.
+fn answer(frames: Receiver<Bytes>) -> Response {
+    let mut response = Response::new(Body::new(Frames(frames)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(STREAM));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

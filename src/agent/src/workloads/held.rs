@@ -48,11 +48,27 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn open(state: &Path) -> Result<Self, FileError> {
+    /// Opens what an earlier run has kept.
+    pub(crate) fn open(state: &Path, kept: Vec<Credential>) -> Result<Self, FileError> {
+        let handles: Vec<String> = kept.iter().map(|credential| credential.handle.clone()).collect();
+        let current = kept.into_iter().map(|credential| {
+            let key = (credential.registration.clone(), credential.kind.clone());
+            (key, Arc::new(credential))
+        });
         Ok(Self {
-            keys: KeyFiles::open(state)?,
-            credentials: Mutex::default(),
+            keys: KeyFiles::open(state, &handles)?,
+            credentials: Mutex::new(Credentials {
+                current: current.collect(),
+                superseded: Vec::new(),
+            }),
         })
+    }
+
+    /// Those that are not replaced, in an order of their own.
+    pub(crate) fn current(&self) -> Vec<Arc<Credential>> {
+        let mut all: Vec<_> = self.lock().current.values().map(Arc::clone).collect();
+        all.sort_by(|one, other| one.handle.cmp(&other.handle));
+        all
     }
 
     /// A credential that lives, under the registration as it is now.

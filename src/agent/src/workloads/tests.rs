@@ -31,7 +31,7 @@ fn workloads(folder: &Path) -> Workloads {
         detail: String::new(),
         device: false,
     });
-    Workloads::new(Arc::new(config), standing, Arc::default()).unwrap()
+    Workloads::new(Arc::new(config), standing, Arc::default(), None).unwrap()
 }
 
 fn registration(uid: u32, usage: &str) -> Registration {
