@@ -47,8 +47,7 @@ fn a_withdrawn_set_of_reference_values_admits_nobody_any_more_and_followers_of_t
     );
     // The host keeps what it has and is refused when it attests again.
     dev.json(&["workload", "fetch", "wit"]);
-    dev.end_agent(1);
-    let _agent = dev.start_agent(1);
+    let _server = dev.restart_server(|text| format!("reattest_interval = \"8s\"\n{text}"));
     eventually("the host's refusal", || {
         dev.host("host-1")["reason"] == "no_reference_values"
     });
