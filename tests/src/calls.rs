@@ -46,7 +46,12 @@ pub struct Serving {
 impl Serving {
     /// Starts an example and waits until it says where it listens.
     pub fn start(dev: &Dev, example: &str, clients: &[&str]) -> Self {
-        let mut child = command(dev, example)
+        Self::start_as(command(dev, example), clients)
+    }
+
+    /// The same for a command that is more than an example in host 1's environment.
+    pub fn start_as(mut command: Command, clients: &[&str]) -> Self {
+        let mut child = command
             .arg("127.0.0.1:0")
             .args(clients.iter().map(|name| identifier(name)))
             .stdout(Stdio::piped())

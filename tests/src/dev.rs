@@ -226,10 +226,16 @@ impl Dev {
 
     /// Starts the agent of host `n` again, until the test's end.
     pub fn start_agent(&self, n: usize) -> Restarted {
+        self.start_agent_with(n, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_agent_with(&self, n: usize, environment: &[(&str, &str)]) -> Restarted {
         let config = self.system().join(format!("agent{n}.toml")).display().to_string();
         let child = self
             .command(binary("touchmark"))
             .args(["agent", "run", "--config", &config])
+            .envs(environment.iter().copied())
             .stderr(Stdio::null())
             .spawn()
             .expect("an agent");
@@ -254,12 +260,22 @@ impl Dev {
     /// it answers.
     pub fn restart_server(&self, change: impl FnOnce(String) -> String) -> Restarted {
         self.end_server();
+        self.start_server_with(&[], change)
+    }
+
+    /// Starts the service again with more in its environment and another configuration.
+    pub fn start_server_with(
+        &self,
+        environment: &[(&str, &str)],
+        change: impl FnOnce(String) -> String,
+    ) -> Restarted {
         let config = self.system().join("server.toml").display().to_string();
         let text = std::fs::read_to_string(&config).expect("configuration");
         std::fs::write(&config, change(text)).expect("configuration");
         let child = self
             .command(binary("touchmark"))
             .args(["server", "run", "--config", &config])
+            .envs(environment.iter().copied())
             .stderr(Stdio::null())
             .spawn()
             .expect("a service");

@@ -8,6 +8,7 @@
 )]
 
 pub mod calls;
+pub mod clock;
 pub mod count;
 pub mod dev;
 pub mod power;

@@ -14,6 +14,7 @@ mod daemons;
 mod device;
 mod evidence;
 mod hosts;
+mod lives;
 mod memory;
 mod naming;
 mod operators;

@@ -21,8 +21,8 @@ const AHEAD: usize = 64;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long nothing is looked at at most: the clock may be set.
-const LOOK: Duration = Duration::from_secs(30);
+/// How long nothing is looked at at most: clocks are set, and hosts sleep.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// By registration and kind: when it is tried again, and how long was waited.
 type Failures = HashMap<(String, String), (Instant, Duration)>;

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
@@ -23,11 +24,56 @@ use crate::{Connector, Peers, Source, connection::Retirement};
 /// was renewed finishes what it has begun and takes no more requests, so that none fails when a certificate ends. A tower
 /// [`Service`]: put [`crate::Proving`] around it for requests with proofs.
 #[derive(Debug)]
-pub struct Client<B>(legacy::Client<Connector, B>);
+pub struct Client<B> {
+    pool: legacy::Client<Connector, B>,
+    open: Arc<Open>,
+}
 
 impl<B> Clone for Client<B> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            pool: self.pool.clone(),
+            open: Arc::clone(&self.open),
+        }
+    }
+}
+
+/// The connections in the pool.
+#[derive(Debug, Default)]
+struct Open(Mutex<Vec<(Retirement, CaptureConnection)>>);
+
+impl Open {
+    /// Takes those out of the pool whose time has come: no request begins on them any more.
+    fn retire(&self) {
+        self.lock().retain(|(retirement, captured)| {
+            let come = retirement.has_come();
+            if come && let Some(connected) = captured.connection_metadata().as_ref() {
+                connected.poison();
+            }
+            !come
+        });
+    }
+
+    /// Remembers the connection that a request was made on.
+    fn remember(&self, captured: CaptureConnection) {
+        let retirement = {
+            let connected = captured.connection_metadata();
+            let mut extras = Extensions::new();
+            if let Some(connected) = connected.as_ref() {
+                connected.get_extras(&mut extras);
+            }
+            extras.remove::<Retirement>()
+        };
+        if let Some(retirement) = retirement {
+            let mut open = self.lock();
+            if !open.iter().any(|(known, _)| known.is_same(&retirement)) {
+                open.push((retirement, captured));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Retirement, CaptureConnection)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -44,10 +90,13 @@ where
     /// What rustls says.
     pub fn new(source: &Source, peers: Peers) -> Result<Self, rustls::Error> {
         let connector = Connector::new(source, peers)?;
-        let client = legacy::Client::builder(TokioExecutor::new())
+        let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self(client))
+        Ok(Self {
+            pool,
+            open: Arc::default(),
+        })
     }
 
     /// Sends a request to the host in its URI.
@@ -56,23 +105,11 @@ where
     ///
     /// No connection, a peer that is not accepted, an exchange that broke off.
     pub async fn request(&self, mut request: Request<B>) -> Result<Response<Incoming>, legacy::Error> {
+        self.open.retire();
         let captured = capture_connection(&mut request);
-        let answered = self.0.request(request).await;
-        retire(&captured);
+        let answered = self.pool.request(request).await;
+        self.open.remember(captured);
         answered
-    }
-}
-
-/// Takes a connection out of the pool when its time has come.
-fn retire(captured: &CaptureConnection) {
-    let connected = captured.connection_metadata();
-    let Some(connected) = connected.as_ref() else {
-        return;
-    };
-    let mut extras = Extensions::new();
-    connected.get_extras(&mut extras);
-    if extras.get::<Retirement>().is_some_and(Retirement::has_come) {
-        connected.poison();
     }
 }
 

@@ -55,8 +55,20 @@ impl Retirement {
         self.0.load(Ordering::Relaxed) <= clock::now()
     }
 
+    /// Whether both are of one connection.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn now(&self) {
         self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A connection that is gone takes no requests either.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.retirement.now();
     }
 }
 
