@@ -38,7 +38,7 @@ test: install
 
 demo: install
 	@echo 'Building (the first time takes some minutes) ...'
-	@cargo build $(LOCKED) --workspace
+	@cargo build $(LOCKED) --workspace --bins --examples
 	@TOUCHMARK_BIN="$$CARGO_TARGET_DIR/debug" bash tests/demo.sh
 
 bench: install

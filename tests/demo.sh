@@ -213,5 +213,80 @@ if tpm2_load -Q -C "$work/other.ctx" -u "$work/key.pub" -r "$work/key.priv" -c "
 fi
 shown "tpm2-tools load the certified key into host-1's TPM only, and show it fixed there since its making"
 
+example() { readlink -f "$BIN/examples/$1"; }
+cat >"$work/calls.toml" <<TOML
+label = "calls"
+[[registration]]
+name = "api"
+identifier = "spiffe://example.org/calls/api"
+workload = { uid = $(id -u), exe = "$(example axum_server)" }
+kinds = ["x509", "wit"]
+custody = ["hardware"]
+[[registration]]
+name = "web"
+identifier = "spiffe://example.org/calls/web"
+workload = { uid = $(id -u), exe = "$(example http_client)" }
+kinds = ["x509", "wit"]
+custody = ["hardware"]
+[[registration]]
+name = "web-captured"
+identifier = "spiffe://example.org/calls/web-captured"
+workload = { uid = $(id -u), exe = "$(example replayed_client)" }
+kinds = ["x509", "wit"]
+custody = ["hardware"]
+[[registration]]
+name = "web-steady"
+identifier = "spiffe://example.org/calls/web-steady"
+workload = { uid = $(id -u), exe = "$(example steady_client)" }
+kinds = ["x509", "wit"]
+custody = ["hardware"]
+[[registration]]
+name = "batch"
+identifier = "spiffe://example.org/calls/batch"
+workload = { uid = $(id -u), exe = "$(example reqwest_client)" }
+kinds = ["x509", "wit"]
+custody = ["hardware"]
+TOML
+named=spiffe://example.org/calls
+
+step "8. Two workloads call each other: mutual TLS with both keys in the TPM, then a WIT with its proof on top"
+run touchmark registration apply --file "$work/calls.toml"
+serve=127.0.0.1:$(free_port)
+"$(example axum_server)" "$serve" "$named/web" "$named/web-captured" "$named/web-steady" >"$work/api.out" 2>"$work/api.log" &
+pids+=($!)
+until_true "the server's start" grep -q listens "$work/api.out"
+cat "$work/api.out"
+run "$(example http_client)" "$named/api" "https://$serve/" "https://$serve/proved" | tee "$work/web.out"
+grep -q "200 OK: hello, $named/web" "$work/web.out" || wrong "the call over mutual TLS did not succeed"
+grep -q "200 OK: proved, $named/web" "$work/web.out" || wrong "the call with a proof did not succeed"
+shown "the server knows its caller by identifier, from the certificate and from the proof; no key file exists"
+
+step "9. A third workload, below the same root, is refused by its identifier"
+if run "$(example reqwest_client)" "$named/api" "https://$serve/" >"$work/batch.out" 2>&1; then wrong "the third got in"; fi
+reason() { until_true "the reason in the log" grep -q "$1" "$work/api.log"; sed 's/\x1b\[[0-9;]*m//g' "$work/api.log" | grep "$1" | tail -n 1 | sed 's/^[^ ]* */    the server'"'"'s log: /'; }
+reason "a client was not accepted"
+shown "$named/batch is authentic, and nobody whom the server accepts"
+
+step "10. A captured request, sent again just as it was"
+run "$(example replayed_client)" "$named/api" "https://$serve/proved" | tee "$work/replay.out"
+grep -q "as it was sent: 200" "$work/replay.out" || wrong "the request itself was refused"
+grep -q "replayed: 401" "$work/replay.out" || wrong "the replay was not refused"
+reason "a request was refused"
+shown "the proof was good for one request"
+
+step "11. host-1 is evicted while its workloads call each other"
+"$(example steady_client)" "$named/api" "https://$serve/" >"$work/steady.out" 2>"$work/steady.log" &
+steady=$!
+pids+=("$steady")
+until_true "the first call" grep -q calling "$work/steady.out"
+began=$(date +%s%3N)
+run touchmark host evict host-1 --reason "shown in the demo"
+wait "$steady" || wrong "the steady caller failed"
+tail -n 1 "$work/steady.out"
+ended=$(sed -n 's/^ended after .* at \([0-9]*\):.*/\1/p' "$work/steady.out")
+if "$(example http_client)" "$named/api" "https://$serve/" >/dev/null 2>&1; then wrong "an evicted host's workload calls"; fi
+run touchmark events --limit 3
+shown "calls ended $((ended - began)) ms after the command was typed, and no new one begins"
+
 printf '\n%sWhat was shown%s\n' "$bold" "$off"
 printf '  - %s\n' "${proved[@]}"

@@ -10,6 +10,8 @@ use touchmark_client::{Caller, Listener, Peer, Peers, Proved, Source};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Who is refused, and why, is in the log.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let mut arguments = std::env::args().skip(1);
     let address: SocketAddr = arguments.next().ok_or("an address to listen at")?.parse()?;
     let mut peers = Peers::only(arguments)?;

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
+use rustls::{CertificateError, OtherError};
 use tokio::{sync::Notify, time::timeout};
+
+use crate::NotAccepted;
 
 /// How long a handshake may take.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(20);
