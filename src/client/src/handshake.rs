@@ -32,12 +32,24 @@ where
     F: Future<Output = io::Result<T>> + Send + Unpin + 'static,
     T: Send + 'static,
 {
-    timeout(HANDSHAKE, steps(handshake)).await.unwrap_or_else(|_| {
+    let done = timeout(HANDSHAKE, steps(handshake)).await;
+    let done = done.unwrap_or_else(|_| {
         Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the handshake does not end",
         ))
-    })
+    });
+    done.map_err(|error| not_accepted(&error).unwrap_or(error))
+}
+
+/// What a handshake failed on, where that was our judgement of the peer.
+fn not_accepted(error: &io::Error) -> Option<io::Error> {
+    let rustls = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = rustls else {
+        return None;
+    };
+    let why = why.downcast_ref::<NotAccepted>()?.clone();
+    Some(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 async fn steps<F, T>(mut handshake: F) -> io::Result<T>
