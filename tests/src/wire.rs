@@ -15,6 +15,7 @@ use touchmark_api::{
     },
     device::{Activation, KeyDescription},
     frame,
+    host::Push,
 };
 use touchmark_crypto::{Purpose as KeyPurpose, Secret, mac::MacSha256};
 use touchmark_helper::{Device, Exchange, created_key};
@@ -97,6 +98,21 @@ pub fn request(
         .to_lowercase();
     let body = bytes.get(head.len() + 4..).unwrap_or_default().to_vec();
     Ok(Answer { status, header, body })
+}
+
+/// What `wanted` takes of a host's stream.
+pub fn pushed<T>(
+    address: &str,
+    pin: [u8; 32],
+    identity: Arc<CertifiedKey>,
+    wanted: impl Fn(Push) -> Option<T>,
+) -> Result<T, String> {
+    let pins = Pins {
+        trust_domain: TrustDomain::parse_origin(DOMAIN).expect("domain"),
+        roots: vec![pin],
+    };
+    let (config, _) = host_client(pins, Some(identity)).map_err(|error| error.to_string())?;
+    session::pushed(address, config, wanted)
 }
 
 /// A host between its first and its second message.

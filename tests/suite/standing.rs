@@ -4,10 +4,15 @@ use std::{fs, os::unix::fs::MetadataExt};
 
 use touchmark_api::{
     attest::{Admission, Introduction},
-    host::{Push, REATTEST_PATH, STREAM_PATH, take_push},
+    frame,
+    host::{Push, REATTEST_PATH, REGISTRATIONS_PATH, STREAM_PATH, take_push},
 };
 use touchmark_crypto::pem;
-use touchmark_rats::cbor;
+use touchmark_helper::Exchange;
+use touchmark_rats::{
+    PcrSelection, Purpose, cbor, cmw,
+    tpm::{self, TpmEvidence},
+};
 use touchmark_tests::{
     count::Commands,
     dev::{Dev, Restarted, eventually},
@@ -144,6 +149,137 @@ fn e18_a_host_that_was_reset_is_refused_when_it_attests_again_and_begins_anew() 
     assert_eq!(dev.json(&["why", id])["check"], "host.reset_count");
     eventually("the next attestation", || dev.events("host.attested").len() == 2);
     eventually("a credential", || fetch(&dev) == Some(0));
+}
+
+/// A host of the test's own making in the place of host 1's agent.
+struct Impersonated {
+    device: touchmark_helper::Device,
+    identity: std::sync::Arc<rustls::sign::CertifiedKey>,
+    hosts: String,
+}
+
+fn impersonate(dev: &Dev) -> Impersonated {
+    dev.end_agent(1);
+    let (address, hosts) = dev.addresses();
+    let device = device(&dev.description()["tpms"][0]);
+    let visit = wire::introduce(&address, dev.pin(), &device);
+    let (parts, key) = wire::evidence(&device, &visit, dev.pin());
+    let answer = wire::send(&address, dev.pin(), &parts.message(&visit));
+    let admission: Admission = cbor::decode(&answer.body, 1 << 20).unwrap();
+    Impersonated {
+        identity: wire::identity(&device, &admission, &key),
+        device,
+        hosts,
+    }
+}
+
+impl Impersonated {
+    /// The challenge that is pushed, answered by a message that `change` has had its way with.
+    fn reattest(
+        &self,
+        dev: &Dev,
+        change: impl FnOnce(&mut TpmEvidence, &mut Vec<u8>),
+    ) -> (Vec<u8>, wire::Answer) {
+        let challenge = wire::pushed(&self.hosts, dev.pin(), self.identity.clone(), |push| match push {
+            Push::Reattest(challenge) => Some(challenge),
+            _ => None,
+        })
+        .unwrap();
+        let selection = PcrSelection::from_wire(&challenge.selection).unwrap();
+        let exchange = Exchange {
+            purpose: Purpose::Reattest,
+            trust_domain: wire::DOMAIN,
+            anchor: dev.pin(),
+            challenge_id: challenge.id.into_array(),
+            nonce: challenge.nonce.into_array(),
+            cookie: &challenge.cookie,
+            selection: &selection,
+            log_offsets: &challenge.log_offsets,
+        };
+        let mut evidence = touchmark_helper::evidence(&self.device, &exchange, &[], &[]).unwrap();
+        let mut log = Vec::new();
+        change(&mut evidence, &mut log);
+        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
+        let message = frame::finish(frame::encode(&challenge.cookie, &[], &wrapped, &log), &[]);
+        let answer = self.post(dev, &message);
+        (message, answer)
+    }
+
+    fn post(&self, dev: &Dev, message: &[u8]) -> wire::Answer {
+        let identity = Some(self.identity.clone());
+        let media_type = touchmark_api::attest::MESSAGE;
+        wire::request(
+            &self.hosts,
+            dev.pin(),
+            identity,
+            "POST",
+            REATTEST_PATH,
+            media_type,
+            message,
+        )
+        .unwrap()
+    }
+}
+
+#[test]
+fn e11_a_quote_whose_signature_is_wrong_ends_the_trust_in_its_host() {
+    let dev = Dev::start(&[]);
+    let _server = within(&dev, 8);
+    let host = impersonate(&dev);
+    let (_, good) = host.reattest(&dev, |_, _| {});
+    assert_eq!(good.status, 200);
+    let (_, refused) = host.reattest(&dev, |evidence, _| {
+        let signature = &mut evidence.quote.as_mut().unwrap().signature;
+        let last = signature.len() - 1;
+        signature[last] ^= 1;
+    });
+    assert_eq!(refused.status, 403);
+    assert_eq!(dev.host("host-1")["state"], "refused");
+    assert_eq!(dev.json(&["why", "host-1"])["reason"], "signature_invalid");
+    // Nothing more, on the session that is open and under the certificate that still holds.
+    let identity = Some(host.identity.clone());
+    let ask = wire::request(
+        &host.hosts,
+        dev.pin(),
+        identity,
+        "GET",
+        REGISTRATIONS_PATH,
+        "x/y",
+        b"",
+    )
+    .unwrap();
+    assert_eq!(ask.status, 403);
+}
+
+#[test]
+fn a_log_that_gained_what_no_register_holds_ends_the_trust_in_its_host() {
+    let dev = Dev::start(&[]);
+    let _server = within(&dev, 8);
+    let host = impersonate(&dev);
+    let log = fs::read(dev.description()["tpms"][0]["eventlog"].as_str().unwrap()).unwrap();
+    // The tail of the log once more: events that were not measured.
+    let (_, refused) = host.reattest(&dev, |_, gained| gained.extend(&log[log.len() - 64..]));
+    assert_eq!(refused.status, 403);
+    assert_eq!(dev.host("host-1")["state"], "refused", "{}", dev.host("host-1"));
+}
+
+#[test]
+fn e12_e21_a_reattestation_is_answered_once_and_again_by_the_same_bytes_only() {
+    let dev = Dev::start(&[]);
+    let _server = within(&dev, 20);
+    let host = impersonate(&dev);
+    let (message, first) = host.reattest(&dev, |_, _| {});
+    assert_eq!(first.status, 200);
+    assert_eq!(host.post(&dev, &message).body, first.body, "the answer was lost");
+    let mut other = message.clone();
+    let last = other.len() - 8;
+    other[last] ^= 1;
+    assert_eq!(host.post(&dev, &other).status, 403);
+    assert_eq!(
+        dev.host("host-1")["state"],
+        "attested",
+        "nobody's evidence says nothing"
+    );
 }
 
 #[test]

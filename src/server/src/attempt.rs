@@ -25,6 +25,8 @@ pub(crate) struct Attempt<'a> {
     /// The boot log, whole.
     pub(crate) log: &'a [u8],
     pub(crate) source: SocketAddr,
+    /// Whether the sender has shown the host's key in a session of its own.
+    pub(crate) in_session: bool,
     pub(crate) now: u64,
 }
 
@@ -53,8 +55,10 @@ impl Attempt<'_> {
     /// Refuses the host: stored where its evidence was authentic, else noted.
     pub(crate) async fn refuse(&self, refused: Refused) -> Result<Reply, StoreError> {
         let (host, refusal) = (self.host, &refused.refusal);
-        // With an activation the MAC has shown who speaks; without, only the attestation's own signature does.
-        if !refused.authenticated && self.received.challenge.mac().is_none() {
+        // The host's session or, with an activation, the MAC has shown who speaks; else only the attestation's own signature
+        // does.
+        let known = self.in_session || self.received.challenge.mac().is_some();
+        if !refused.authenticated && !known {
             self.service
                 .notes
                 .host(&host.id, note(refusal), self.source, self.now);

@@ -135,6 +135,7 @@ async fn answer(
         received: &received,
         log: &received.log,
         source,
+        in_session: false,
         now,
     };
     let verdict = attempt.judge(&message);

@@ -114,6 +114,7 @@ async fn answer(
         received,
         log: &log,
         source,
+        in_session: true,
         now,
     };
     let verdict = attempt.judge(&message);

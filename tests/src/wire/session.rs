@@ -6,8 +6,44 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes, client::conn::http2, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
+use touchmark_api::host::{Push, STREAM_PATH, take_push};
 
 use super::Answer;
+
+/// Opens a host's stream and reads it until `wanted` takes something.
+pub(super) fn pushed<T>(
+    address: &str,
+    config: ClientConfig,
+    wanted: impl Fn(Push) -> Option<T>,
+) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let (mut sender, connection) = connect(address, config).await?;
+        let _connection = tokio::spawn(connection);
+        let request = Request::get(format!("https://touchmark.invalid{STREAM_PATH}"))
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| error.to_string())?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| error.to_string())?;
+        let (mut body, mut arrived) = (response.into_body(), Vec::new());
+        loop {
+            while let Some(push) = take_push(&mut arrived).map_err(|error| error.to_string())? {
+                if let Some(found) = wanted(push) {
+                    return Ok(found);
+                }
+            }
+            let frame = body.frame().await.ok_or("the stream ended")?;
+            if let Some(chunk) = frame.map_err(|error| error.to_string())?.data_ref() {
+                arrived.extend_from_slice(chunk);
+            }
+        }
+    })
+}
 
 /// Sends one request over a connection of its own.
 pub(super) fn request(
