@@ -224,6 +224,14 @@ impl Dev {
         eventually("the agent's end", || !Path::new(&socket).exists());
     }
 
+    /// Has the agent of host `n`, which was ended, forget what it held.
+    pub fn forget(&self, n: usize) {
+        let kept = self.system().join(format!("agent{n}/kept.cbor"));
+        if let Err(error) = std::fs::remove_file(kept) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        }
+    }
+
     /// Starts the agent of host `n` again, until the test's end.
     pub fn start_agent(&self, n: usize) -> Restarted {
         self.start_agent_with(n, &[])

@@ -100,6 +100,24 @@ pub fn request(
     Ok(Answer { status, header, body })
 }
 
+/// Shakes hands as a host without a certificate; the version and the group that were negotiated.
+pub fn handshake(address: &str, pin: [u8; 32]) -> (rustls::ProtocolVersion, rustls::NamedGroup) {
+    let pins = Pins {
+        trust_domain: TrustDomain::parse_origin(DOMAIN).expect("domain"),
+        roots: vec![pin],
+    };
+    let (mut config, _) = host_client(pins, None).expect("configuration");
+    config.alpn_protocols.clear();
+    let name = "touchmark.invalid".try_into().expect("name");
+    let mut connection = ClientConnection::new(Arc::new(config), name).expect("connection");
+    let mut stream = TcpStream::connect(address).expect("a listener");
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream).expect("a handshake");
+    }
+    let group = connection.negotiated_key_exchange_group().expect("a group");
+    (connection.protocol_version().expect("a version"), group.name())
+}
+
 /// What `wanted` takes of a host's stream.
 pub fn pushed<T>(
     address: &str,

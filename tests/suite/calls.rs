@@ -174,7 +174,7 @@ fn r074_keys_in_the_tpm_at_both_ends_and_the_hybrid_group_between_them() {
 }
 
 #[test]
-fn r096_t05_t06_a_captured_request_is_of_no_use_to_anybody() {
+fn r096_t05_t06_t10_a_captured_request_is_of_no_use_to_anybody() {
     let dev = Dev::start(&[]);
     block_on(async {
         let source = source(&dev).await;
@@ -251,6 +251,30 @@ fn r096_t05_t06_a_captured_request_is_of_no_use_to_anybody() {
             .unwrap();
         let answer = strict.ready().await.unwrap().call(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    });
+}
+
+#[test]
+fn r002_credential_and_anchors_come_in_one_answer_and_are_those_of_the_service() {
+    let dev = Dev::start(&[]);
+    let shown = dev.json(&["workload", "fetch", "bundle"]);
+    let roots =
+        touchmark_crypto::pem::decode_all("CERTIFICATE", shown["x509_pem"].as_str().unwrap()).unwrap();
+    let pin = touchmark_crypto::x509::Certificate::parse(&roots[0])
+        .unwrap()
+        .spki_digest();
+    assert_eq!((roots.len(), pin), (1, dev.pin()));
+    block_on(async {
+        let source = source(&dev).await;
+        // The first thing that a program hears is all it needs: it has not asked for anchors.
+        let identity = source.identity().unwrap();
+        assert_eq!(identity.identifier().as_str(), this_process());
+        assert!(identity.x509().is_some() && identity.wit().is_some());
+        let mut listener = Listener::bind("127.0.0.1:0", &source, own_peers()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connector = Connector::new(&source, own_peers()).unwrap();
+        let (client, server) = tokio::join!(connector.connect("127.0.0.1", port), listener.next());
+        assert!(client.is_ok() && server.is_some());
     });
 }
 
@@ -378,5 +402,69 @@ fn r036_a_source_outlives_its_agent_and_finds_the_next_one() {
             })
         });
         let _ = before;
+    });
+}
+
+/// One handshake of a plain rustls client under this process's identity; what it saw.
+fn handshake(
+    address: &str,
+    config: &std::sync::Arc<rustls::ClientConfig>,
+) -> Result<rustls::HandshakeKind, String> {
+    let name = "127.0.0.1".try_into().unwrap();
+    let connection =
+        rustls::ClientConnection::new(config.clone(), name).map_err(|error| error.to_string())?;
+    let stream = std::net::TcpStream::connect(address).map_err(|error| error.to_string())?;
+    let mut stream = rustls::StreamOwned::new(connection, stream);
+    let request = b"GET /mirror HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    std::io::Write::write_all(&mut stream, request).map_err(|error| error.to_string())?;
+    let mut answer = Vec::new();
+    let read = std::io::Read::read_to_end(&mut stream, &mut answer);
+    if !answer.starts_with(b"HTTP/1.1 200") {
+        return Err(format!("{read:?}: {}", String::from_utf8_lossy(&answer)));
+    }
+    Ok(stream.conn.handshake_kind().unwrap())
+}
+
+#[test]
+fn l01_l07_no_session_is_resumed_no_early_data_taken_and_nothing_before_tls_13_spoken() {
+    let dev = Dev::start(&[]);
+    block_on(async {
+        let source = source(&dev).await;
+        let address = mirror(&source, own_peers(), None).await;
+        tokio::task::spawn_blocking(move || {
+            // A client that would resume and would send early data.
+            let mut config = touchmark_client::client_config(&source, &own_peers()).unwrap();
+            config.resumption = rustls::client::Resumption::in_memory_sessions(8);
+            config.enable_early_data = true;
+            let config = std::sync::Arc::new(config);
+            for _ in 0..3 {
+                let kind = handshake(&address, &config).unwrap();
+                assert!(
+                    matches!(
+                        kind,
+                        rustls::HandshakeKind::Full | rustls::HandshakeKind::FullWithHelloRetryRequest
+                    ),
+                    "{kind:?}"
+                );
+            }
+            // OpenSSL as somebody who speaks TLS 1.2 at most.
+            let output = std::process::Command::new("openssl")
+                .args(["s_client", "-connect", &address, "-tls1_2"])
+                .stdin(std::process::Stdio::null())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("alert protocol version"), "{said}");
+            // And as somebody without a certificate.
+            let output = std::process::Command::new("openssl")
+                .args(["s_client", "-connect", &address, "-quiet"])
+                .stdin(std::process::Stdio::null())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("certificate required"), "{said}");
+        })
+        .await
+        .unwrap();
     });
 }

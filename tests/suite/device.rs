@@ -181,7 +181,7 @@ fn b10_b12_enrolment_and_new_keys_stay_within_their_number_of_tpm_commands() {
     assert!(Commands::read(&file).since(&before).is_empty());
     // An agent that has forgotten everything but its attestation key.
     dev.end_agent(1);
-    std::fs::remove_file(dev.system().join("agent1/kept.cbor")).unwrap();
+    dev.forget(1);
     let _agent = dev.start_agent(1);
     let (later, _) = ready(&|| Commands::read(&file).since(&before));
     assert!(later.len() <= 14, "{later:#?}");

@@ -37,7 +37,7 @@ fn r005_a_workload_lives_through_twenty_renewals_and_no_request_fails() {
         )
     });
     dev.end_agent(1);
-    std::fs::remove_file(dev.system().join("agent1/kept.cbor")).unwrap();
+    dev.forget(1);
     let _agent = dev.start_agent_with(1, &environment);
     let caller = binary("touchmark-test-caller");
     let file = dev.file(

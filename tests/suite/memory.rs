@@ -9,6 +9,7 @@ use touchmark_attestor_tpm::PublicArea;
 use touchmark_crypto::{PublicKey, jose::b64u_decode, pem, x509::Certificate};
 use touchmark_custody::tss2::Tss2Key;
 use touchmark_tests::{
+    calls::{Serving, command, identifier, register},
     dev::{Dev, eventually},
     search::Search,
 };
@@ -62,6 +63,40 @@ fn r031_no_process_and_no_file_of_ours_holds_a_private_key() {
     assert!(search.tried() > 10_000, "{} windows", search.tried());
     let found = search.folder(&dev.system());
     assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn c05_r031_workloads_that_call_each_other_hold_no_private_key() {
+    let dev = Dev::start(&[]);
+    register(&dev, &[("api", "axum_server"), ("web", "steady_client")]);
+    let api = Serving::start(&dev, "axum_server", &["web"]);
+    let mut caller = command(&dev, "steady_client")
+        .args([identifier("api"), format!("https://{}/", api.address)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(caller.stdout.as_mut().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    assert_eq!(line, "calling\n");
+    let mut search = Search::default();
+    held_keys(&dev.system(), &mut search);
+    // Four keys of the service, two of each workload.
+    assert_eq!(search.len(), 8);
+    for (name, pid) in [("server", api.id()), ("client", caller.id())] {
+        let found = search.process(pid);
+        assert!(found.is_empty(), "the {name} holds {found:?}");
+    }
+    for (pid, command) in &dev.processes() {
+        let found = search.process(*pid);
+        assert!(found.is_empty(), "{command} holds {found:?}");
+    }
+    assert!(search.tried() > 10_000, "{} windows", search.tried());
+    let _ = caller.kill();
+    let _ = caller.wait();
 }
 
 /// The same search finds what is there: a key that OpenSSL holds in memory and has on disk.

@@ -15,6 +15,7 @@ use touchmark_crypto::{
     x509::{Anchors, Profile, Template, Usage, issue, self_signed, verify_path},
 };
 use touchmark_tests::{
+    clock::Clock,
     dev::{Dev, eventually},
     sim::binary,
     wire,
@@ -320,4 +321,72 @@ fn r012_a_trust_domain_that_is_no_dns_name_of_an_organisation_is_not_created() {
     }
     // A good name gets as far as the TPM, which is not there.
     assert_eq!(init("spiffe://example.org").status.code(), Some(3));
+}
+
+#[test]
+fn every_channel_of_ours_prefers_the_hybrid_group_and_speaks_nothing_before_tls_13() {
+    let dev = Dev::start(&[]);
+    let (attest, hosts) = dev.addresses();
+    let bundle = dev.description()["service"]["bundle"].as_str().map(str::to_owned);
+    for address in [Some(attest), Some(hosts), bundle].into_iter().flatten() {
+        let seen = wire::handshake(&address, dev.pin());
+        assert_eq!(
+            seen,
+            (
+                rustls::ProtocolVersion::TLSv1_3,
+                rustls::NamedGroup::X25519MLKEM768
+            ),
+            "{address}"
+        );
+        let output = Command::new("openssl")
+            .args(["s_client", "-connect", &address, "-tls1_2"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("alert protocol version"), "{address}: {said}");
+    }
+}
+
+#[test]
+fn clocks_that_differ_a_little_do_no_harm_and_by_more_are_named() {
+    let mut clock = Clock::new();
+    let environment = clock.environment();
+    let environment: Vec<(&str, &str)> = environment
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let dev = Dev::start(&[]);
+    dev.end_agent(1);
+    dev.forget(1);
+    dev.end_server();
+    // The service is ahead by less than a minute: what it issues has begun for everybody.
+    clock.advance(45);
+    let server = dev.start_server_with(&environment, |text| text);
+    let agent = dev.start_agent(1);
+    eventually("a credential", || {
+        dev.touchmark(&["workload", "fetch", "x509"]).status.success()
+    });
+    let proof = dev.json(&["workload", "prove", "--audience", "https://peer.example.org/"]);
+    assert!(proof["wpt"].is_string());
+    drop((agent, server));
+    // By ten: nothing holds, and the agent says why.
+    eventually("the end of both", || {
+        dev.touchmark(&["agent", "status"]).status.code() == Some(3)
+            && dev.touchmark(&["host", "list"]).status.code() == Some(3)
+    });
+    clock.advance(600);
+    dev.forget(1);
+    // Its TLS certificate is made anew, under its own clock.
+    let _server = dev.start_server_with(&environment, |text| text);
+    let _agent = dev.start_agent(1);
+    eventually("the reason", || {
+        let socket = dev.description()["hosts"][0]["agent_socket"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        status(&dev, &socket)["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("not valid yet"))
+    });
 }

@@ -223,3 +223,6 @@ impl Chain {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,3 +59,41 @@ fn trust_domain(origin: &str) -> Result<TrustDomain, String> {
         .or_else(|_| TrustDomain::configured(origin, &naming))
         .map_err(|error| format!("the agent's trust domain {origin:?}: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(x509: Vec<Vec<u8>>, jwks: &str) -> FetchBundleResponse {
+        FetchBundleResponse {
+            trust_domain: "spiffe://example.org".into(),
+            x509,
+            jwks: jwks.into(),
+            sequence: 1,
+        }
+    }
+
+    #[test]
+    fn r002_an_identity_without_anchors_is_none() {
+        let refused = |bundle: &FetchBundleResponse| Trust::from_bundle(bundle).unwrap_err();
+        assert!(refused(&bundle(Vec::new(), r#"{"keys":[]}"#)).contains("without anchors"));
+        refused(&bundle(vec![vec![0x30, 0]], r#"{"keys":[]}"#));
+        refused(&FetchBundleResponse::default());
+    }
+
+    #[test]
+    fn trust_domains_are_read_however_their_operator_has_named_them() {
+        for origin in [
+            "spiffe://example.org",
+            "wimse://example.org",
+            "acme://example.org",
+            "wimse://[2001:db8::1]",
+            "spiffe://192.0.2.1",
+        ] {
+            assert_eq!(trust_domain(origin).unwrap().to_string(), origin);
+        }
+        for origin in ["", "example.org", "spiffe://", "spiffe://example.org/a"] {
+            assert!(trust_domain(origin).is_err(), "{origin}");
+        }
+    }
+}
