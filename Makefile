@@ -42,8 +42,9 @@ demo: install
 	@TOUCHMARK_BIN="$$CARGO_TARGET_DIR/debug" bash tests/demo.sh
 
 bench: install
-	@cargo build $(LOCKED) --workspace
-	@cargo bench $(LOCKED) --profile dev --package touchmark-tests --bench performance
+	@echo 'Building with optimization (the first time takes some minutes) ...'
+	@cargo build $(LOCKED) --release --workspace --bins
+	@cargo bench $(LOCKED) --package touchmark-tests --bench performance
 
 fmt:
 	@cargo fmt --all

@@ -1,4 +1,5 @@
-//! `make bench`: what operations cost, beside what they may cost. Counts are taken in front of the simulated TPM.
+//! `make bench`: what operations cost, beside what they may cost. Counts are taken in front of the simulated TPM; rates and times
+//! beside the raw ones of the same run.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,45 +8,22 @@
     reason = "a bench that cannot go on fails"
 )]
 
-use touchmark_tests::{count::Commands, dev::Dev};
+#[path = "performance/pure.rs"]
+mod pure;
+#[path = "performance/system.rs"]
+mod system;
+#[path = "performance/table.rs"]
+mod table;
 
 fn main() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let file = folder.path().join("count");
-    let dev = Dev::start(&["--count", &file.display().to_string()]);
-    let first = Commands::read(&file);
-    dev.json(&["workload", "fetch", "wit"]);
-    let key = Commands::read(&file).since(&first);
-    let later = {
-        // The agent starts again: its attestation key is on record, its boot is the same.
-        let before = Commands::read(&file);
-        dev.restart_agent(1);
-        Commands::read(&file).since(&before)
-    };
-    println!(
-        "{:5} {:62} {:>8} {:>8}",
-        "", "TPM commands; context load, save and flush not counted", "at most", "measured"
-    );
-    let mut held = true;
-    let mut row = |number: &str, what: &str, limit: usize, measured: usize| {
-        held &= measured <= limit;
-        println!("{number:5} {what:62} {limit:>8} {measured:>8}");
-    };
-    row("B10", "to enrol, the first time", 30, first.len());
-    row(
-        "B10",
-        "to enrol later, with the attestation key on record",
-        14,
-        later.len(),
-    );
-    row(
-        "B12",
-        "for a new certified key, proof of possession included",
-        4,
-        key.len() - key.handshake(),
-    );
-    if !held {
-        eprintln!("a figure is above its limit");
+    let mut table = table::Table::default();
+    system::commands(&mut table);
+    pure::measure(&mut table);
+    system::latency(&mut table);
+    system::handshakes(&mut table);
+    system::reattestation(&mut table);
+    if !table.missed().is_empty() {
+        eprintln!("\nabove or below their targets: {}", table.missed().join(", "));
         std::process::exit(1);
     }
 }

@@ -49,6 +49,11 @@ impl Commands {
         (Self(attestation.to_vec()), Self(rest.to_vec()))
     }
 
+    /// How many of them are quotes.
+    pub fn quotes(&self) -> usize {
+        self.0.iter().filter(|line| line.contains("TPM2_Quote")).count()
+    }
+
     /// How many of them made mutual-TLS signatures with a host key that is sealed to its boot: a session, a policy, a
     /// signature each.
     pub fn handshake(&self) -> usize {

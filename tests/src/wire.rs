@@ -133,6 +133,23 @@ pub fn pushed<T>(
     session::pushed(address, config, wanted)
 }
 
+/// Attests again as often as `count` says over one session, each time that a challenge is pushed; how long each took from the
+/// challenge to the answer.
+pub fn reattestations(
+    address: &str,
+    pin: [u8; 32],
+    identity: Arc<CertifiedKey>,
+    count: usize,
+    message: impl Fn(&Challenge) -> Vec<u8>,
+) -> Vec<std::time::Duration> {
+    let pins = Pins {
+        trust_domain: TrustDomain::parse_origin(DOMAIN).expect("domain"),
+        roots: vec![pin],
+    };
+    let (config, _) = host_client(pins, Some(identity)).expect("configuration");
+    session::reattestations(address, config, count, message).expect("a session")
+}
+
 /// A host between its first and its second message.
 pub struct Visit {
     /// The challenge it was given.

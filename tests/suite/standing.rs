@@ -271,7 +271,7 @@ fn e12_e21_a_reattestation_is_answered_once_and_again_by_the_same_bytes_only() {
     let (message, first) = host.reattest(&dev, |_, _| {});
     assert_eq!(first.status, 200);
     assert_eq!(host.post(&dev, &message).body, first.body, "the answer was lost");
-    let mut other = message.clone();
+    let mut other = message;
     let last = other.len() - 8;
     other[last] ^= 1;
     assert_eq!(host.post(&dev, &other).status, 403);

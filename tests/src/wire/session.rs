@@ -1,12 +1,18 @@
 //! Requests of an attested host, over HTTP/2.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes, client::conn::http2, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
-use touchmark_api::host::{Push, STREAM_PATH, take_push};
+use touchmark_api::{
+    attest::{Challenge, MESSAGE},
+    host::{Push, REATTEST_PATH, STREAM_PATH, take_push},
+};
 
 use super::Answer;
 
@@ -42,6 +48,56 @@ pub(super) fn pushed<T>(
                 arrived.extend_from_slice(chunk);
             }
         }
+    })
+}
+
+/// Answers so many challenges that are pushed, and measures each.
+pub(super) fn reattestations(
+    address: &str,
+    config: ClientConfig,
+    count: usize,
+    message: impl Fn(&Challenge) -> Vec<u8>,
+) -> Result<Vec<Duration>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let (mut sender, connection) = connect(address, config).await?;
+        let _connection = tokio::spawn(connection);
+        let request = Request::get(format!("https://touchmark.invalid{STREAM_PATH}"))
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| error.to_string())?;
+        let stream = sender
+            .send_request(request)
+            .await
+            .map_err(|error| error.to_string())?;
+        let (mut body, mut arrived, mut taken) = (stream.into_body(), Vec::new(), Vec::new());
+        while taken.len() < count {
+            let frame = body.frame().await.ok_or("the stream ended")?;
+            if let Some(chunk) = frame.map_err(|error| error.to_string())?.data_ref() {
+                arrived.extend_from_slice(chunk);
+            }
+            while let Some(push) = take_push(&mut arrived).map_err(|error| error.to_string())? {
+                let Push::Reattest(challenge) = push else {
+                    continue;
+                };
+                let start = Instant::now();
+                let request = Request::post(format!("https://touchmark.invalid{REATTEST_PATH}"))
+                    .header(header::CONTENT_TYPE, MESSAGE)
+                    .body(Full::new(Bytes::from(message(&challenge))))
+                    .map_err(|error| error.to_string())?;
+                let answer = sender
+                    .send_request(request)
+                    .await
+                    .map_err(|error| error.to_string())?;
+                if !answer.status().is_success() {
+                    return Err(format!("status {}", answer.status()));
+                }
+                taken.push(start.elapsed());
+            }
+        }
+        Ok(taken)
     })
 }
 
