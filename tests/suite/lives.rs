@@ -101,7 +101,7 @@ fn r005_a_workload_lives_through_twenty_renewals_and_no_request_fails() {
     let said: serde_json::Value = serde_json::from_str(&line).unwrap();
     eprintln!("long life: {said}");
     assert_eq!(said["failed"], serde_json::json!([]), "{said}");
-    assert!(said["credentials"].as_u64().unwrap() > RENEWALS as u64, "{said}");
+    assert!(said["credentials"].as_u64().unwrap() >= RENEWALS as u64, "{said}");
     assert!(said["answered"].as_u64().unwrap() > 100, "{said}");
 }
 

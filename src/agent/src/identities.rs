@@ -150,10 +150,12 @@ impl Identities for AgentIdentities {
         }
     }
 
-    /// Always: which registrations there are is known only after the caller was looked at, and a digest is computed once
-    /// per file.
+    /// A digest is looked at only where a registration selects by one. One that comes between the look at a caller and its
+    /// matching does not match before the next look.
     fn needs_digest(&self) -> bool {
-        true
+        self.workloads
+            .registrations()
+            .is_none_or(|known| known.iter().any(|registration| registration.exe_sha256.is_some()))
     }
 }
 

@@ -50,9 +50,36 @@ pub struct Authority {
     pub build: String,
     /// Whether the registers that hosts quote cover their boot, for attestation results.
     pub boot_quoted: bool,
+    /// The `kid` of the key that signs tokens: its thumbprint.
+    kid: String,
 }
 
 impl Authority {
+    /// What signs for a trust domain with these keys. `build` is the verifier's version, `boot_quoted` whether the registers that
+    /// hosts quote cover their boot: both for attestation results.
+    ///
+    /// # Errors
+    ///
+    /// The key that is to sign tokens is not on an accepted curve.
+    pub fn new(
+        trust_domain: TrustDomain,
+        intermediate: Certificate,
+        x509_key: HeldKey,
+        wit_key: HeldKey,
+        build: &str,
+        boot_quoted: bool,
+    ) -> Result<Self, CryptoError> {
+        Ok(Self {
+            kid: Jwk::new(wit_key.public_key().clone())?.thumbprint(),
+            trust_domain,
+            intermediate,
+            x509_key,
+            wit_key,
+            build: build.to_owned(),
+            boot_quoted,
+        })
+    }
+
     /// Certifies a host's key after an attestation: the key that was certified with it, or one that was before, by evidence
     /// of the digest `key_evidence`.
     pub fn host_certificate(
@@ -167,7 +194,7 @@ impl Authority {
                     expires_at: not_after,
                     id: entropy.array()?,
                 };
-                Body::Token(wit::mint(&template, &self.wit_kid()?, &self.wit_key)?)
+                Body::Token(wit::mint(&template, &self.kid, &self.wit_key)?)
             }
         };
         Ok(Credential {
@@ -181,8 +208,8 @@ impl Authority {
     }
 
     /// The `kid` of the key that signs tokens: its thumbprint.
-    pub fn wit_kid(&self) -> Result<String, CryptoError> {
-        Ok(Jwk::new(self.wit_key.public_key().clone())?.thumbprint())
+    pub fn wit_kid(&self) -> &str {
+        &self.kid
     }
 
     /// The key that verifies tokens.

@@ -1,7 +1,8 @@
 //! The attestation result: an EAR of profile ear-03 (draft-ietf-rats-ear), as an unprotected EAT claims set
 //! (RFC 9782) that the credential around it protects.
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use touchmark_crypto::jose::b64u;
 
 use crate::cmw::Record;
@@ -53,46 +54,47 @@ pub struct Ear {
 
 impl Ear {
     /// The claims.
-    pub fn to_json(&self) -> Map<String, Value> {
+    fn claims(&self) -> Claims<'_> {
         // AR4SI (draft-ietf-rats-ar4si): 2 for an instance that is recognized and for genuine hardware, 3 for
         // executables that were approved up to the end of boot. A simulated device claims nothing of its hardware.
-        let mut vector = json!({"instance-identity": 2});
-        if self.host.boot {
-            vector["executables"] = 3.into();
-        }
-        if self.host.vouched && !self.host.simulated {
-            vector["hardware"] = 2.into();
-        }
-        let value = json!({
-            "eat_profile": PROFILE,
-            "iat": self.issued_at,
-            "ear_verifier_id": {"developer": "https://touchmark.dev", "build": self.build},
-            "submods": {
-                "host": {
-                    "ear_status": "affirming",
-                    "ear_trustworthiness_vector": vector,
-                    "touchmark_simulated": self.host.simulated,
-                    "touchmark_evidence": b64u(&self.host.evidence),
+        Claims {
+            eat_profile: PROFILE,
+            iat: self.issued_at,
+            ear_verifier_id: Verifier {
+                developer: "https://touchmark.dev",
+                build: &self.build,
+            },
+            submods: Submods {
+                host: HostClaims {
+                    ear_status: "affirming",
+                    ear_trustworthiness_vector: Vector {
+                        instance_identity: 2,
+                        executables: self.host.boot.then_some(3),
+                        hardware: (self.host.vouched && !self.host.simulated).then_some(2),
+                    },
+                    touchmark_simulated: self.host.simulated,
+                    touchmark_evidence: b64u(&self.host.evidence),
                 },
-                "key": {
-                    "ear_status": "affirming",
-                    "ear_trustworthiness_vector": {"instance-identity": 2},
-                    "touchmark_custody": self.key.custody,
-                    "touchmark_simulated": self.key.simulated,
-                    "touchmark_use": self.key.usage,
-                    "touchmark_evidence": b64u(&self.key.evidence),
+                key: OwnKeyClaims {
+                    ear_status: "affirming",
+                    ear_trustworthiness_vector: Vector {
+                        instance_identity: 2,
+                        executables: None,
+                        hardware: None,
+                    },
+                    touchmark_custody: &self.key.custody,
+                    touchmark_simulated: self.key.simulated,
+                    touchmark_use: &self.key.usage,
+                    touchmark_evidence: b64u(&self.key.evidence),
                 },
             },
-        });
-        match value {
-            Value::Object(map) => map,
-            _ => Map::new(),
         }
     }
 
     /// The result in a CMW, as both kinds of credential carry it.
     pub fn to_cmw(&self) -> Value {
-        let value = Value::Object(self.to_json()).to_string().into_bytes();
+        // It cannot fail: maps of text.
+        let value = serde_json::to_vec(&self.claims()).unwrap_or_default();
         Record {
             media_type: MEDIA_TYPE.to_owned(),
             value,
@@ -100,6 +102,54 @@ impl Ear {
         }
         .to_json()
     }
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    eat_profile: &'a str,
+    iat: u64,
+    ear_verifier_id: Verifier<'a>,
+    submods: Submods<'a>,
+}
+
+#[derive(Serialize)]
+struct Verifier<'a> {
+    developer: &'a str,
+    build: &'a str,
+}
+
+#[derive(Serialize)]
+struct Submods<'a> {
+    host: HostClaims<'a>,
+    key: OwnKeyClaims<'a>,
+}
+
+#[derive(Serialize)]
+struct Vector {
+    #[serde(rename = "instance-identity")]
+    instance_identity: i8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    executables: Option<i8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hardware: Option<i8>,
+}
+
+#[derive(Serialize)]
+struct HostClaims<'a> {
+    ear_status: &'a str,
+    ear_trustworthiness_vector: Vector,
+    touchmark_simulated: bool,
+    touchmark_evidence: String,
+}
+
+#[derive(Serialize)]
+struct OwnKeyClaims<'a> {
+    ear_status: &'a str,
+    ear_trustworthiness_vector: Vector,
+    touchmark_custody: &'a str,
+    touchmark_simulated: bool,
+    touchmark_use: &'a str,
+    touchmark_evidence: String,
 }
 
 /// What a result in a credential says of the credential's key, for whoever received it.
@@ -137,6 +187,8 @@ impl KeyClaims {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -157,7 +209,7 @@ mod tests {
                 evidence: [2; 32],
             },
         };
-        let json = Value::Object(ear.to_json());
+        let json = serde_json::to_value(ear.claims()).unwrap();
         assert_eq!(json["submods"]["key"]["touchmark_custody"], "hardware");
         assert_eq!(json["submods"]["key"]["touchmark_simulated"], true);
         assert!(

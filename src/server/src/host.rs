@@ -82,6 +82,8 @@ pub(crate) async fn caller(
         return Ok(None);
     }
     let key = service.store.attestation_key_of(&host.id).await?;
+    // A maker's root that was withdrawn takes its chips with it.
+    let key = key.filter(|key| still_vouched(service, key).is_ok());
     Ok(key.map(|key| (host, key)))
 }
 

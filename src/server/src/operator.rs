@@ -433,7 +433,7 @@ fn ca_show(service: &Service) -> Value {
         "trust_domain": service.config.trust_domain.to_string(),
         "root": certificate(&service.root),
         "intermediate": certificate(&service.authority.intermediate),
-        "wit_kid": service.authority.wit_kid().ok(),
+        "wit_kid": service.authority.wit_kid(),
         "bundle_sequence": service.bundle.sequence,
     })
 }

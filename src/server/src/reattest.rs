@@ -166,7 +166,12 @@ async fn accept(
         now,
         ..
     } = *attempt;
-    let reference = attempt.reference(&believed.events, &believed.measured);
+    let log = (!received.log.is_empty()).then(|| {
+        (
+            log.to_vec(),
+            attempt.reference(&believed.events, &believed.measured),
+        )
+    });
     let renewed = match renewed(service, peer, key, &believed.attested, now).await {
         Ok(renewed) => renewed,
         Err(why) => return Ok(Reply::unavailable(&why)),
@@ -187,8 +192,7 @@ async fn accept(
         },
         evidence: received.wrapped.clone(),
         digest: believed.attested.evidence(),
-        log: log.to_vec(),
-        reference,
+        log,
         issuance: renewed.map(|credential| Issuance {
             registration: "host".to_owned(),
             registered: String::new(),

@@ -96,14 +96,14 @@ impl Service {
                 .map_err(|error| ServerError::Other(error.to_string()))?
         };
         let (x509_key, wit_key, tls_key, capacity) = opened?;
-        let authority = Authority {
-            trust_domain: config.trust_domain.clone(),
+        let authority = Authority::new(
+            config.trust_domain.clone(),
             intermediate,
             x509_key,
             wit_key,
-            build: concat!("touchmark ", env!("CARGO_PKG_VERSION")).to_owned(),
-            boot_quoted: config.selection.covers_boot(),
-        };
+            concat!("touchmark ", env!("CARGO_PKG_VERSION")),
+            config.selection.covers_boot(),
+        )?;
         let store = Store::open(&config.state.join("server.db")).await?;
         let origin = config.trust_domain.to_string();
         let service = Self {

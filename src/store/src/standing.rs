@@ -29,10 +29,8 @@ pub struct Reattested {
     pub evidence: Vec<u8>,
     /// Its digest.
     pub digest: [u8; 32],
-    /// The boot log, whole.
-    pub log: Vec<u8>,
-    /// Reference values captured from it, TOML.
-    pub reference: Option<String>,
+    /// The boot log, whole, and reference values captured from it, TOML; `None` where it gained nothing.
+    pub log: Option<(Vec<u8>, Option<String>)>,
     /// The host's certificate, where it was renewed.
     pub issuance: Option<Issuance>,
 }
@@ -68,15 +66,18 @@ impl Store {
             .bind(&reattested.seen.attestation)
             .execute(&mut *tx)
             .await?;
-        keep_evidence(
-            &mut tx,
-            &consumption.host,
-            &reattested.evidence,
-            &reattested.log,
-            &reattested.reference,
-            now,
-        )
-        .await?;
+        let (host, evidence) = (&consumption.host, &reattested.evidence);
+        match &reattested.log {
+            Some((log, reference)) => keep_evidence(&mut tx, host, evidence, log, reference, now).await?,
+            None => {
+                sqlx::query("UPDATE evidence SET at = ?, evidence = ? WHERE host = ?")
+                    .bind(signed(now))
+                    .bind(evidence)
+                    .bind(host)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+        }
         if let Some(issuance) = &reattested.issuance {
             write_issuance(&mut tx, &consumption.host, issuance, now).await?;
             let detail = format!("x509 {} renewed", issuance.credential.identifier());

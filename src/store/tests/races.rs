@@ -35,14 +35,15 @@ fn authority() -> Authority {
         extensions: Vec::new(),
     };
     let root = self_signed(&template, &x509_key).unwrap();
-    Authority {
-        trust_domain: TrustDomain::parse_origin("spiffe://example.org").unwrap(),
-        intermediate: Certificate::parse(&root).unwrap(),
+    Authority::new(
+        TrustDomain::parse_origin("spiffe://example.org").unwrap(),
+        Certificate::parse(&root).unwrap(),
         x509_key,
-        wit_key: held(&[Purpose::Wit]),
-        build: "test".into(),
-        boot_quoted: true,
-    }
+        held(&[Purpose::Wit]),
+        "test",
+        true,
+    )
+    .unwrap()
 }
 
 fn credential(authority: &Authority) -> Credential {

@@ -2,7 +2,8 @@
 
 mod verify;
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use touchmark_crypto::{
     PublicKey, Purpose, SignError, Signer, SigningAlg,
     jose::{Jwk, b64u, jws},
@@ -32,26 +33,37 @@ pub struct Wit<'a> {
     pub id: [u8; 16],
 }
 
+/// The claims as they are written.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: String,
+    sub: &'a str,
+    iat: u64,
+    exp: u64,
+    jti: String,
+    cnf: Confirmation,
+    cmw: &'a Value,
+}
+
+#[derive(Serialize)]
+struct Confirmation {
+    jwk: Map<String, Value>,
+}
+
 /// Mints a token. `aud` is never set; `iss` is the trust domain, for audit only.
 pub fn mint(wit: &Wit<'_>, kid: &str, signer: &dyn Signer) -> Result<String, SignError> {
-    let mut header = Map::new();
-    header.insert("typ".into(), TYP.into());
-    header.insert("kid".into(), kid.into());
-    let claims = json!({
-        "iss": wit.identifier.trust_domain().to_string(),
-        "sub": wit.identifier.as_str(),
-        "iat": wit.issued_at,
-        "exp": wit.expires_at,
-        "jti": b64u(&wit.id),
-        "cnf": {"jwk": wit.key.to_json()},
-        "cmw": wit.cmw,
-    });
-    jws::sign(
-        header,
-        claims.as_object().unwrap_or(&Map::new()),
-        Purpose::Wit,
-        signer,
-    )
+    let claims = Claims {
+        iss: wit.identifier.trust_domain().to_string(),
+        sub: wit.identifier.as_str(),
+        iat: wit.issued_at,
+        exp: wit.expires_at,
+        jti: b64u(&wit.id),
+        cnf: Confirmation {
+            jwk: wit.key.to_json(),
+        },
+        cmw: wit.cmw,
+    };
+    jws::sign(TYP, Some(kid), &claims, Purpose::Wit, signer)
 }
 
 /// Why a token that was just received is not the one that was asked for.
@@ -120,6 +132,7 @@ pub fn check_received(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use touchmark_crypto::SoftwareKey;
 
     use super::*;

@@ -4,7 +4,7 @@ mod carrier;
 mod replay;
 mod verify;
 
-use serde_json::Map;
+use serde::Serialize;
 use touchmark_crypto::{
     Purpose, SignError, Signer,
     jose::{b64u, jws},
@@ -37,19 +37,28 @@ pub struct Wpt<'a> {
     pub transaction: Option<[u8; 32]>,
 }
 
+/// The claims as they are written.
+#[derive(Serialize)]
+struct Claims<'a> {
+    aud: &'a str,
+    exp: u64,
+    jti: String,
+    wth: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ath: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tth: Option<String>,
+}
+
 /// Mints a proof.
 pub fn mint(wpt: &Wpt<'_>, signer: &dyn Signer) -> Result<String, SignError> {
-    let mut header = Map::new();
-    header.insert("typ".into(), TYP.into());
-    let mut claims = Map::new();
-    claims.insert("aud".into(), wpt.audience.into());
-    claims.insert("exp".into(), wpt.expires_at.into());
-    claims.insert("jti".into(), b64u(&wpt.id).into());
-    claims.insert("wth".into(), b64u(&sha256(&[wpt.wit.as_bytes()])).into());
-    for (name, digest) in [("ath", wpt.access), ("tth", wpt.transaction)] {
-        if let Some(digest) = digest {
-            claims.insert(name.into(), b64u(&digest).into());
-        }
-    }
-    jws::sign(header, &claims, Purpose::Wpt, signer)
+    let claims = Claims {
+        aud: wpt.audience,
+        exp: wpt.expires_at,
+        jti: b64u(&wpt.id),
+        wth: b64u(&sha256(&[wpt.wit.as_bytes()])),
+        ath: wpt.access.map(|digest| b64u(&digest)),
+        tth: wpt.transaction.map(|digest| b64u(&digest)),
+    };
+    jws::sign(TYP, None, &claims, Purpose::Wpt, signer)
 }

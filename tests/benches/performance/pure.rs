@@ -74,14 +74,15 @@ fn scene() -> Scene {
         workload,
         registration: file.registrations.remove(0),
         challenger: Challenger::new(&SystemEntropy, &domain.to_string(), ANCHOR, 150).unwrap(),
-        authority: Authority {
-            trust_domain: domain,
-            intermediate: Certificate::parse(&root).unwrap(),
+        authority: Authority::new(
+            domain,
+            Certificate::parse(&root).unwrap(),
             x509_key,
-            wit_key: held(&[KeyPurpose::Wit]),
-            build: "bench".into(),
-            boot_quoted: true,
-        },
+            held(&[KeyPurpose::Wit]),
+            "bench",
+            true,
+        )
+        .unwrap(),
     }
 }
 

@@ -151,6 +151,7 @@ async fn connect(address: &str, config: ClientConfig) -> Result<Opened, String> 
     let stream = tokio::net::TcpStream::connect(address)
         .await
         .map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let name = "touchmark.invalid".try_into().expect("name");
     let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
         .connect(name, stream)

@@ -1,6 +1,7 @@
 //! Compact JWS (RFC 7515): made by a [`Signer`], taken apart without trusting anything, verified over the bytes that
 //! arrived.
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{VerifyingKey, b64u, b64u_decode, json};
@@ -9,18 +10,38 @@ use crate::{CryptoError, PublicKey, Purpose, SignError, Signer, SigningAlg};
 /// Longest compact serialization accepted, in bytes.
 pub const MAX_TOKEN: usize = 8 * 1024;
 
-/// Signs `payload` under `header`, to which `alg` is added. The signer's key does the choosing of the algorithm.
+/// A protected header as it is made here.
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'a str,
+    typ: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<&'a str>,
+}
+
+/// Signs `payload` as a token of type `typ`. The signer's key does the choosing of the algorithm.
 pub fn sign(
-    mut header: Map<String, Value>,
-    payload: &Map<String, Value>,
+    typ: &str,
+    kid: Option<&str>,
+    payload: &impl Serialize,
     purpose: Purpose,
     signer: &dyn Signer,
 ) -> Result<String, SignError> {
-    header.insert("alg".into(), signer.algorithm().jose().into());
-    let json = |map: &Map<String, Value>| serde_json::to_vec(map).unwrap_or_default();
-    let input = format!("{}.{}", b64u(&json(&header)), b64u(&json(payload)));
-    let signature = signer.sign(purpose, input.as_bytes())?;
-    Ok(format!("{input}.{}", b64u(&signature)))
+    let header = Header {
+        alg: signer.algorithm().jose(),
+        typ,
+        kid,
+    };
+    // Neither can fail: both are maps of text.
+    let header = serde_json::to_vec(&header).unwrap_or_default();
+    let payload = serde_json::to_vec(payload).unwrap_or_default();
+    let mut token = b64u(&header);
+    token.push('.');
+    token += &b64u(&payload);
+    let signature = signer.sign(purpose, token.as_bytes())?;
+    token.push('.');
+    token += &b64u(&signature);
+    Ok(token)
 }
 
 /// A token taken apart. Nothing in it is to be believed before [`Jws::verify`] has returned `Ok`.
@@ -74,8 +95,11 @@ impl<'a> Jws<'a> {
     }
 
     /// The claims without verification: for choosing a key only.
-    pub fn unverified_claims(&self) -> Result<Map<String, Value>, CryptoError> {
-        json::object(&self.payload)
+    pub fn unverified_claims(&self) -> Result<Unverified<'_, 'a>, CryptoError> {
+        Ok(Unverified {
+            claims: json::object(&self.payload)?,
+            of: self,
+        })
     }
 
     /// Checks that `alg` is the one algorithm of the key and that the signature is the key's, then parses the claims.
@@ -90,6 +114,30 @@ impl<'a> Jws<'a> {
     }
 }
 
+/// Claims whose token has not been verified: they say nothing yet but whose keys to ask.
+pub struct Unverified<'j, 'a> {
+    claims: Map<String, Value>,
+    of: &'j Jws<'a>,
+}
+
+impl Unverified<'_, '_> {
+    /// The claims, for choosing a key only.
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
+    /// Checks the token that they are of as [`Jws::verify_by`] does, and gives out what was parsed of it: the same bytes.
+    pub fn verify_by(self, key: &VerifyingKey) -> Result<Map<String, Value>, CryptoError> {
+        if self.of.header("alg") != Some(key.alg().name()) {
+            return Err(CryptoError::AlgNotAllowed(
+                "alg of the token is not that of the key",
+            ));
+        }
+        key.verify(self.of.input.as_bytes(), &self.of.signature)?;
+        Ok(self.claims)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -101,7 +149,7 @@ mod tests {
     fn a_token_verifies_under_its_key_and_algorithm_only() {
         let key = SoftwareKey::generate(SigningAlg::Es256).unwrap();
         let claims = json!({"sub": "x"}).as_object().unwrap().clone();
-        let token = sign(Map::new(), &claims, Purpose::Wit, &key).unwrap();
+        let token = sign("x", None, &claims, Purpose::Wit, &key).unwrap();
         let jws = Jws::parse(&token).unwrap();
         assert_eq!(jws.verify(key.public_key(), SigningAlg::Es256).unwrap(), claims);
         assert!(jws.verify(key.public_key(), SigningAlg::Es384).is_err());

@@ -71,14 +71,14 @@ pub fn verify(token: &str, issuers: &Issuers, now: u64) -> Result<VerifiedWit, T
     let jws = Jws::parse(token)?;
     // Before verification the subject only selects whose keys are asked.
     let unverified = jws.unverified_claims()?;
-    let sub = claims::text(&unverified, "sub")?.ok_or(TokenError::ClaimMissing("sub"))?;
+    let sub = claims::text(unverified.claims(), "sub")?.ok_or(TokenError::ClaimMissing("sub"))?;
     let (identifier, issuer) = issuers.select(sub)?;
     let typ_spelling = typ(jws.header("typ"), TYP)?;
     let key = issuer.key(jws.header("kid"))?;
     if !issuer.algorithms.contains(&key.alg()) {
         return Err(TokenError::AlgNotAllowed);
     }
-    let claims = jws.verify_by(key)?;
+    let claims = unverified.verify_by(key)?;
     let expires_at = claims::time(&claims, "exp")?.ok_or(TokenError::ClaimMissing("exp"))?;
     if expires_at + LEEWAY <= now {
         return Err(TokenError::Expired);

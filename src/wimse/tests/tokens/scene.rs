@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use touchmark_crypto::{
     Purpose, Signer, SigningAlg, SoftwareKey,
-    jose::{JoseAlg, Jwk, VerifyingKey, b64u, jws},
+    jose::{JoseAlg, Jwk, VerifyingKey, b64u},
     sha256,
 };
 use touchmark_identity::TrustDomain;
@@ -140,9 +140,14 @@ impl Scene {
     }
 }
 
+/// A token under any header, to which the key's algorithm is added.
 pub(crate) fn sign(header: &Value, claims: &Value, key: &SoftwareKey) -> String {
-    let object = |value: &Value| value.as_object().unwrap().clone();
-    jws::sign(object(header), &object(claims), Purpose::Wit, key).unwrap()
+    let mut header = header.clone();
+    header["alg"] = key.algorithm().jose().into();
+    let part = |value: &Value| b64u(value.to_string().as_bytes());
+    let input = format!("{}.{}", part(&header), part(claims));
+    let signature = key.sign(Purpose::Wit, input.as_bytes()).unwrap();
+    format!("{input}.{}", b64u(&signature))
 }
 
 /// The token with another header, its signature as it was.
