@@ -51,7 +51,13 @@ async fn mirror(source: &Source, peers: Peers, layer: Option<Proved>) -> String 
             .collect::<Vec<_>>()
             .join(",")
     };
-    let mut app = axum::Router::new().route("/mirror", axum::routing::get(names));
+    let slow = || async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        "done"
+    };
+    let mut app = axum::Router::new()
+        .route("/mirror", axum::routing::get(names))
+        .route("/slow", axum::routing::get(slow));
     if let Some(proved) = layer {
         app = app.layer(proved);
     }
@@ -316,6 +322,106 @@ fn r043_proofs_of_the_draft_before_name_the_bearer_token_beside_them() {
 }
 
 #[test]
+fn a_request_that_takes_its_time_is_not_cut_by_a_renewal() {
+    let dev = Dev::start(&[]);
+    block_on(async {
+        let source = source(&dev).await;
+        let address = mirror(&source, own_peers(), None).await;
+        let client = Client::new(&source, own_peers()).unwrap();
+        assert_eq!(
+            client
+                .request(get(&format!("https://{address}/mirror")))
+                .await
+                .unwrap()
+                .status(),
+            StatusCode::OK
+        );
+        let slow = tokio::spawn({
+            let (client, uri) = (client.clone(), format!("https://{address}/slow"));
+            async move { client.request(get(&uri)).await }
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let before = source.identity().unwrap().x509().unwrap().chain()[0].clone();
+        let file = dev.file(
+            "renewed.toml",
+            &format!(
+                "label = \"dev\"\n[[registration]]\nname = \"user-{uid}\"\nidentifier = \"{}\"\nworkload = {{ uid = {uid} }}\nkinds = [\"x509\", \"wit\"]\ncustody = [\"hardware\"]\ndns_names = [\"renewed.example.org\"]\n",
+                this_process(),
+                uid = uid()
+            ),
+        );
+        dev.json(&["registration", "apply", "-f", &file]);
+        let mut changes = source.changes();
+        changes
+            .wait_for(|_| {
+                source
+                    .identity()
+                    .is_some_and(|now| now.x509().is_some_and(|x509| x509.chain()[0] != before))
+            })
+            .await
+            .unwrap();
+        assert!(
+            !slow.is_finished(),
+            "it is under way while the certificate is another"
+        );
+        // Meanwhile others go over a new connection.
+        assert_eq!(
+            client
+                .request(get(&format!("https://{address}/mirror")))
+                .await
+                .unwrap()
+                .status(),
+            StatusCode::OK
+        );
+        assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
+    });
+}
+
+#[test]
+fn callers_who_are_not_accepted_take_no_place_in_the_memory_of_proofs() {
+    let dev = Dev::start(&[]);
+    block_on(async {
+        let source = source(&dev).await;
+        let others = Peers::only([identifier("other")]).unwrap().accepting_simulated();
+        let here = ["https://service.example.org"];
+        // One place, which whoever is refused would fill.
+        let refusing = Proved::new(&source, others, here).remembering(1);
+        let service = |proved: &Proved| {
+            ServiceBuilder::new()
+                .layer(Proving::new(&source))
+                .layer(proved.clone())
+                .service(tower::service_fn(|_: Request<()>| async {
+                    Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+                }))
+        };
+        for _ in 0..3 {
+            let request = Request::get("https://service.example.org/a").body(()).unwrap();
+            let answer = service(&refusing)
+                .ready()
+                .await
+                .unwrap()
+                .call(request)
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+        }
+        // And whose proofs are many is told so, until they have ended.
+        let small = Proved::new(&source, own_peers(), here).remembering(1);
+        for status in [StatusCode::OK, StatusCode::UNAUTHORIZED] {
+            let request = Request::get("https://service.example.org/a").body(()).unwrap();
+            let answer = service(&small)
+                .ready()
+                .await
+                .unwrap()
+                .call(request)
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), status);
+        }
+    });
+}
+
+#[test]
 fn r070_c06_open_connections_end_when_the_host_is_evicted() {
     let dev = Dev::start(&[]);
     block_on(async {
@@ -383,7 +489,6 @@ fn r036_a_source_outlives_its_agent_and_finds_the_next_one() {
     let dev = Dev::start(&[]);
     block_on(async {
         let source = source(&dev).await;
-        let before = source.identity().unwrap().x509().unwrap().chain()[0].clone();
         dev.end_agent(1);
         assert!(source.identity().is_some(), "what there is counts until it ends");
         let _agent = dev.start_agent(1);
@@ -401,7 +506,6 @@ fn r036_a_source_outlives_its_agent_and_finds_the_next_one() {
                 })
             })
         });
-        let _ = before;
     });
 }
 

@@ -318,6 +318,11 @@ fn e25_evidence_from_before_a_reset_is_overtaken_by_what_was_seen_after_it() {
     eventually("the next attestation", || dev.events("host.attested").len() == 2);
     let late = wire::send(&address, dev.pin(), &held);
     assert_eq!(late.status, 403);
+    let log = fs::read_to_string(dev.system().join("server.log")).unwrap();
+    assert!(
+        log.contains("a later attestation of this host was taken meanwhile"),
+        "{log}"
+    );
     // Who sends what is out of date is no second device.
     assert_eq!(dev.host("host-1")["state"], "attested");
 }
@@ -443,4 +448,57 @@ fn r036_an_agent_that_starts_while_the_service_is_away_serves_what_it_had() {
         let fetch = dev.touchmark(&["workload", "fetch", "x509"]);
         String::from_utf8_lossy(&fetch.stderr).contains("not attested")
     });
+}
+
+#[test]
+fn a_replaced_board_gets_nothing_under_the_certificate_that_it_still_has() {
+    let dev = Dev::start(&["--tpm", "2"]);
+    let old = impersonate(&dev);
+    let ask = |method: &str, path: &str| {
+        let identity = Some(old.identity.clone());
+        wire::request(&old.hosts, dev.pin(), identity, method, path, "x/y", b"").unwrap()
+    };
+    assert_eq!(ask("GET", REGISTRATIONS_PATH).status, 200);
+    let board = dev.description()["tpms"][1]["ek_certs"][0]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    dev.json(&["host", "evict", "host-2"]);
+    dev.json(&["host", "replace", "host-1", "--ek-cert", &board]);
+    eventually("the new board's attestation", || {
+        dev.host("host-1")["state"] == "attested"
+    });
+    // The record is attested again, and it is not by this board.
+    assert_eq!(ask("GET", REGISTRATIONS_PATH).status, 403);
+    let mut heard = ask("GET", STREAM_PATH).body;
+    assert!(
+        matches!(take_push(&mut heard).unwrap(), Some(Push::Withdrawn)),
+        "and it is told so"
+    );
+}
+
+#[test]
+fn c06_a_host_that_was_evicted_behind_its_back_hears_of_it_when_it_comes_back() {
+    let dev = Dev::start(&[]);
+    assert_eq!(fetch(&dev), Some(0));
+    // Its agent stands still meanwhile: whatever is pushed, it does not hear.
+    let agent = dev
+        .processes()
+        .into_iter()
+        .find(|(_, command)| command.contains("agent run"))
+        .unwrap()
+        .0
+        .to_string();
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill")
+            .args([name, &agent])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    dev.json(&["host", "evict", "host-1"]);
+    let _server = dev.restart_server(|text| text);
+    signal("-CONT");
+    eventually("the workloads' refusal", || fetch(&dev) == Some(1));
 }

@@ -245,11 +245,11 @@ async fn send(
                     cause: error.to_string(),
                 });
             }
-            Err(ChannelError::Unreachable { address, cause }) => {
-                tracing::warn!(%address, %cause, "no answer to the evidence; sending the same bytes again");
+            Err(error) if error.is_outage() => {
+                tracing::warn!(%error, "no answer to the evidence; sending the same bytes again");
                 loop {
                     if Instant::now() + pause >= deadline {
-                        return Err(ChannelError::Unreachable { address, cause });
+                        return Err(error);
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(10));

@@ -33,6 +33,14 @@ pub enum ChannelError {
         /// What happened.
         cause: String,
     },
+    /// It is there, and has no time now: the same may succeed soon.
+    #[error("{address} is busy (status {status})")]
+    Busy {
+        /// Whom we called.
+        address: String,
+        /// What it answered.
+        status: u16,
+    },
     /// The server is not the one this host pins.
     #[error(
         "{address} is not the credential service this host trusts: {cause}; check root_pins and trust_domain"
@@ -65,6 +73,11 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
+    /// Whether nothing was said: nobody answered, or had time to.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
+    }
+
     pub(crate) fn unreachable(address: &str, cause: impl std::fmt::Display) -> Self {
         Self::Unreachable {
             address: address.to_owned(),
@@ -177,10 +190,10 @@ pub(crate) async fn answer(
         return Ok(body.to_vec());
     }
     if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-        return Err(ChannelError::unreachable(
-            address,
-            format!("busy (status {status})"),
-        ));
+        return Err(ChannelError::Busy {
+            address: address.to_owned(),
+            status: status.as_u16(),
+        });
     }
     if is_problem && let Ok(problem) = serde_json::from_slice::<Problem>(&body) {
         return Err(ChannelError::Refused {

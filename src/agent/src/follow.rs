@@ -37,13 +37,16 @@ pub(crate) async fn follow(
         let ended = tokio::select! {
             ended = one(&host, &asking, &workloads, &mut pause) => ended,
             // A new certificate: the connection under the old one ends with it.
-            changed = standing.changed() => match changed {
-                Ok(()) => continue,
-                Err(_) => return,
+            changed = standing.changed() => {
+                workloads.followed(false);
+                match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                }
             },
         };
         workloads.followed(false);
-        if let Err(ChannelError::Refused { .. }) = &ended {
+        if let Err(ChannelError::Refused { .. } | ChannelError::Key(_)) = &ended {
             workloads.doubt().notify_one();
         }
         if let Err(error) = ended {

@@ -109,6 +109,12 @@ impl Identities for AgentIdentities {
             not_after: None,
         };
         match &*self.standing.borrow() {
+            Standing::Attested(_) if self.workloads.not_refused().is_err() => Status {
+                state: HostState::Refused,
+                detail: "the service has withdrawn this host; an operator can ask touchmark why and its name"
+                    .to_owned(),
+                ..nothing
+            },
             Standing::Attested(host) if host.not_after > clock::now() => Status {
                 state: HostState::Attested,
                 host_id: Some(host.host.clone()),

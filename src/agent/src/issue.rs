@@ -23,7 +23,6 @@ use touchmark_wimse::{bundle, wit};
 use crate::{
     Config,
     attestation::{AttestationError, check_challenge, on_device},
-    channel::ChannelError,
     host_identity::HostIdentity,
     run::jittered,
     session::Sessions,
@@ -70,9 +69,9 @@ pub(crate) async fn assignments(
     host: &Arc<HostIdentity>,
 ) -> Result<Assignments, AttestationError> {
     let nothing = "application/octet-stream";
+    let mut session = sessions.under(host).await?;
     let mut again = true;
     loop {
-        let session = sessions.under(host).await?;
         let answer = session
             .exchange(Method::GET, REGISTRATIONS_PATH, nothing, Vec::new(), ASSIGNMENTS)
             .await;
@@ -84,9 +83,9 @@ pub(crate) async fn assignments(
                 return Ok(assignments);
             }
             // The session may have died unnoticed: another one, once.
-            Err(ChannelError::Unreachable { .. }) if again => {
+            Err(error) if again && error.is_outage() => {
                 again = false;
-                sessions.give_up(host, &session).await;
+                session = sessions.after(host, &session, &error).await?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -122,10 +121,9 @@ pub(crate) async fn send(
         .exchange(Method::POST, path, MESSAGE, message.to_vec(), ISSUED)
         .await;
     let answer = match sent {
-        Err(ChannelError::Unreachable { address, cause }) => {
-            tracing::warn!(%address, %cause, "no answer to a request for a credential; sending the same bytes again");
-            sessions.give_up(host, &session).await;
-            let session = sessions.under(host).await?;
+        Err(error) if error.is_outage() => {
+            tracing::warn!(%error, "no answer to a request for a credential; sending the same bytes again");
+            let session = sessions.after(host, &session, &error).await?;
             session
                 .exchange(Method::POST, path, MESSAGE, message.to_vec(), ISSUED)
                 .await?

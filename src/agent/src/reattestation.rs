@@ -14,7 +14,7 @@ use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
 use touchmark_tls::clock;
 
 use crate::{
-    AttestationError, ChannelError, Config, HostIdentity,
+    AttestationError, Config, HostIdentity,
     attestation::{certified, check_challenge, on_device},
     session::Sessions,
 };
@@ -33,10 +33,9 @@ pub(crate) async fn reattest(
         .exchange(Method::POST, REATTEST_PATH, MESSAGE, message.clone(), REATTESTED)
         .await;
     let answer = match sent {
-        Err(ChannelError::Unreachable { address, cause }) => {
-            tracing::warn!(%address, %cause, "no answer to the evidence; sending the same bytes again");
-            sessions.give_up(host, &session).await;
-            let session = sessions.under(host).await?;
+        Err(error) if error.is_outage() => {
+            tracing::warn!(%error, "no answer to the evidence; sending the same bytes again");
+            let session = sessions.after(host, &session, &error).await?;
             session
                 .exchange(Method::POST, REATTEST_PATH, MESSAGE, message, REATTESTED)
                 .await?

@@ -32,8 +32,8 @@ pub enum AgentError {
     /// The state folder.
     #[error(transparent)]
     File(#[from] touchmark_tls::files::FileError),
-    /// The attesting task ended.
-    #[error("the attesting task ended: {0}")]
+    /// A task that goes on for ever ended.
+    #[error("a task of the agent ended: {0}")]
     Ended(String),
 }
 
@@ -79,8 +79,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     let workloads = Arc::new(workloads);
     // One at a time: a challenge that comes while another is answered comes again.
     let (asking, asked) = mpsc::channel(1);
-    let following = tokio::spawn(follow::follow(watched.clone(), asking, Arc::clone(&workloads)));
-    let keeping = tokio::spawn(keeper::keep(watched.clone(), Arc::clone(&workloads)));
+    let mut following = tokio::spawn(follow::follow(watched.clone(), asking, Arc::clone(&workloads)));
+    let mut keeping = tokio::spawn(keeper::keep(watched.clone(), Arc::clone(&workloads)));
     let identities = Arc::new(AgentIdentities::new(Arc::clone(&workloads), watched));
     let (stopping, mut stopped) = watch::channel(false);
     let mut attesting = tokio::spawn(keep_attested(standing, asked, Arc::clone(&workloads)));
@@ -88,10 +88,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
         let _ = stopped.wait_for(|stop| *stop).await;
     }));
     tokio::pin!(stop);
+    // None of them ends by itself; if one did, the host would not attest again, or hear of nothing.
     tokio::select! {
         () = &mut stop => {}
-        // It never ends by itself; if it did, the host would not attest again.
         ended = &mut attesting => return Err(AgentError::Ended(format!("{ended:?}"))),
+        ended = &mut following => return Err(AgentError::Ended(format!("{ended:?}"))),
+        ended = &mut keeping => return Err(AgentError::Ended(format!("{ended:?}"))),
     }
     // The receiver lives in the serving task.
     let _ = stopping.send(true);
@@ -127,6 +129,9 @@ async fn keep_attested(
                 tracing::info!(identifier = %host.identifier, not_after = %clock::rfc3339(host.not_after), "attested");
                 pause = FIRST_PAUSE;
                 let host = Arc::new(host);
+                // What was asked or doubted before this says nothing about it.
+                while asked.try_recv().is_ok() {}
+                let _ = tokio::time::timeout(Duration::ZERO, workloads.doubt().notified()).await;
                 standing.send_replace(Standing::Attested(Arc::clone(&host)));
                 stay(host, Some(Instant::now()), &standing, &mut asked, &workloads).await;
             }
@@ -187,8 +192,8 @@ async fn again(
             Some(renewed)
         }
         // Nothing was said about the host: it is asked again.
-        Err(AttestationError::Channel(ChannelError::Unreachable { address, cause })) => {
-            tracing::warn!(%address, %cause, "could not attest again");
+        Err(AttestationError::Channel(error)) if error.is_outage() => {
+            tracing::warn!(%error, "could not attest again");
             Some(Arc::clone(host))
         }
         Err(error) => {

@@ -16,10 +16,14 @@ use touchmark_api::host::{Push, STREAM, STREAM_PATH, take_push};
 use crate::{
     ChannelError, Config, HostIdentity,
     channel::{Connected, DEADLINE, NOBODY, answer, connect, is_of, request},
+    run::jittered,
 };
 
 /// How often a service that says nothing is asked whether it is there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
+
+/// How long a busy service is left alone.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// A connection of this host under one of its certificates.
 #[derive(Clone)]
@@ -138,8 +142,24 @@ impl Sessions {
         Ok(session)
     }
 
+    /// A session for the same request once more, after this error on that one: the same a moment later where the service was
+    /// busy, else another.
+    pub(crate) async fn after(
+        &self,
+        host: &Arc<HostIdentity>,
+        session: &Session,
+        error: &ChannelError,
+    ) -> Result<Session, ChannelError> {
+        if matches!(error, ChannelError::Busy { .. }) {
+            tokio::time::sleep(jittered(BUSY)).await;
+            return Ok(session.clone());
+        }
+        self.give_up(host, session).await;
+        self.under(host).await
+    }
+
     /// Gives up a session that did not answer.
-    pub(crate) async fn give_up(&self, host: &Arc<HostIdentity>, session: &Session) {
+    async fn give_up(&self, host: &Arc<HostIdentity>, session: &Session) {
         let mut current = self.current.lock().await;
         let same = |(under, known): &(Arc<HostIdentity>, Session)| {
             Arc::ptr_eq(under, host) && Arc::ptr_eq(&known.identity, &session.identity)

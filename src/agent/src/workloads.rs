@@ -54,6 +54,27 @@ struct Refused {
 const REFUSED_FOR: u64 = 10;
 /// How long an answer of the service counts for callers that no known registration means.
 const ASKED_LATELY: Duration = Duration::from_millis(200);
+/// How long a service that did not answer is not asked again.
+const FAILED_LATELY: Duration = Duration::from_secs(5);
+/// How long the service is waited for where something is known that will do.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How asking the service went.
+struct Asked {
+    at: Instant,
+    /// Why there was no answer.
+    failure: Option<String>,
+}
+
+impl Asked {
+    /// For how long.
+    fn counts(&self) -> Duration {
+        match self.failure {
+            None => ASKED_LATELY,
+            Some(_) => FAILED_LATELY,
+        }
+    }
+}
 
 /// Held while one credential is obtained.
 type Turn = Arc<tokio::sync::Mutex<()>>;
@@ -71,8 +92,8 @@ pub(crate) struct Workloads {
     doubt: Arc<Notify>,
     /// Told when there is something new to be had.
     changed: watch::Sender<()>,
-    /// When the service was asked last for what is registered; held while it is asked.
-    asked: tokio::sync::Mutex<Option<Instant>>,
+    /// The last time that the service was asked for what is registered; held while it is asked.
+    asked: tokio::sync::Mutex<Option<Asked>>,
     /// What was refused lately.
     refused: Mutex<HashMap<(String, String), Refused>>,
     /// One issuance at a time for a registration and kind: whoever waits finds what the one before obtained.
@@ -265,31 +286,65 @@ impl Workloads {
         identifier: Option<&str>,
     ) -> Result<Vec<Registration>, NoCredential> {
         let matching = |known: Option<Known>| matching(known, caller, kind, identifier);
-        let found = matching(self.registered.pushed());
+        let pushed = self.registered.pushed();
+        let meant = pushed.as_ref().is_some_and(|known| {
+            known
+                .registrations
+                .iter()
+                .any(|registration| matches(registration, caller))
+        });
+        let found = matching(pushed);
         if !found.is_empty() {
             return Ok(found);
+        }
+        if meant {
+            // It is known, and has nothing of this kind.
+            return Err(NoCredential::NoRegistration);
         }
         // A push may be on its way: nobody is turned away on what was known a moment ago. Those who wait here share an answer.
         let came = Instant::now();
         let mut asked = self.asked.lock().await;
-        if asked.is_none_or(|asked| asked + ASKED_LATELY < came) {
-            match self.ask(host).await {
-                Ok(_) => *asked = Some(Instant::now()),
-                Err(AttestationError::Channel(error @ ChannelError::Unreachable { .. })) => {
-                    let found = matching(self.registered.known());
-                    if found.is_empty() {
-                        return Err(self.unavailable(&error.into()));
-                    }
-                    return Ok(found);
-                }
-                Err(error) => return Err(self.unavailable(&error)),
+        // A service that pushes is there again.
+        let back = self.registered.is_followed();
+        let fresh = |asked: &Asked| asked.at + asked.counts() >= came && !(back && asked.failure.is_some());
+        let failure = match asked.take_if(|asked| !fresh(asked)) {
+            None if asked.is_some() => asked.as_ref().and_then(|asked| asked.failure.clone()),
+            _ => {
+                let answer = self.ask_soon(host, &matching).await;
+                let failure = match answer {
+                    Ok(()) => None,
+                    Err(AttestationError::Channel(error)) if error.is_outage() => Some(error.to_string()),
+                    Err(error) => return Err(self.unavailable(&error)),
+                };
+                *asked = Some(Asked {
+                    at: Instant::now(),
+                    failure: failure.clone(),
+                });
+                failure
             }
-        }
+        };
         let found = matching(self.registered.known());
-        if found.is_empty() {
-            return Err(NoCredential::NoRegistration);
+        match failure {
+            // During an outage what was known before it counts on.
+            _ if !found.is_empty() => Ok(found),
+            Some(why) => Err(NoCredential::Unavailable(why)),
+            None => Err(NoCredential::NoRegistration),
         }
-        Ok(found)
+    }
+
+    /// Asks the service; not for long where something is known that will do.
+    async fn ask_soon(
+        &self,
+        host: &Arc<HostIdentity>,
+        matching: &impl Fn(Option<Known>) -> Vec<Registration>,
+    ) -> Result<(), AttestationError> {
+        if matching(self.registered.known()).is_empty() {
+            return self.ask(host).await.map(|_| ());
+        }
+        match tokio::time::timeout(PATIENCE, self.ask(host)).await {
+            Ok(answer) => answer.map(|_| ()),
+            Err(_) => Err(ChannelError::unreachable(&self.config.hosts, "no answer yet").into()),
+        }
     }
 
     /// Credentials of one kind for a caller: those that live, and new ones for the rest.

@@ -20,29 +20,149 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 use tokio_rustls::TlsStream;
+use touchmark_identity::WorkloadId;
 use touchmark_tls::{Role, clock};
 
 use crate::{Peer, Peers, Source, State, peers::Chain};
 
-/// How long nothing has to have been sent before a connection that is to end soon does.
-const QUIET: Duration = Duration::from_secs(1);
 /// How often a connection on which nothing happens looks at the clock.
 const LOOK: Duration = Duration::from_secs(15);
 
 type Changed = Pin<Box<dyn Future<Output = watch::Receiver<State>> + Send>>;
 
 /// A TLS connection to a peer that was accepted. Reading and writing fail from the moment on at which this program's identity is
-/// withdrawn, the peer's certificate has ended, or its trust domain's anchors no longer vouch for it. A client's connection
-/// that is about to end says so while nothing is under way, so that the next request opens another.
+/// withdrawn or is another one, one of the two certificates has ended, or the peer's trust domain no longer vouches for it.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    judge: Judge,
+    basis: Basis,
+    /// How it stands, as it was looked at last.
+    state: watch::Receiver<State>,
+    /// Wakes whoever reads when that changes.
     changed: Changed,
     look: Pin<Box<Sleep>>,
-    used: Instant,
     retirement: Retirement,
     ended: Option<&'static str>,
+    /// While a connection is open its identity is followed.
+    _source: Source,
+}
+
+/// What the connection was opened with, and what judges the peer again.
+struct Basis {
+    peers: Peers,
+    chain: Chain,
+    role: Role,
+    /// Who this program was.
+    own: WorkloadId,
+    /// When the certificate that was shown ends, seconds since the epoch.
+    own_end: u64,
+}
+
+impl Connection {
+    /// Judges the peer of a handshake that is done; `role` is the peer's.
+    pub(crate) fn new(
+        stream: TlsStream<TcpStream>,
+        source: &Source,
+        peers: &Peers,
+        role: Role,
+    ) -> io::Result<Self> {
+        let chain =
+            Chain::of(stream.get_ref().1.peer_certificates()).ok_or_else(|| refused("no certificate"))?;
+        let mut state = source.changes();
+        let State::Current(identity) = state.borrow_and_update().clone() else {
+            return Err(refused("this program has no identity now"));
+        };
+        let now = clock::now();
+        let peer = peers
+            .judge(&chain, identity.trust(), role, now)
+            .map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
+        // Renewed while hands were shaken, the certificate that was shown may end sooner than this one.
+        let own_end = identity.x509().map_or(0, |x509| x509.not_after());
+        let left = peer.not_after().min(own_end).saturating_sub(now);
+        Ok(Self {
+            stream,
+            retirement: Retirement(Arc::new(AtomicU64::new(match role {
+                Role::Server => now + left / 5 * 4,
+                Role::Client => u64::MAX,
+            }))),
+            peer,
+            basis: Basis {
+                peers: peers.clone(),
+                chain,
+                role,
+                own: identity.identifier().clone(),
+                own_end,
+            },
+            changed: Box::pin(next(state.clone())),
+            state,
+            look: Box::pin(sleep(LOOK)),
+            ended: None,
+            _source: source.clone(),
+        })
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The key exchange that was negotiated.
+    pub fn key_exchange(&self) -> Option<rustls::NamedGroup> {
+        let group = self.stream.get_ref().1.negotiated_key_exchange_group()?;
+        Some(group.name())
+    }
+
+    /// Fails once the connection is not to be used any more.
+    fn check(&mut self) -> io::Result<()> {
+        if self.ended.is_none() && self.state.has_changed().unwrap_or(false) {
+            let state = self.state.borrow_and_update().clone();
+            self.ended = self.judge(&state);
+        }
+        if self.ended.is_none() {
+            let now = clock::now();
+            if self.peer.not_after() <= now {
+                self.ended = Some("the peer's certificate has ended");
+            } else if self.basis.own_end <= now {
+                self.ended = Some("the certificate that this program showed has ended");
+            }
+        }
+        self.ended.map_or(Ok(()), |why| Err(refused(why)))
+    }
+
+    /// Why the connection is to end now that it stands like this.
+    fn judge(&self, state: &State) -> Option<&'static str> {
+        let basis = &self.basis;
+        let identity = match state {
+            State::Withdrawn(_) => return Some("this program's identity was withdrawn"),
+            State::Waiting(_) => return None,
+            State::Current(identity) => identity,
+        };
+        if *identity.identifier() != basis.own || identity.x509().is_none() {
+            return Some("this program is somebody else now");
+        }
+        let peers = &basis.peers;
+        if peers
+            .judge(&basis.chain, identity.trust(), basis.role, clock::now())
+            .is_err()
+        {
+            return Some("the peer is not accepted any more");
+        }
+        // Requests from now on are to be made under the new certificate.
+        if basis.role == Role::Server {
+            self.retirement.now();
+        }
+        None
+    }
+
+    /// Has whoever reads woken when [`Connection::check`] may come to fail.
+    fn wake_reader(&mut self, context: &mut Context<'_>) {
+        while let Poll::Ready(changes) = self.changed.as_mut().poll(context) {
+            self.changed = Box::pin(next(changes));
+        }
+        while self.look.as_mut().poll(context).is_ready() {
+            self.look.as_mut().reset(Instant::now() + LOOK);
+        }
+    }
 }
 
 /// From when on a client's connection takes no more requests: its certificate was renewed, or is about to end. Seconds since
@@ -72,98 +192,6 @@ impl Drop for Connection {
     }
 }
 
-/// What judges the peer again.
-struct Judge {
-    peers: Peers,
-    chain: Chain,
-    role: Role,
-}
-
-impl Connection {
-    /// Judges the peer of a handshake that is done; `role` is the peer's.
-    pub(crate) fn new(
-        stream: TlsStream<TcpStream>,
-        source: &Source,
-        peers: &Peers,
-        role: Role,
-    ) -> io::Result<Self> {
-        let chain =
-            Chain::of(stream.get_ref().1.peer_certificates()).ok_or_else(|| refused("no certificate"))?;
-        let mut changes = source.changes();
-        let State::Current(identity) = changes.borrow_and_update().clone() else {
-            return Err(refused("this program has no identity now"));
-        };
-        let now = clock::now();
-        let peer = peers
-            .judge(&chain, identity.trust(), role, now)
-            .map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
-        let own = identity.x509().map_or(0, |x509| x509.not_after());
-        let left = peer.not_after().min(own).saturating_sub(now);
-        Ok(Self {
-            stream,
-            retirement: Retirement(Arc::new(AtomicU64::new(match role {
-                Role::Server => now + left / 5 * 4,
-                Role::Client => u64::MAX,
-            }))),
-            peer,
-            judge: Judge {
-                peers: peers.clone(),
-                chain,
-                role,
-            },
-            changed: Box::pin(next(changes)),
-            look: Box::pin(sleep(LOOK)),
-            used: Instant::now(),
-            ended: None,
-        })
-    }
-
-    /// Who is at the other end.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
-    }
-
-    /// The key exchange that was negotiated.
-    pub fn key_exchange(&self) -> Option<rustls::NamedGroup> {
-        let group = self.stream.get_ref().1.negotiated_key_exchange_group()?;
-        Some(group.name())
-    }
-
-    /// Fails once the connection is not to be used any more. Wakes the task when that may have come to be so.
-    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        while let Poll::Ready(mut changes) = self.changed.as_mut().poll(context) {
-            let state = changes.borrow_and_update().clone();
-            self.changed = Box::pin(next(changes));
-            match state {
-                State::Withdrawn(_) => self.ended = Some("this program's identity was withdrawn"),
-                State::Waiting(_) => {}
-                State::Current(identity) => {
-                    let Judge { peers, chain, role } = &self.judge;
-                    if peers.judge(chain, identity.trust(), *role, clock::now()).is_err() {
-                        self.ended = Some("the peer is not accepted any more");
-                    }
-                    // Requests from now on are to be made under the new certificate.
-                    if self.judge.role == Role::Server {
-                        self.retirement.now();
-                    }
-                }
-            }
-        }
-        while self.look.as_mut().poll(context).is_ready() {
-            self.look.as_mut().reset(Instant::now() + LOOK);
-        }
-        if self.ended.is_none() && self.peer.not_after() <= clock::now() {
-            self.ended = Some("the peer's certificate has ended");
-        }
-        self.ended.map_or(Ok(()), |why| Err(refused(why)))
-    }
-
-    /// Whether a client's connection is to end now: soon it would have to, and nothing is under way.
-    fn retires_now(&self) -> bool {
-        self.retirement.has_come() && self.used.elapsed() >= QUIET
-    }
-}
-
 fn refused(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, why)
 }
@@ -182,19 +210,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(context)?;
-        let before = buffer.filled().len();
-        match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Ready(Ok(())) => {
-                if buffer.filled().len() > before {
-                    self.used = Instant::now();
-                }
-                Poll::Ready(Ok(()))
-            }
-            // As if the server had closed it.
-            Poll::Pending if self.retires_now() => Poll::Ready(Ok(())),
-            other => other,
-        }
+        self.wake_reader(context);
+        self.check()?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -204,8 +222,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check(context)?;
-        self.used = Instant::now();
+        self.check()?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

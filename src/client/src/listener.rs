@@ -106,7 +106,6 @@ async fn accept(
             (Arc::clone(&config), source.clone(), peers.clone(), sender.clone());
         tokio::spawn(async move {
             let connection = shake_hands(stream, config, &source, &peers).await;
-            drop(place);
             match connection {
                 Ok(connection) => {
                     let peer = connection.peer().clone();
@@ -114,6 +113,8 @@ async fn accept(
                 }
                 Err(error) => tracing::info!(%error, "a client was not accepted"),
             }
+            // Connections that nobody takes keep their places.
+            drop(place);
         });
     }
 }

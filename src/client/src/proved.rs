@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
@@ -132,14 +132,22 @@ impl Proved {
             profile: self.profile,
             ..Expected::at("")
         };
-        // Who is not accepted takes no place in the memory of proofs.
         let claims = wit.cmw().and_then(KeyClaims::from_cmw);
-        let peer = self
+        let accepted = self
             .peers
             .accept(wit.identifier().clone(), claims, wit.expires_at());
-        let mut replays = self.memory.replays.lock().unwrap_or_else(PoisonError::into_inner);
-        wpt::verify(&carried, &wit, &expected, &mut replays, now)?;
-        Ok(Caller(peer?))
+        match accepted {
+            Ok(peer) => {
+                let mut replays = self.memory.replays();
+                wpt::verify(&carried, &wit, &expected, &mut replays, now)?;
+                Ok(Caller(peer))
+            }
+            // Who is not accepted hears so only with a proof that holds, and takes no place in the memory of proofs.
+            Err(not_accepted) => {
+                wpt::verify(&carried, &wit, &expected, &mut Replays::new(1), now)?;
+                Err(not_accepted.into())
+            }
+        }
     }
 
     fn answer<B: Default>(&self, refused: &Refused) -> Response<B> {
@@ -160,6 +168,10 @@ impl Proved {
 }
 
 impl Memory {
+    fn replays(&self) -> MutexGuard<'_, Replays> {
+        self.replays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A token's verification, once for as long as it and the trust are the same.
     fn verify(&self, token: &str, trust: &Arc<Trust>, now: u64) -> Result<VerifiedWit, TokenError> {
         let hash = sha256(&[token.as_bytes()]);

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::http::StatusCode;
 use touchmark_api::attest::ADMISSION;
 use touchmark_rats::{MeasuredEvent, Reason, Refusal, Retry};
-use touchmark_store::{Consumed, Host, RefusedAttempt, StoreError};
+use touchmark_store::{Consumed, Host, RefusedAttempt, Seen, StoreError};
 use touchmark_verifier::{Believed, Message, ReferenceSet, Refused, appraise};
 
 use crate::{
@@ -71,6 +71,15 @@ impl Attempt<'_> {
             evidence: self.received.wrapped.clone(),
             log: self.log.to_vec(),
             reference: self.reference(&refused.events, &refused.measured),
+            // Of a copy's counters nothing is learnt.
+            seen: refused
+                .counters
+                .filter(|_| refusal.reason != Reason::ClockRegressed)
+                .map(|counters| Seen {
+                    attestation: self.received.challenge.subject.attestation_name.to_vec(),
+                    reset_count: counters.reset,
+                    clock: counters.clock,
+                }),
             suspect: refusal.reason == Reason::ClockRegressed,
         };
         let status = reply.status.as_u16();

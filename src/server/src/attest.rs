@@ -91,6 +91,11 @@ async fn answer(
     else {
         return Ok(Reply::stranger("a challenge for another purpose"));
     };
+    // The key, with the counters that were seen last, before the host: what is taken meanwhile counts as later than these.
+    let known = service
+        .store
+        .attestation_key(&challenge.subject.attestation_name)
+        .await?;
     let host = service.store.host_by_id(&host_id).await?;
     if !host.is_active() {
         return Ok(Reply::stranger("host is not active"));
@@ -107,10 +112,6 @@ async fn answer(
         Ok(offer) => offer,
         Err(error) => return Ok(Reply::stranger(&error.to_string())),
     };
-    let known = service
-        .store
-        .attestation_key(&challenge.subject.attestation_name)
-        .await?;
     let public = match attestation_public(
         service,
         challenge,
@@ -150,7 +151,7 @@ async fn answer(
         Some(key) if key.host != host.id => return attempt.refuse(believed.refused(two_records())).await,
         own => own,
     };
-    match goes_on(&host, own.as_ref(), challenge, &believed.attested) {
+    match goes_on(own.as_ref(), challenge, &believed.attested) {
         Ok(_) => admit(&attempt, &public, believed).await,
         Err(Break::Overtaken) => Ok(Reply::stranger(OVERTAKEN)),
         Err(Break::Regressed(refusal)) => attempt.refuse(believed.refused(refusal)).await,
@@ -252,6 +253,7 @@ async fn admit(attempt: &Attempt<'_>, public: &[u8], believed: Believed) -> Resu
             .and_then(|voucher| serde_json::to_string(voucher).ok()),
         reset_count: counters.map_or(0, |counters| counters.reset),
         clock: counters.map_or(0, |counters| counters.clock),
+        seen_at: now,
         evidence: attested.evidence().to_vec(),
     };
     let certified = certified_key(&key, key.reset_count, &attested);

@@ -122,6 +122,8 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one address per listener.
     pub connections_per_source: usize,
+    /// Open sessions of attested hosts, who keep one each.
+    pub sessions: usize,
     /// Memory for messages that are arriving, in MiB, over all listeners.
     pub messages: u32,
 }
@@ -135,12 +137,22 @@ impl Default for Limits {
             handshakes_per_source: 20,
             connections: 4_096,
             connections_per_source: 256,
+            sessions: 16_384,
             messages: 256,
         }
     }
 }
 
 impl Limits {
+    /// The same for `listen.hosts`: a session each for as many hosts, however many of them come from behind one address.
+    pub(crate) fn for_hosts(&self) -> Self {
+        Self {
+            connections: self.sessions,
+            connections_per_source: self.sessions,
+            ..*self
+        }
+    }
+
     /// Nothing is unlimited, and nothing is closed by a zero.
     fn check(&self) -> Result<(), String> {
         let smallest = [
@@ -149,11 +161,15 @@ impl Limits {
             self.overall,
             self.handshakes_per_source,
         ];
-        if smallest.contains(&0) || self.connections == 0 || self.connections_per_source == 0 {
+        if smallest.contains(&0)
+            || [self.connections, self.connections_per_source, self.sessions].contains(&0)
+        {
             return Err("limits: a limit of 0 would serve nobody; leave it out for the default".into());
         }
-        if !(16..=65_536).contains(&self.messages) || self.connections > 1_000_000 {
-            return Err("limits: messages is 16 to 65536 MiB, connections at most 1000000".into());
+        if !(16..=65_536).contains(&self.messages) || self.connections.max(self.sessions) > 1_000_000 {
+            return Err(
+                "limits: messages is 16 to 65536 MiB, connections and sessions at most 1000000".into(),
+            );
         }
         Ok(())
     }
@@ -287,6 +303,7 @@ mod tests {
         ];
         assert_eq!(each, [10, 100, 1_000, 20, 256]);
         assert_eq!((limits.connections, limits.connections_per_source), (4_096, 256));
+        assert_eq!(limits.sessions, 16_384);
         limits.check().unwrap();
         for wrong in [
             Limits {
@@ -308,6 +325,10 @@ mod tests {
             },
             Limits {
                 connections_per_source: 0,
+                ..limits
+            },
+            Limits {
+                sessions: 0,
                 ..limits
             },
             Limits {

@@ -81,10 +81,23 @@ pub(crate) async fn caller(
     if host.state != "attested" || !attested {
         return Ok(None);
     }
+    if !is_its_device(service, peer).await? {
+        return Ok(None);
+    }
     let key = service.store.attestation_key_of(&host.id).await?;
     // A maker's root that was withdrawn takes its chips with it.
     let key = key.filter(|key| still_vouched(service, key).is_ok());
     Ok(key.map(|key| (host, key)))
+}
+
+/// Whether the certificate at the other end is for a key in the device that this host has now: one that was replaced had another.
+pub(crate) async fn is_its_device(service: &Service, peer: &Peer) -> Result<bool, StoreError> {
+    let certified = service
+        .store
+        .certification(&peer.host, &peer.key, clock::now())
+        .await?;
+    let key = service.store.attestation_key_of(&peer.host).await?;
+    Ok(certified.is_some_and(|certified| key.is_some_and(|key| key.name == certified.attestation)))
 }
 
 async fn registrations(State(service): State<Arc<Service>>, Extension(peer): Extension<Peer>) -> Response {

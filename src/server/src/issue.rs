@@ -137,7 +137,10 @@ impl Ask<'_> {
             Ok(name) => name,
             Err(refusal) => return Ok(Err((refusal, false))),
         };
-        let certified = service.store.certified_key(&self.host.id, &name).await?;
+        let certified = service
+            .store
+            .certified_key(&self.host.id, &name, self.now)
+            .await?;
         let certified = certified.filter(|certified| {
             certified.attestation == self.key.name
                 && certified.reset_count == self.key.reset_count
@@ -249,7 +252,12 @@ impl Ask<'_> {
         };
         let answer = cbor::encode(&document);
         let consumption = consumption(self.received, self.host, 200, answer.clone());
-        let consumed = match self.service.store.issue(&consumption, &issuance, self.now).await {
+        let consumed = match self
+            .service
+            .store
+            .issue(&consumption, &issuance, self.key, self.now)
+            .await
+        {
             // An operator was faster: what was decided no longer holds.
             Err(StoreError::Conflict(why)) => return self.refuse(offer, &overtaken(why), true).await,
             other => other?,

@@ -26,7 +26,7 @@ use touchmark_tls::clock;
 use crate::{
     ServerError,
     host::Peer,
-    limits::{Admitted, Gate},
+    limits::{Admitted, Gate, Sessions},
 };
 
 /// How long a handshake may take.
@@ -62,7 +62,7 @@ pub(crate) struct Front {
     pub(crate) tls: Arc<rustls::ServerConfig>,
     pub(crate) routes: Router,
     /// The trust domain whose hosts alone are peers, known by their certificates; `None`: anybody.
-    pub(crate) hosts_of: Option<TrustDomain>,
+    pub(crate) hosts_of: Option<(TrustDomain, Arc<Sessions>)>,
     pub(crate) gate: Arc<Gate>,
 }
 
@@ -136,8 +136,13 @@ async fn connection(stream: TcpStream, source: SocketAddr, front: Front, stop: w
     let routes = front.routes.layer(Extension(source));
     match &front.hosts_of {
         None => stranger(stream, source, routes, stop).await,
-        Some(domain) => match peer(stream.get_ref().1.peer_certificates(), domain) {
-            Some(peer) => host(stream, source, peer, routes, stop).await,
+        Some((domain, sessions)) => match peer(stream.get_ref().1.peer_certificates(), domain) {
+            Some(peer) => match sessions.admit(&peer.host) {
+                Some(_counted) => host(stream, source, peer, routes, stop).await,
+                None => {
+                    tracing::info!(%source, host = %peer.host, "closed: this host has its share of sessions");
+                }
+            },
             None => tracing::info!(%source, "a client whose certificate is not a host's"),
         },
     }

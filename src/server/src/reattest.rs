@@ -75,24 +75,31 @@ async fn answer(
     now: u64,
 ) -> Result<Reply, StoreError> {
     let challenge = &received.challenge;
+    // The key, with the counters that were seen last, before the host: what is taken meanwhile counts as later than these.
+    let key = service.store.attestation_key_of(&peer.host).await?;
     let host = service.store.host_by_id(&peer.host).await?;
-    let key = service.store.attestation_key_of(&host.id).await?;
-    // A host that fell silent may attest again like this; one that was refused begins anew.
-    let may = matches!(host.state.as_str(), "attested" | "silent") && peer.not_after > now;
     let Some(key) = key.filter(|key| {
-        may && challenge.purpose == Purpose::Reattest
+        peer.not_after > now
+            && challenge.purpose == Purpose::Reattest
             && challenge.subject.host.as_deref() == Some(host.id.as_str())
             && challenge.subject.attestation_name.as_ref() == key.name
             && challenge.expiry > now
             && received.offer.is_empty()
     }) else {
         return Ok(Reply::stranger(
-            "not attested, or a challenge of another host, key or purpose, or expired",
+            "a challenge of another host, key or purpose, or expired",
         ));
     };
     let before = service.store.answer(&challenge.id).await?;
-    if let Some(before) = before.as_ref().filter(|before| is_same(before, received)) {
+    if let Some(before) = before
+        .as_ref()
+        .filter(|before| host.is_active() && is_same(before, received))
+    {
         return Ok(Reply::again(before, REATTESTED));
+    }
+    // A host that fell silent may attest again like this; one that was refused begins anew.
+    if !matches!(host.state.as_str(), "attested" | "silent") {
+        return Ok(Reply::stranger("host is not attested"));
     }
     // What was there at the last attestation is on record.
     let mut log = service.store.boot_log(&host.id).await?;
@@ -123,7 +130,7 @@ async fn answer(
     }
     let refused = match verdict {
         Err(refused) => *refused,
-        Ok(believed) => match goes_on(&host, Some(&key), challenge, &believed.attested) {
+        Ok(believed) => match goes_on(Some(&key), challenge, &believed.attested) {
             Ok(Continuity::SameBoot) => return accept(&attempt, peer, &key, believed).await,
             Ok(Continuity::Reset) => {
                 let refusal = unexpected_reset(&key, &believed.attested);
@@ -232,7 +239,7 @@ async fn renewed(
     }
     let certified = service
         .store
-        .certification(&peer.host, &peer.key)
+        .certification(&peer.host, &peer.key, now)
         .await
         .map_err(|error| error.to_string())?
         .filter(|certified| certified.attestation == key.name && certified.reset_count == key.reset_count);

@@ -33,8 +33,11 @@ pub async fn run(
     let front = |tls: &Arc<_>, routes: Router, hosts_of: Option<&TrustDomain>| Front {
         tls: Arc::clone(tls),
         routes,
-        hosts_of: hosts_of.cloned(),
-        gate: Arc::new(Gate::new(&config.limits, Instant::now())),
+        gate: Arc::new(match hosts_of {
+            None => Gate::new(&config.limits, Instant::now()),
+            Some(_) => Gate::new(&config.limits.for_hosts(), Instant::now()),
+        }),
+        hosts_of: hosts_of.map(|domain| (domain.clone(), Arc::default())),
     };
     let mut fronts = vec![
         (

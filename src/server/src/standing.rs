@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use touchmark_rats::Refusal;
-use touchmark_store::{AttestationKey, Host};
+use touchmark_store::AttestationKey;
 use touchmark_tls::clock;
 use touchmark_verifier::{Attested, Challenge, Continuity, LastSeen, continuity};
 
@@ -22,7 +22,6 @@ pub(crate) const OVERTAKEN: &str = "a later attestation of this host was taken m
 
 /// How the counters in a host's evidence go on from those on record.
 pub(crate) fn goes_on(
-    host: &Host,
     known: Option<&AttestationKey>,
     challenge: &Challenge,
     attested: &Attested,
@@ -38,10 +37,11 @@ pub(crate) fn goes_on(
         return Err(Break::Overtaken);
     };
     continuity(last, seen).map_err(|refusal| {
-        // Evidence that was asked for before the last was taken may have been made before it.
-        match host.last_attested {
-            Some(at) if challenge.issued <= at => Break::Overtaken,
-            _ => Break::Regressed(refusal),
+        // Evidence that was asked for before the last was seen may have been made before it.
+        if challenge.issued <= key.seen_at {
+            Break::Overtaken
+        } else {
+            Break::Regressed(refusal)
         }
     })
 }

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -30,7 +30,7 @@ use touchmark_tls::clock;
 
 use crate::{
     Service,
-    host::{Peer, caller},
+    host::{Peer, caller, is_its_device},
     reattest,
     refuse::Reply,
     service::to_wire,
@@ -143,6 +143,9 @@ pub(crate) async fn stream(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
 ) -> Response {
+    if !service.host_rates.admit(peer.host.clone(), Instant::now()) {
+        return Reply::slow_down().into_response();
+    }
     let (sender, receiver) = channel(BEHIND);
     let host = match caller(&service, &peer, clock::now()).await {
         Ok(Some((host, _))) => host,
@@ -224,13 +227,17 @@ async fn push(service: &Arc<Service>, peer: &Peer, mut told: watch::Receiver<Tol
     }
 }
 
-/// What is said to a host that is not attested any more.
+/// What is said to a host that is not attested any more. What is not known is not said.
 async fn farewell(service: &Service, peer: &Peer) -> Push {
-    match service.store.host_by_id(&peer.host).await {
-        Ok(host) if matches!(host.state.as_str(), "attested" | "silent") => Push::Lapsed,
-        Ok(_) | Err(StoreError::NotFound { .. }) => Push::Withdrawn,
-        // What is not known is not said.
-        Err(_) => Push::Lapsed,
+    let host = match service.store.host_by_id(&peer.host).await {
+        Ok(host) => host,
+        Err(StoreError::NotFound { .. }) => return Push::Withdrawn,
+        Err(_) => return Push::Lapsed,
+    };
+    let own = is_its_device(service, peer).await.unwrap_or(true);
+    match host.state.as_str() {
+        "attested" | "silent" if own => Push::Lapsed,
+        _ => Push::Withdrawn,
     }
 }
 

@@ -32,7 +32,9 @@ CREATE TABLE attestation_keys (
     reset_count INTEGER NOT NULL,
     clock INTEGER NOT NULL,
     evidence BLOB NOT NULL,
-    activated_at INTEGER NOT NULL
+    activated_at INTEGER NOT NULL,
+    -- When the counters were seen.
+    seen_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX attestation_keys_by_host ON attestation_keys (host);
 

@@ -24,25 +24,33 @@ pub struct CertifiedKey {
 }
 
 impl Store {
-    /// The certification of a host's key of this Name, if it is on record.
-    pub async fn certified_key(&self, host: &str, name: &[u8]) -> Result<Option<CertifiedKey>, StoreError> {
-        let row = sqlx::query("SELECT * FROM certified_keys WHERE host = ? AND name = ?")
+    /// The certification of a host's key of this Name, if it is on record and has not ended.
+    pub async fn certified_key(
+        &self,
+        host: &str,
+        name: &[u8],
+        now: u64,
+    ) -> Result<Option<CertifiedKey>, StoreError> {
+        let row = sqlx::query("SELECT * FROM certified_keys WHERE host = ? AND name = ? AND until >= ?")
             .bind(host)
             .bind(name)
+            .bind(signed(now))
             .fetch_optional(&self.pool)
             .await?;
         row.as_ref().map(certified).transpose()
     }
 
-    /// The certification of a host's key of this digest, if it is on record.
+    /// The certification of a host's key of this digest, if it is on record and has not ended.
     pub async fn certification(
         &self,
         host: &str,
         digest: &[u8; 32],
+        now: u64,
     ) -> Result<Option<CertifiedKey>, StoreError> {
-        let row = sqlx::query("SELECT * FROM certified_keys WHERE digest = ? AND host = ?")
+        let row = sqlx::query("SELECT * FROM certified_keys WHERE digest = ? AND host = ? AND until >= ?")
             .bind(digest.as_slice())
             .bind(host)
+            .bind(signed(now))
             .fetch_optional(&self.pool)
             .await?;
         row.as_ref().map(certified).transpose()

@@ -5,10 +5,11 @@ use touchmark_identity::WorkloadId;
 use touchmark_issuer::{Credential, Kind};
 
 use crate::{
-    AttestationKey, CertifiedKey, Store, StoreError, StoredRefusal,
+    AttestationKey, CertifiedKey, Seen, Store, StoreError, StoredRefusal,
     certified::{certify, prolong},
     events::{record, write_refusal},
     open::signed,
+    standing::advance_counters,
 };
 
 /// An answer that was given to a challenge.
@@ -87,6 +88,8 @@ pub struct RefusedAttempt {
     pub log: Vec<u8>,
     /// Reference values captured from it, TOML, where the log explained the quote.
     pub reference: Option<String>,
+    /// The counters in it.
+    pub seen: Option<Seen>,
     /// Whether it shows that there may be two of this host: then it gets nothing more until an operator has acted.
     pub suspect: bool,
 }
@@ -124,10 +127,10 @@ impl Store {
         let key = &admitted.key;
         let written = sqlx::query(
             "INSERT INTO attestation_keys
-             (name, host, endorsement, public, voucher, reset_count, clock, evidence, activated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             (name, host, endorsement, public, voucher, reset_count, clock, evidence, activated_at, seen_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
              ON CONFLICT (name) DO UPDATE SET endorsement = ?3, voucher = ?5, reset_count = ?6, clock = ?7, evidence = ?8,
-             activated_at = ?9
+             activated_at = ?9, seen_at = ?9
              WHERE host = ?2 AND (reset_count < ?6 OR (reset_count = ?6 AND clock <= ?7))",
         )
         .bind(&key.name)
@@ -182,6 +185,9 @@ impl Store {
         }
         let refusal = &attempt.refusal;
         write_refusal(&mut tx, refusal).await?;
+        if let Some(seen) = &attempt.seen {
+            advance_counters(&mut tx, seen, now).await?;
+        }
         sqlx::query(
             "UPDATE hosts SET state = CASE WHEN state IN ('evicted', 'suspect') THEN state ELSE ? END,
              reason = ?, refusal = ?, note = NULL, note_at = NULL WHERE id = ?",
@@ -233,15 +239,21 @@ impl Store {
         &self,
         consumption: &Consumption,
         issuance: &Issuance,
+        key: &AttestationKey,
         now: u64,
     ) -> Result<Consumed, StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         lock_active(&mut tx, &consumption.host).await?;
-        let attested: Option<String> =
-            sqlx::query_scalar("SELECT id FROM hosts WHERE id = ? AND state = 'attested'")
-                .bind(&consumption.host)
-                .fetch_optional(&mut *tx)
-                .await?;
+        // By the very device, in the very boot, that was judged.
+        let attested: Option<String> = sqlx::query_scalar(
+            "SELECT hosts.id FROM hosts JOIN attestation_keys ON attestation_keys.host = hosts.id
+             WHERE hosts.id = ? AND state = 'attested' AND attestation_keys.name = ? AND reset_count = ?",
+        )
+        .bind(&consumption.host)
+        .bind(&key.name)
+        .bind(i64::from(key.reset_count))
+        .fetch_optional(&mut *tx)
+        .await?;
         let (label, name) = issuance.registration.split_once('/').unwrap_or_default();
         let registered: Option<String> =
             sqlx::query_scalar("SELECT name FROM registrations WHERE label = ? AND name = ? AND body = ?")

@@ -80,6 +80,8 @@ pub struct AttestationKey {
     pub reset_count: u32,
     /// Its device's clock when it was seen last, milliseconds.
     pub clock: u64,
+    /// When these counters were seen, seconds since the epoch.
+    pub seen_at: u64,
     /// Digest of the last evidence.
     pub evidence: Vec<u8>,
 }
@@ -368,6 +370,7 @@ fn attestation_key(row: &SqliteRow) -> Result<AttestationKey, StoreError> {
         voucher: row.try_get("voucher")?,
         reset_count: u32::try_from(row.try_get::<i64, _>("reset_count")?).unwrap_or(u32::MAX),
         clock: unsigned(row.try_get("clock")?),
+        seen_at: unsigned(row.try_get("seen_at")?),
         evidence: row.try_get("evidence")?,
     })
 }

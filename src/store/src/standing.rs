@@ -60,7 +60,7 @@ impl Store {
         if attested.rows_affected() != 1 {
             return Err(StoreError::Conflict("the host was refused meanwhile".to_owned()));
         }
-        note_counters(&mut tx, &reattested.seen).await?;
+        note_counters(&mut tx, &reattested.seen, now).await?;
         sqlx::query("UPDATE attestation_keys SET evidence = ? WHERE name = ?")
             .bind(reattested.digest.as_slice())
             .bind(&reattested.seen.attestation)
@@ -212,13 +212,14 @@ pub(crate) async fn last_credential(tx: &mut Transaction<'_, Sqlite>, host: &str
 }
 
 /// Notes a device's counters within its boot. Another copy of it may have been seen meanwhile.
-pub(crate) async fn note_counters(tx: &mut Transaction<'_, Sqlite>, seen: &Seen) -> Result<(), StoreError> {
+async fn note_counters(tx: &mut Transaction<'_, Sqlite>, seen: &Seen, now: u64) -> Result<(), StoreError> {
     let noted = sqlx::query(
-        "UPDATE attestation_keys SET clock = ?1 WHERE name = ?2 AND reset_count = ?3 AND clock <= ?1",
+        "UPDATE attestation_keys SET clock = ?1, seen_at = ?4 WHERE name = ?2 AND reset_count = ?3 AND clock <= ?1",
     )
     .bind(signed(seen.clock))
     .bind(&seen.attestation)
     .bind(i64::from(seen.reset_count))
+    .bind(signed(now))
     .execute(&mut **tx)
     .await?;
     if noted.rows_affected() == 1 {
@@ -228,4 +229,23 @@ pub(crate) async fn note_counters(tx: &mut Transaction<'_, Sqlite>, seen: &Seen)
             "the attestation key is gone, or was seen later or after another reset meanwhile".to_owned(),
         ))
     }
+}
+
+/// Notes counters of evidence that was refused, where they are ahead: what was quoted before it is out of date.
+pub(crate) async fn advance_counters(
+    tx: &mut Transaction<'_, Sqlite>,
+    seen: &Seen,
+    now: u64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE attestation_keys SET reset_count = ?1, clock = ?2, seen_at = ?4
+         WHERE name = ?3 AND (reset_count < ?1 OR (reset_count = ?1 AND clock <= ?2))",
+    )
+    .bind(i64::from(seen.reset_count))
+    .bind(signed(seen.clock))
+    .bind(&seen.attestation)
+    .bind(signed(now))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }

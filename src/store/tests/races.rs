@@ -74,6 +74,7 @@ fn admitted(host: &str, number: u16, credential: Credential) -> Admitted {
             voucher: None,
             reset_count: 1,
             clock: 1,
+            seen_at: NOW,
             evidence: vec![0; 32],
         },
         evidence: Vec::new(),
@@ -128,10 +129,11 @@ async fn a14_no_credential_is_issued_outside_an_evictions_list() {
             certified: None,
         };
         let consumption = consumption(&host);
+        let key = first.key.clone();
         let (won, evicted) = {
             let (one, other) = (store.clone(), store.clone());
             let id = host.clone();
-            let issue = tokio::spawn(async move { one.issue(&consumption, &issuance, NOW + 1).await });
+            let issue = tokio::spawn(async move { one.issue(&consumption, &issuance, &key, NOW + 1).await });
             let evict = tokio::spawn(async move { other.evict(&id, "race", NOW + 1).await });
             (issue.await.unwrap(), evict.await.unwrap())
         };

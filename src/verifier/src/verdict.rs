@@ -111,6 +111,8 @@ pub struct Refused {
     pub events: Vec<MeasuredEvent>,
     /// The registers that were quoted, and whether anything was measured into each.
     pub measured: Vec<(u8, bool)>,
+    /// The device's counters, where the evidence was authentic.
+    pub counters: Option<BootCounters>,
 }
 
 impl Believed {
@@ -119,6 +121,7 @@ impl Believed {
         Refused {
             refusal,
             authenticated: true,
+            counters: self.attested.counters,
             events: self.events,
             measured: self.measured,
         }
@@ -139,6 +142,7 @@ pub fn appraise(
         Box::new(Refused {
             refusal,
             authenticated: false,
+            counters: None,
             events: Vec::new(),
             measured: Vec::new(),
         })
@@ -215,6 +219,7 @@ pub fn appraise(
             Err(Box::new(Refused {
                 refusal: Refusal::from(check.clone()).retry(retry),
                 authenticated: appraisal.authenticated,
+                counters: appraisal.counters.filter(|_| appraisal.authenticated),
                 events: appraisal.events,
                 measured: appraisal.measured,
             }))

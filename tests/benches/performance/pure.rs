@@ -151,7 +151,7 @@ pub(crate) fn measure(table: &mut Table) {
     let verify = rate(|| {
         public
             .verify(SigScheme::Ecdsa(HashAlg::Sha256), &message, &signature)
-            .unwrap()
+            .unwrap();
     });
     let sign = rate(|| {
         signer.sign(KeyPurpose::Wit, &message).unwrap();

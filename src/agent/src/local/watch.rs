@@ -42,7 +42,7 @@ impl<I: Identities> Watch<I> {
         let mut changes = self.identities.changes();
         changes.mark_unchanged();
         let first = match self.look().await? {
-            (Some(Denied::NoIdentity), _) => return Err(Status::permission_denied(NO_IDENTITY)),
+            (Found::Nothing, _) => return Err(Status::permission_denied(NO_IDENTITY)),
             (_, answer) => answer,
         };
         // Whoever does not read is not waited for by anybody else.
@@ -68,6 +68,8 @@ impl<I: Identities> Watch<I> {
                 () = sender.closed() => return,
             }
             match self.look().await {
+                // What cannot be had at this moment is not taken away for it.
+                Ok((Found::Partly, _)) => {}
                 Ok((_, answer)) if answer == *sent => {}
                 Ok((_, answer)) => {
                     sent.clone_from(&answer);
@@ -84,8 +86,8 @@ impl<I: Identities> Watch<I> {
         }
     }
 
-    /// What the caller has now, and why it has nothing if it has not.
-    async fn look(&self) -> Result<(Option<Denied>, WatchResponse), Status> {
+    /// What the caller has now.
+    async fn look(&self) -> Result<(Found, WatchResponse), Status> {
         let digest = self.identities.needs_digest();
         let caller = self.peer.identify(digest).await.map_err(|error| match error {
             CallerError::Io(_) | CallerError::Cancelled => {
@@ -103,6 +105,8 @@ impl<I: Identities> Watch<I> {
             bundle: held.map(bundle),
             ..WatchResponse::default()
         };
+        let partly =
+            matches!(&x509, Err(Denied::Unavailable(_))) != matches!(&wit, Err(Denied::Unavailable(_)));
         let denied = match (x509, wit) {
             (Err(first), Err(second)) => Some(weightier(first, second)),
             (x509, wit) => {
@@ -120,8 +124,23 @@ impl<I: Identities> Watch<I> {
         };
         answer.standing = standing.into();
         answer.detail = detail;
-        Ok((denied, answer))
+        let found = match denied {
+            Some(Denied::NoIdentity) => Found::Nothing,
+            None if partly => Found::Partly,
+            _ => Found::Whole,
+        };
+        Ok((found, answer))
     }
+}
+
+/// How much of what a caller has was found.
+enum Found {
+    /// All there is to say.
+    Whole,
+    /// One kind of credential cannot be had at this moment.
+    Partly,
+    /// No registration means the caller.
+    Nothing,
 }
 
 /// Of two reasons the one that says more: what is not there for one kind of credential may only not be had now for the other.

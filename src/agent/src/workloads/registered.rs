@@ -8,7 +8,7 @@ use std::sync::{
 use touchmark_api::host::{Bundle, Registration};
 
 /// Registrations and trust bundle as the service named them last.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
     /// Of two answers of the service the one with more is the newer.
     pub(crate) generation: u64,
@@ -35,16 +35,21 @@ impl Registered {
         self.known().filter(|_| self.is_followed())
     }
 
-    /// Takes in what is registered now. `false`: it was overtaken by a newer answer, and is not taken.
+    /// Takes in what is registered now, and whether that is something else than before. An answer that was overtaken by a newer
+    /// one is not taken.
     pub(crate) fn learn(&self, learnt: Known) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let newer = known
-            .as_ref()
-            .is_none_or(|known| known.generation <= learnt.generation);
-        if newer {
-            *known = Some(learnt);
+        if let Some(known) = known.as_mut() {
+            if known.generation > learnt.generation {
+                return false;
+            }
+            if known.registrations == learnt.registrations && known.bundle == learnt.bundle {
+                known.generation = learnt.generation;
+                return false;
+            }
         }
-        newer
+        *known = Some(learnt);
+        true
     }
 
     /// Whether the service pushes what changes.
