@@ -63,6 +63,11 @@ pub fn boot_again(dev: &Dev) {
     }
 }
 
+/// Measures something into a register of host 1.
+pub fn extend(dev: &Dev, what: &str) {
+    run(dev, "tpm2_pcrextend", &[what]);
+}
+
 fn control(dev: &Dev) -> String {
     let port = dev.description()["tpms"][0]["port"].as_u64().expect("a port");
     format!("127.0.0.1:{}", port + 1)

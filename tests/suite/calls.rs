@@ -180,7 +180,7 @@ fn r074_keys_in_the_tpm_at_both_ends_and_the_hybrid_group_between_them() {
 }
 
 #[test]
-fn r096_t05_t06_t10_a_captured_request_is_of_no_use_to_anybody() {
+fn r009_r096_t05_t06_t10_a_captured_request_is_of_no_use_to_anybody() {
     let dev = Dev::start(&[]);
     block_on(async {
         let source = source(&dev).await;

@@ -264,6 +264,25 @@ fn a_log_that_gained_what_no_register_holds_ends_the_trust_in_its_host() {
 }
 
 #[test]
+fn a_host_whose_registers_moved_is_refused_at_its_next_attestation_and_its_workloads_are_told() {
+    let dev = Dev::start(&[]);
+    let _server = within(&dev, 8);
+    assert_eq!(fetch(&dev), Some(0));
+    power::extend(
+        &dev,
+        "4:sha256=abababababababababababababababababababababababababababababababab",
+    );
+    eventually("the refusal", || dev.host("host-1")["state"] == "refused");
+    assert_eq!(dev.json(&["why", "host-1"])["reason"], "log_mismatch");
+    let found = dev.events("host.refused").remove(0)["detail"].clone();
+    assert!(found.as_str().unwrap().ends_with("log_mismatch"), "{found}");
+    eventually("the workloads' refusal", || fetch(&dev) == Some(1));
+    let issued = dev.events("credential.issued").len();
+    dev.touchmark(&["workload", "fetch", "wit"]);
+    assert_eq!(dev.events("credential.issued").len(), issued, "nothing more");
+}
+
+#[test]
 fn e12_e21_a_reattestation_is_answered_once_and_again_by_the_same_bytes_only() {
     let dev = Dev::start(&[]);
     let _server = within(&dev, 20);

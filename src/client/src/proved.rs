@@ -261,3 +261,62 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use touchmark_crypto::{Signer, SigningAlg, SoftwareKey, jose::Jwk, x509::Anchors};
+    use touchmark_identity::{TrustDomain, WorkloadId};
+    use touchmark_wimse::{Issuer, bundle, wit::Wit};
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn trust(issuer: &SoftwareKey) -> Arc<Trust> {
+        let jwks = bundle::to_jwks(&[], std::slice::from_ref(issuer.public_key()), 1).unwrap();
+        let mut trust = Trust::default();
+        trust.insert(
+            TrustDomain::parse_origin("spiffe://example.org").unwrap(),
+            Anchors::default(),
+            Issuer::from_jwks(jwks.as_object().unwrap()),
+        );
+        Arc::new(trust)
+    }
+
+    #[test]
+    fn r026_what_was_verified_under_one_trust_is_not_remembered_under_another() {
+        let key = || SoftwareKey::generate(SigningAlg::Es256).unwrap();
+        let (one, other, workload) = (key(), key(), key());
+        let kid = Jwk::new(one.public_key().clone()).unwrap().thumbprint();
+        let identifier = WorkloadId::parse("spiffe://example.org/a").unwrap();
+        let wit = Wit {
+            identifier: &identifier,
+            key: &Jwk::new(workload.public_key().clone()).unwrap(),
+            cmw: &serde_json::json!([]),
+            issued_at: NOW,
+            expires_at: NOW + 600,
+            id: [1; 16],
+        };
+        let token = wit::mint(&wit, &kid, &one).unwrap();
+        let memory = Memory {
+            replays: Mutex::new(Replays::new(1)),
+            tokens: Mutex::default(),
+        };
+        let (ours, theirs) = (trust(&one), trust(&other));
+        for _ in 0..2 {
+            assert!(memory.verify(&token, &ours, NOW).is_ok());
+            assert_eq!(memory.tokens.lock().unwrap().verified.len(), 1, "remembered");
+            // Another issuer for the same trust domain: the same words of somebody else.
+            assert_eq!(
+                memory.verify(&token, &theirs, NOW).unwrap_err(),
+                TokenError::KidUnknown
+            );
+        }
+        // Nor beyond its end.
+        assert!(memory.verify(&token, &ours, NOW).is_ok());
+        assert_eq!(
+            memory.verify(&token, &ours, NOW + 660).unwrap_err(),
+            TokenError::Expired
+        );
+    }
+}
