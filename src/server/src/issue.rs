@@ -258,8 +258,11 @@ impl Ask<'_> {
             .issue(&consumption, &issuance, self.key, self.now)
             .await
         {
-            // An operator was faster: what was decided no longer holds.
-            Err(StoreError::Conflict(why)) => return self.refuse(offer, &overtaken(why), true).await,
+            // An operator was faster: what was decided no longer holds, and nothing was consumed. Sent again, it is decided anew.
+            Err(StoreError::Conflict(why)) => {
+                tracing::info!(host = %self.host.name, %why, "to be asked again");
+                return Ok(Reply::slow_down());
+            }
             other => other?,
         };
         match consumed {
@@ -309,18 +312,6 @@ impl Ask<'_> {
             }
             Consumed::Before(before) => Ok(same_or_refused(&before, self.received, ISSUED)),
         }
-    }
-}
-
-/// A decision that a change made void before it was written.
-fn overtaken(found: String) -> Refusal {
-    Refusal {
-        check: "issue.registration",
-        reason: Reason::Conflict,
-        expected: "host and registration as they were when this was decided".to_owned(),
-        found,
-        remedy: "nothing: the agent asks again under what is registered now".to_owned(),
-        retry: Retry::Later,
     }
 }
 

@@ -41,8 +41,8 @@ impl Table {
         self.row(
             number,
             what,
-            &format!("<= {limit:.2}"),
-            &format!("{measured:.2}"),
+            &format!("<= {limit}"),
+            &format!("{measured:.3}"),
             held,
         );
     }
