@@ -378,6 +378,67 @@ fn a_request_that_takes_its_time_is_not_cut_by_a_renewal() {
 }
 
 #[test]
+fn a_program_has_the_identity_that_says_most_of_it_and_waits_for_one_that_is_on_its_way() {
+    let dev = Dev::start(&[]);
+    let exe = std::env::current_exe().unwrap();
+    let file = dev.file(
+        "zlast.toml",
+        &format!(
+            "label = \"zlast\"\n[[registration]]\nname = \"suite\"\nidentifier = \"{}\"\nworkload = {{ uid = {}, exe = \"{}\" }}\nkinds = [\"x509\", \"wit\"]\ncustody = [\"hardware\"]\n",
+            identifier("suite"),
+            uid(),
+            exe.display()
+        ),
+    );
+    dev.json(&["registration", "apply", "-f", &file]);
+    block_on(async {
+        let precise = source(&dev).await;
+        assert_eq!(
+            precise.identity().unwrap().identifier().as_str(),
+            identifier("suite")
+        );
+        let named = Source::builder()
+            .socket(dev.description()["hosts"][0]["agent_socket"].as_str().unwrap())
+            .identifier(this_process());
+        assert_eq!(
+            named
+                .clone()
+                .connect()
+                .await
+                .unwrap()
+                .identity()
+                .unwrap()
+                .identifier()
+                .as_str(),
+            this_process()
+        );
+        // Nothing means this program: it is told what would, once it has waited.
+        dev.json(&["registration", "delete", "zlast/suite"]);
+        dev.json(&["registration", "delete", &format!("dev/user-{}", uid())]);
+        eventually("the withdrawal", || {
+            dev.touchmark(&["workload", "fetch", "x509"]).status.code() == Some(1)
+        });
+        let socket = dev.description()["hosts"][0]["agent_socket"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let builder = Source::builder().socket(socket);
+        let none = builder
+            .clone()
+            .wait(Duration::from_secs(1))
+            .connect()
+            .await
+            .unwrap_err();
+        assert!(none.to_string().contains(&exe.display().to_string()), "{none}");
+        // Deployed first, registered then.
+        let waiting = tokio::spawn(builder.connect());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        dev.json(&["registration", "apply", "-f", &file]);
+        assert!(waiting.await.unwrap().is_ok());
+    });
+}
+
+#[test]
 fn callers_who_are_not_accepted_take_no_place_in_the_memory_of_proofs() {
     let dev = Dev::start(&[]);
     block_on(async {

@@ -77,6 +77,12 @@ fn c06_an_evicted_host_hears_of_it_at_once_and_renews_nothing() {
     eventually("the agent's refusal", || fetch(&dev) == Some(1));
     assert_eq!(dev.events("credential.issued").len(), after);
     assert_eq!(dev.host("host-1")["state"], "evicted");
+    let why = dev.json(&["why", "host-1"]);
+    assert_eq!(
+        (&why["reason"], &why["found"]),
+        (&"evicted".into(), &"test".into()),
+        "{why}"
+    );
 }
 
 #[test]
@@ -308,6 +314,9 @@ fn a_host_that_is_not_heard_of_is_silent_until_it_attests_again() {
     let _server = within(&dev, 3);
     eventually("silence", || dev.host("host-1")["state"] == "silent");
     assert_eq!(dev.events("host.silent").len(), 1);
+    let why = dev.json(&["why", "host-1"]);
+    assert_eq!(why["reason"], "silent", "{why}");
+    assert!(why["remedy"].as_str().unwrap().contains("agent status"), "{why}");
     let _agent = dev.start_agent(1);
     eventually("its return", || dev.host("host-1")["state"] == "attested");
     eventually("a credential", || fetch(&dev) == Some(0));

@@ -191,6 +191,7 @@ impl System {
             .unwrap_or_default();
         format!(
             "A small system is running; its files are in {folder}.\n{standing}\nIn another terminal:\n\n\
+             export TOUCHMARK_SIM={simulation}\n\
              export TOUCHMARK_AGENT_SOCKET={agent}\n\
              export TOUCHMARK_ADMIN_SOCKET={admin}\n\
              export PATH={path}:$PATH\n\n\
@@ -199,6 +200,7 @@ impl System {
              touchmark host list                  # and: touchmark why HOST\n\n\
              Ctrl-C ends it and leaves nothing behind.\n",
             folder = self.folder.display(),
+            simulation = self.folder.parent().unwrap_or(&self.folder).display(),
             standing = self.standing,
             admin = self.service.admin_socket.display(),
             path = self

@@ -535,13 +535,24 @@ fn matching(
     identifier: Option<&str>,
 ) -> Vec<Registration> {
     let known = known.map(|known| known.registrations).unwrap_or_default();
-    known
+    let mut matching: Vec<Registration> = known
         .iter()
         .filter(|registration| registration.kinds.iter().any(|listed| listed == kind))
         .filter(|registration| identifier.is_none_or(|wanted| registration.identifier == wanted))
         .filter(|registration| matches(registration, caller))
         .cloned()
-        .collect()
+        .collect();
+    // The default is the one that says most of the process; among equals the one of the first label and name.
+    matching.sort_by_key(|registration| std::cmp::Reverse(precision(registration)));
+    matching
+}
+
+/// How much a registration says of the processes that it means: what only one program has counts most.
+fn precision(registration: &Registration) -> u32 {
+    u32::from(registration.exe_sha256.is_some()) * 8
+        + u32::from(registration.exe.is_some()) * 4
+        + u32::from(registration.uid.is_some()) * 2
+        + u32::from(registration.gid.is_some())
 }
 
 fn matches(registration: &Registration, caller: &Caller) -> bool {

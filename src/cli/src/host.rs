@@ -194,7 +194,7 @@ fn replace(operator: &Operator, host: String, keys: EndorsementKeys, reason: Str
     let document = operator.ask(&Request::HostReplace { host, device, reason })?;
     report(operator.output, &document, |document| {
         format!(
-            "replaced the device of {}; what the old one and its workloads hold ends by {}",
+            "replaced the device of {}: the old one is told now; a peer that does not hear of it may accept what it holds until {}",
             text(document, "name"),
             text(document, "until")
         )
@@ -206,7 +206,7 @@ fn evict(operator: &Operator, host: String, reason: String) -> Result<(), ExitCo
     let document = operator.ask(&Request::HostEvict { host, reason })?;
     report(operator.output, &document, |document| {
         format!(
-            "evicted {}; what it and its workloads hold ends by {}",
+            "evicted {}: its agent and its workloads are told now; a peer that does not hear of it may accept what they hold until {}",
             text(document, "name"),
             text(document, "until")
         )

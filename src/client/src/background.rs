@@ -74,9 +74,7 @@ impl Background {
         loop {
             match self.once(client, &mut pause).await {
                 Ok(()) => {}
-                Err(status) if status.code() == Code::PermissionDenied => {
-                    self.tell(State::Withdrawn(status.message().to_owned()));
-                }
+                Err(status) if status.code() == Code::PermissionDenied => self.unregistered(status.message()),
                 Err(status) => {
                     tracing::debug!(%status, "the agent is not to be heard");
                     self.unavailable(status.message());
@@ -121,6 +119,20 @@ impl Background {
 
     fn tell(&self, state: State) {
         self.state.send_replace(state);
+    }
+
+    /// No registration means this program: not yet, or not any more.
+    fn unregistered(&self, why: &str) {
+        if matches!(*self.state.borrow(), State::Waiting(_)) {
+            let program = std::env::current_exe().unwrap_or_default();
+            let user = nix::unistd::geteuid();
+            self.unavailable(&format!(
+                "{why}: no registration of this host means user {user} with {}",
+                program.display()
+            ));
+        } else {
+            self.tell(State::Withdrawn(why.to_owned()));
+        }
     }
 
     /// What there is counts until it ends; only who has nothing yet is told why.

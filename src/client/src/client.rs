@@ -1,6 +1,8 @@
 //! An HTTP client whose connections are those of a [`Connector`].
 
 use std::{
+    error::Error,
+    fmt,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,6 +29,29 @@ use crate::{Connector, Peers, Source, connection::Retirement};
 pub struct Client<B> {
     pool: legacy::Client<Connector, B>,
     open: Arc<Open>,
+}
+
+/// Why a request had no answer: all of it, from what was tried to what stood in the way.
+#[derive(Debug)]
+pub struct CallError(legacy::Error);
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl Error for CallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // What this says already is not said again.
+        self.0.source().and_then(Error::source)
+    }
 }
 
 impl<B> Clone for Client<B> {
@@ -104,12 +129,12 @@ where
     /// # Errors
     ///
     /// No connection, a peer that is not accepted, an exchange that broke off.
-    pub async fn request(&self, mut request: Request<B>) -> Result<Response<Incoming>, legacy::Error> {
+    pub async fn request(&self, mut request: Request<B>) -> Result<Response<Incoming>, CallError> {
         self.open.retire();
         let captured = capture_connection(&mut request);
         let answered = self.pool.request(request).await;
         self.open.remember(captured);
-        answered
+        answered.map_err(CallError)
     }
 }
 
@@ -120,10 +145,10 @@ where
     B::Error: Into<BoxError>,
 {
     type Response = Response<Incoming>;
-    type Error = legacy::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, legacy::Error>> + Send>>;
+    type Error = CallError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, CallError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), legacy::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         Poll::Ready(Ok(()))
     }
 

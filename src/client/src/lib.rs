@@ -38,7 +38,7 @@ mod source;
 mod tls;
 mod trust;
 
-pub use client::Client;
+pub use client::{CallError, Client};
 pub use connection::Connection;
 pub use connector::Connector;
 pub use identity::{Identity, Wit, X509};

@@ -27,10 +27,10 @@ pub enum State {
 /// Why there is no identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// None came in time; the text says what was missing: an agent, an attested host, an answer.
+    /// None came in time; the text says what was missing: an agent, an attested host, a registration, an answer.
     #[error("no identity in time: {0}")]
     Unavailable(String),
-    /// No registration means this program, or its host is no longer believed.
+    /// The host of this program is no longer believed.
     #[error("no identity: {0}")]
     Withdrawn(String),
     /// The operating system gave no thread.
@@ -45,11 +45,23 @@ pub struct ProofError(pub String);
 
 /// This program's identity, renewed and withdrawn as the agent says. Cloning shares it; it ends with the last clone, and with the
 /// last configuration or connection that was made from it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Source {
     state: watch::Receiver<State>,
     jobs: UnboundedSender<Job>,
     identifier: String,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let identity = self.identity();
+        f.debug_struct("Source")
+            .field(
+                "identity",
+                &identity.as_ref().map(|now| now.identifier().as_str()),
+            )
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a [`Source`] is to be had.
@@ -70,7 +82,7 @@ impl Builder {
         }
     }
 
-    /// Which identity, where the program has several; else its first.
+    /// Which identity, where the program has several; else that of the registration which says most of it.
     #[must_use]
     pub fn identifier(self, identifier: impl Into<String>) -> Self {
         Self {
@@ -79,7 +91,7 @@ impl Builder {
         }
     }
 
-    /// How long to wait for an agent and an attested host; 30 seconds unless told otherwise.
+    /// How long to wait for an agent, an attested host and a registration; 30 seconds unless told otherwise.
     #[must_use]
     pub fn wait(self, wait: Duration) -> Self {
         Self { wait, ..self }

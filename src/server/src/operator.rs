@@ -275,11 +275,40 @@ async fn why(service: &Service, id: &str) -> Outcome {
              waits for: the TPM, or the way to this service",
             host.name
         ))),
-        None => Err(Failure::Refused(format!(
-            "host {} is {}: nothing was refused",
-            host.name, host.state
+        None if host.state == "attested" => Err(Failure::Refused(format!(
+            "host {} is attested: nothing was refused",
+            host.name
         ))),
+        None => standing_document(service, &host).await,
     }
+}
+
+/// Why a host stands as it does where no evidence led to it: what was done, or what was not heard.
+async fn standing_document(service: &Service, host: &Host) -> Outcome {
+    let event = service
+        .store
+        .latest(&host.id, &format!("host.{}", host.state))
+        .await?;
+    let remedy = match host.state.as_str() {
+        "evicted" => {
+            "nothing, if it was meant; else enrol it anew: its name and its endorsement keys can be used again"
+        }
+        "silent" => {
+            "see on that host whether its agent runs and reaches this service (touchmark agent status): it attests \
+                     again by itself"
+        }
+        _ => "touchmark events says what was done",
+    };
+    Ok(json!({
+        "id": host.id,
+        "at": event.as_ref().map(|event| time(event.at)),
+        "subject": format!("host {}", host.name),
+        "check": "host.state",
+        "reason": host.state,
+        "expected": "a host that is enrolled and attests within the interval",
+        "found": event.map(|event| event.detail).filter(|detail| !detail.is_empty()),
+        "remedy": remedy,
+    }))
 }
 
 fn refusal_document(refusal: &StoredRefusal) -> Value {

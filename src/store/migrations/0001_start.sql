@@ -135,3 +135,4 @@ CREATE TABLE events (
     subject TEXT NOT NULL,
     detail TEXT NOT NULL
 ) STRICT;
+CREATE INDEX events_by_subject ON events (subject, kind);

@@ -1,6 +1,6 @@
 //! The audit trail and stored refusals.
 
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
 
 use crate::{
     Store, StoreError,
@@ -72,6 +72,16 @@ impl Store {
         })
     }
 
+    /// The latest entry of one kind about one subject.
+    pub async fn latest(&self, subject: &str, kind: &str) -> Result<Option<Event>, StoreError> {
+        let row = sqlx::query("SELECT * FROM events WHERE subject = ? AND kind = ? ORDER BY id DESC LIMIT 1")
+            .bind(subject)
+            .bind(kind)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(event).transpose()
+    }
+
     /// Adds an entry to the audit trail that belongs to no other change.
     pub async fn record(&self, now: u64, kind: &str, subject: &str, detail: &str) -> Result<(), StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -88,18 +98,18 @@ impl Store {
             }
         };
         let rows = rows.bind(i64::from(limit)).fetch_all(&self.pool).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Event {
-                    id: unsigned(row.try_get("id")?),
-                    at: unsigned(row.try_get("at")?),
-                    kind: row.try_get("kind")?,
-                    subject: row.try_get("subject")?,
-                    detail: row.try_get("detail")?,
-                })
-            })
-            .collect()
+        rows.iter().map(event).collect()
     }
+}
+
+fn event(row: &SqliteRow) -> Result<Event, StoreError> {
+    Ok(Event {
+        id: unsigned(row.try_get("id")?),
+        at: unsigned(row.try_get("at")?),
+        kind: row.try_get("kind")?,
+        subject: row.try_get("subject")?,
+        detail: row.try_get("detail")?,
+    })
 }
 
 pub(crate) async fn write_refusal(
