@@ -205,6 +205,40 @@ fn r002_credential_and_anchors_come_in_one_answer_and_are_those_of_the_service()
 }
 
 #[test]
+fn a_runtime_of_one_thread_goes_on_while_a_slow_tpm_signs_for_a_handshake() {
+    let dev = Dev::start(&["--tpm", "1", "--fault", "tpm-slow@1"]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let source = source(&dev).await;
+        let mut listener = Listener::bind("127.0.0.1:0", &source, own_peers()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connector = Connector::new(&source, own_peers()).unwrap();
+        let longest = std::rc::Rc::new(std::cell::Cell::new(Duration::ZERO));
+        let begin = Instant::now();
+        let others = async {
+            let mut last = Instant::now();
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                longest.set(longest.get().max(last.elapsed()));
+                last = Instant::now();
+            }
+        };
+        tokio::select! {
+            () = others => {}
+            (client, server) = async { tokio::join!(connector.connect("127.0.0.1", port), listener.next()) } => {
+                assert!(client.is_ok() && server.is_some());
+            }
+        }
+        let (whole, gap) = (begin.elapsed(), longest.get());
+        // Two signatures make up nearly all of it: had one been waited for here, nothing else would have run for that long.
+        assert!(gap < whole / 4, "others waited for {gap:?} of {whole:?}");
+    });
+}
+
+#[test]
 fn a_request_that_takes_its_time_is_not_cut_by_a_renewal() {
     let dev = Dev::start(&[]);
     block_on(async {
