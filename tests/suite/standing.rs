@@ -323,6 +323,47 @@ fn a_host_that_is_not_heard_of_is_silent_until_it_attests_again() {
 }
 
 #[test]
+fn a_host_that_does_not_answer_when_it_is_asked_is_silent_and_its_workloads_are_told() {
+    let dev = Dev::start(&[]);
+    let _server = within(&dev, 8);
+    assert_eq!(fetch(&dev), Some(0));
+    // Its agent hears everything, and its TPM says nothing.
+    let agent = |pattern: &str| {
+        let all = dev.processes();
+        all.iter()
+            .find(|(_, command)| command.contains(pattern))
+            .unwrap()
+            .0
+    };
+    let parent = agent("agent run");
+    let helper = dev
+        .processes()
+        .into_iter()
+        .map(|(pid, _)| pid)
+        .find(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(')')
+                .and_then(|(_, rest)| rest.split_whitespace().nth(1))
+                == Some(parent.to_string().as_str())
+        })
+        .unwrap()
+        .to_string();
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill")
+            .args([name, &helper])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    eventually("silence", || dev.host("host-1")["state"] == "silent");
+    eventually("the workloads' refusal", || fetch(&dev) == Some(1));
+    signal("-CONT");
+    eventually("its return", || dev.host("host-1")["state"] == "attested");
+    eventually("a credential", || fetch(&dev) == Some(0));
+}
+
+#[test]
 fn e25_evidence_from_before_a_reset_is_overtaken_by_what_was_seen_after_it() {
     let dev = Dev::start(&[]);
     let (address, _) = dev.addresses();

@@ -120,7 +120,7 @@ pub enum Push {
     },
     /// It is to attest again, now: a challenge for one answer at [`REATTEST_PATH`].
     Reattest(Challenge),
-    /// The host is no longer believed: it was evicted, refused, replaced, or is suspect. Nothing of it is to be used any more. The
+    /// The host is no longer believed: it was evicted, refused, replaced, is suspect, or did not answer when it was asked. Nothing of it is to be used any more. The
     /// stream ends.
     Withdrawn,
     /// The host has not attested in time, or its certificate has ended: it is to attest from the beginning. The stream ends.

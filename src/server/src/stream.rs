@@ -181,6 +181,8 @@ struct Sent {
     registrations: Option<Vec<WireRegistration>>,
     /// The attestation that was current when a challenge was pushed last, and when that was.
     challenge: Option<(u64, u64)>,
+    /// Whether that has not been answered yet.
+    in_vain: bool,
 }
 
 /// Pushes until the host is gone, is no longer attested, or opens another stream.
@@ -195,7 +197,11 @@ async fn push(service: &Arc<Service>, peer: &Peer, mut told: watch::Receiver<Tol
         let (host, key) = match caller(service, peer, now).await {
             Ok(Some(attested)) => attested,
             Ok(None) => {
-                let last = farewell(service, peer).await;
+                let last = match farewell(service, peer).await {
+                    // It was asked over this very stream and did not answer: that is no outage.
+                    Push::Lapsed if sent.in_vain && peer.not_after > now => Push::Withdrawn,
+                    last => last,
+                };
                 let _ = sender.try_send(push_frame(&last).into());
                 return;
             }
@@ -205,13 +211,16 @@ async fn push(service: &Arc<Service>, peer: &Peer, mut told: watch::Receiver<Tol
             }
         };
         let mut pushes: Vec<Push> = sent.assignments(service, &host).into_iter().collect();
+        let attested = host.last_attested.unwrap_or(0);
+        sent.in_vain = sent.challenge.is_some_and(|(of, _)| of == attested);
         let due = sent.due(service.config.reattest_interval, &host);
         if due <= now {
             match reattest::challenge(service, &host, &key, now).await {
                 Ok(challenge) => pushes.extend(challenge.map(Push::Reattest)),
                 Err(error) => tracing::error!(%error, "no challenge"),
             }
-            sent.challenge = Some((host.last_attested.unwrap_or(0), now));
+            sent.challenge = Some((attested, now));
+            sent.in_vain = true;
         }
         for push in pushes {
             if sender.try_send(push_frame(&push).into()).is_err() {
