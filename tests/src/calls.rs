@@ -6,6 +6,8 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use touchmark_client::{Peers, Source};
+
 use crate::{dev::Dev, sim::binary};
 
 /// The user that tests run as.
@@ -95,4 +97,37 @@ pub fn call(dev: &Dev, example: &str, server: &str, uris: &[&str]) -> Output {
         .args(uris)
         .output()
         .expect("a client")
+}
+
+/// Runs what is asynchronous on two threads.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(work)
+}
+
+/// This process's own identity on host 1.
+pub async fn source(dev: &Dev) -> Source {
+    let socket = dev.description()["hosts"][0]["agent_socket"].clone();
+    let socket = socket.as_str().expect("a socket").to_owned();
+    Source::builder()
+        .socket(socket)
+        .connect()
+        .await
+        .expect("an identity")
+}
+
+/// Who this process is, by its user.
+pub fn this_process() -> String {
+    identifier(&format!("user/{}", uid()))
+}
+
+/// Only this process, on its simulated TPM.
+pub fn own_peers() -> Peers {
+    Peers::only([this_process()])
+        .expect("an identifier")
+        .accepting_simulated()
 }

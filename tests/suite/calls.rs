@@ -10,36 +10,9 @@ use hyper::body::Bytes;
 use rustls::NamedGroup;
 use touchmark_client::{Class, Client, Connector, Listener, Peers, Proved, Source, State};
 use touchmark_tests::{
-    calls::{Serving, call, identifier, register, uid},
+    calls::{Serving, block_on, call, identifier, own_peers, register, source, this_process, uid},
     dev::{Dev, eventually},
 };
-
-/// Runs a test's asynchronous part.
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(work)
-}
-
-/// This process's own identity on host 1.
-async fn source(dev: &Dev) -> Source {
-    let socket = dev.description()["hosts"][0]["agent_socket"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    Source::builder().socket(socket).connect().await.unwrap()
-}
-
-fn this_process() -> String {
-    identifier(&format!("user/{}", uid()))
-}
-
-fn own_peers() -> Peers {
-    Peers::only([this_process()]).unwrap().accepting_simulated()
-}
 
 /// A server in this process that answers every request with the header that it got; where it listens.
 async fn mirror(source: &Source, peers: Peers, layer: Option<Proved>) -> String {

@@ -1,6 +1,6 @@
 //! Hosts over time: told at once, asked to attest again, silent, suspect, replaced.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::fs;
 
 use touchmark_api::{
     attest::{Admission, Introduction},
@@ -14,16 +14,13 @@ use touchmark_rats::{
     tpm::{self, TpmEvidence},
 };
 use touchmark_tests::{
+    calls::uid,
     count::Commands,
     dev::{Dev, Restarted, eventually},
     power,
     sim::device,
     wire,
 };
-
-fn uid() -> u32 {
-    fs::metadata("/proc/self").unwrap().uid()
-}
 
 /// The service again, with hosts that have to attest within so many seconds.
 fn within(dev: &Dev, seconds: u32) -> Restarted {

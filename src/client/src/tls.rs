@@ -10,7 +10,7 @@ use rustls::{
         ResolvesClientCert, Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, verify_tls13_signature},
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::{
         ClientHello, NoServerSessionStorage, ResolvesServerCert,
@@ -20,7 +20,7 @@ use rustls::{
     version::TLS13,
 };
 use touchmark_crypto::x509::Certificate;
-use touchmark_tls::{Role, provider};
+use touchmark_tls::{Role, Signatures, provider};
 
 use crate::{NotAccepted, Peers, Source, peers::Chain};
 
@@ -33,7 +33,7 @@ use crate::{NotAccepted, Peers, Source, peers::Chain};
 ///
 /// What rustls says.
 pub fn client_config(source: &Source, peers: &Peers) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(provider().as_ref().clone());
+    let provider = provider();
     let verifier = Verifier::new(source, peers, &provider);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
@@ -93,7 +93,7 @@ impl ResolvesServerCert for Now {
 struct Verifier {
     source: Source,
     peers: Peers,
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl fmt::Debug for Verifier {
@@ -109,7 +109,7 @@ impl Verifier {
         Self {
             source: source.clone(),
             peers: peers.clone(),
-            provider: Arc::clone(provider),
+            signatures: Signatures::new(provider),
         }
     }
 
@@ -133,34 +133,10 @@ impl Verifier {
             .map(|_| ())
             .map_err(refused)
     }
-
-    fn signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }
 
 fn refused(why: NotAccepted) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
-}
-
-fn no_tls12() -> Error {
-    Error::General("TLS 1.2 is not spoken".to_owned())
 }
 
 impl ServerCertVerifier for Verifier {
@@ -190,7 +166,7 @@ impl ServerCertVerifier for Verifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
+        self.signatures.tls12()
     }
 
     fn verify_tls13_signature(
@@ -199,11 +175,11 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signature(message, cert, dss)
+        self.signatures.tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
+        self.signatures.schemes()
     }
 }
 
@@ -228,7 +204,7 @@ impl ClientCertVerifier for Verifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
+        self.signatures.tls12()
     }
 
     fn verify_tls13_signature(
@@ -237,10 +213,10 @@ impl ClientCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signature(message, cert, dss)
+        self.signatures.tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
+        self.signatures.schemes()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
     client::{ResolvesClientCert, danger::HandshakeSignatureValid},
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, UnixTime},
     server::{
         NoServerSessionStorage,
@@ -17,7 +17,7 @@ use rustls::{
 use touchmark_crypto::x509::Anchors;
 use touchmark_identity::TrustDomain;
 
-use crate::{Current, Pins, Role, Seen, peer, pinned::PinnedServer};
+use crate::{Current, Pins, Role, Seen, Signatures, peer, pinned::PinnedServer};
 
 /// What is spoken with those who show no certificate: one exchange at a time.
 const STRANGERS: &[u8] = b"http/1.1";
@@ -53,7 +53,7 @@ pub fn server(
         Some((domain, anchors)) => builder.with_client_cert_verifier(Arc::new(Clients {
             domain,
             anchors,
-            provider,
+            signatures: Signatures::new(&provider),
         })),
     };
     let mut config = builder.with_cert_resolver(identity);
@@ -76,7 +76,7 @@ pub fn host_client(
     let verifier = PinnedServer {
         pins,
         seen: seen.clone(),
-        provider: Arc::clone(&provider),
+        signatures: Signatures::new(&provider),
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
@@ -110,7 +110,7 @@ impl ResolvesClientCert for Always {
 struct Clients {
     domain: TrustDomain,
     anchors: Anchors,
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl ClientCertVerifier for Clients {
@@ -143,7 +143,7 @@ impl ClientCertVerifier for Clients {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken".to_owned()))
+        self.signatures.tls12()
     }
 
     fn verify_tls13_signature(
@@ -152,17 +152,10 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        self.signatures.tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.signatures.schemes()
     }
 }

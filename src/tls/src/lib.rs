@@ -10,10 +10,12 @@ mod current;
 pub mod files;
 mod held;
 mod pinned;
+mod signatures;
 mod verifier;
 
 pub use config::{ConfigError, host_client, provider, server};
 pub use current::Current;
 pub use held::identity;
 pub use pinned::{Pins, Seen};
+pub use signatures::Signatures;
 pub use verifier::{PeerError, Role, peer};

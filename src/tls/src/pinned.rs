@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use touchmark_crypto::{
@@ -15,7 +14,7 @@ use touchmark_crypto::{
 };
 use touchmark_identity::{TrustDomain, WorkloadId};
 
-use crate::{Role, peer};
+use crate::{Role, Signatures, peer};
 
 /// What a host pins.
 #[derive(Debug, Clone)]
@@ -42,7 +41,7 @@ impl Seen {
 pub(crate) struct PinnedServer {
     pub(crate) pins: Pins,
     pub(crate) seen: Seen,
-    pub(crate) provider: Arc<CryptoProvider>,
+    pub(crate) signatures: Signatures,
 }
 
 impl PinnedServer {
@@ -103,7 +102,7 @@ impl ServerCertVerifier for PinnedServer {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken".to_owned()))
+        self.signatures.tls12()
     }
 
     fn verify_tls13_signature(
@@ -112,17 +111,10 @@ impl ServerCertVerifier for PinnedServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        self.signatures.tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.signatures.schemes()
     }
 }

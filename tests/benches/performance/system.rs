@@ -1,15 +1,13 @@
 //! What a whole small system costs: service, agent, and a TPM that swtpm simulates.
 
-use std::{
-    os::unix::fs::MetadataExt,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use touchmark_client::{Connector, Listener, Peers, Source};
+use touchmark_client::{Connector, Listener};
 use touchmark_crypto::{Purpose as KeyPurpose, Signer};
 use touchmark_helper::{Exchange, created_key};
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
 use touchmark_tests::{
+    calls::{block_on, own_peers, source, uid},
     clock::Clock,
     count::Commands,
     dev::{Dev, eventually},
@@ -22,33 +20,6 @@ use super::table::{Table, percentile};
 /// SPIRE 1.16-dev on two cores: registration to SVID on an open stream, p99; agent start to first SVID.
 const SPIRE_CHANGE: f64 = 8_900.0;
 const SPIRE_START: f64 = 110.0;
-
-fn uid() -> u32 {
-    std::fs::metadata("/proc/self").unwrap().uid()
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(work)
-}
-
-async fn source(dev: &Dev) -> Source {
-    let socket = dev.description()["hosts"][0]["agent_socket"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    Source::builder().socket(socket).connect().await.unwrap()
-}
-
-fn peers() -> Peers {
-    Peers::only([format!("spiffe://example.org/user/{}", uid())])
-        .unwrap()
-        .accepting_simulated()
-}
 
 /// B10 to B12: commands in front of the TPM.
 pub(crate) fn commands(table: &mut Table) {
@@ -267,10 +238,10 @@ pub(crate) fn handshakes(table: &mut Table) {
     let agent = dev.start_agent(1);
     let measured = block_on(async {
         let source = source(&dev).await;
-        let mut listener = Listener::bind("127.0.0.1:0", &source, peers()).await.unwrap();
+        let mut listener = Listener::bind("127.0.0.1:0", &source, own_peers()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move { while listener.next().await.is_some() {} });
-        let connector = Connector::new(&source, peers()).unwrap();
+        let connector = Connector::new(&source, own_peers()).unwrap();
         let start = Instant::now();
         let mut running = tokio::task::JoinSet::new();
         for _ in 0..4 {

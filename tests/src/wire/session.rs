@@ -6,7 +6,12 @@ use std::{
 };
 
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, body::Bytes, client::conn::http2, header};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http2,
+    header,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use touchmark_api::{
@@ -22,30 +27,11 @@ pub(super) fn pushed<T>(
     config: ClientConfig,
     wanted: impl Fn(Push) -> Option<T>,
 ) -> Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let (mut sender, connection) = connect(address, config).await?;
-        let _connection = tokio::spawn(connection);
-        let request = Request::get(format!("https://touchmark.invalid{STREAM_PATH}"))
-            .body(Full::new(Bytes::new()))
-            .map_err(|error| error.to_string())?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| error.to_string())?;
-        let (mut body, mut arrived) = (response.into_body(), Vec::new());
+    alone(async {
+        let mut pushes = Session::open(address, config).await?.stream().await?;
         loop {
-            while let Some(push) = take_push(&mut arrived).map_err(|error| error.to_string())? {
-                if let Some(found) = wanted(push) {
-                    return Ok(found);
-                }
-            }
-            let frame = body.frame().await.ok_or("the stream ended")?;
-            if let Some(chunk) = frame.map_err(|error| error.to_string())?.data_ref() {
-                arrived.extend_from_slice(chunk);
+            if let Some(found) = wanted(pushes.next().await?) {
+                return Ok(found);
             }
         }
     })
@@ -58,44 +44,21 @@ pub(super) fn reattestations(
     count: usize,
     message: impl Fn(&Challenge) -> Vec<u8>,
 ) -> Result<Vec<Duration>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let (mut sender, connection) = connect(address, config).await?;
-        let _connection = tokio::spawn(connection);
-        let request = Request::get(format!("https://touchmark.invalid{STREAM_PATH}"))
-            .body(Full::new(Bytes::new()))
-            .map_err(|error| error.to_string())?;
-        let stream = sender
-            .send_request(request)
-            .await
-            .map_err(|error| error.to_string())?;
-        let (mut body, mut arrived, mut taken) = (stream.into_body(), Vec::new(), Vec::new());
+    alone(async {
+        let mut session = Session::open(address, config).await?;
+        let (mut pushes, mut taken) = (session.stream().await?, Vec::new());
         while taken.len() < count {
-            let frame = body.frame().await.ok_or("the stream ended")?;
-            if let Some(chunk) = frame.map_err(|error| error.to_string())?.data_ref() {
-                arrived.extend_from_slice(chunk);
+            let Push::Reattest(challenge) = pushes.next().await? else {
+                continue;
+            };
+            let start = Instant::now();
+            let answer = session
+                .send("POST", REATTEST_PATH, MESSAGE, message(&challenge))
+                .await?;
+            if !answer.status().is_success() {
+                return Err(format!("status {}", answer.status()));
             }
-            while let Some(push) = take_push(&mut arrived).map_err(|error| error.to_string())? {
-                let Push::Reattest(challenge) = push else {
-                    continue;
-                };
-                let start = Instant::now();
-                let request = Request::post(format!("https://touchmark.invalid{REATTEST_PATH}"))
-                    .header(header::CONTENT_TYPE, MESSAGE)
-                    .body(Full::new(Bytes::from(message(&challenge))))
-                    .map_err(|error| error.to_string())?;
-                let answer = sender
-                    .send_request(request)
-                    .await
-                    .map_err(|error| error.to_string())?;
-                if !answer.status().is_success() {
-                    return Err(format!("status {}", answer.status()));
-                }
-                taken.push(start.elapsed());
-            }
+            taken.push(start.elapsed());
         }
         Ok(taken)
     })
@@ -110,54 +73,91 @@ pub(super) fn request(
     media_type: &str,
     body: &[u8],
 ) -> Result<Answer, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let (mut sender, connection) = connect(address, config).await?;
-        let connection = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("https://touchmark.invalid{path}"))
-            .header(header::CONTENT_TYPE, media_type)
-            .body(Full::new(Bytes::copy_from_slice(body)))
-            .map_err(|error| error.to_string())?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| error.to_string())?;
+    alone(async {
+        let mut session = Session::open(address, config).await?;
+        let response = session.send(method, path, media_type, body.to_vec()).await?;
         let status = response.status().as_u16();
         let header = format!("{:?}", response.headers()).to_lowercase();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| error.to_string())?;
-        drop(sender);
-        connection.abort();
+        let body = response.into_body().collect().await.map_err(text)?;
         let body = body.to_bytes().to_vec();
         Ok(Answer { status, header, body })
     })
 }
 
-type Stream = TokioIo<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>;
-type Opened = (
-    http2::SendRequest<Full<Bytes>>,
-    http2::Connection<Stream, Full<Bytes>, TokioExecutor>,
-);
+/// Runs this on a runtime of its own.
+fn alone<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(text)?
+        .block_on(work)
+}
 
-async fn connect(address: &str, config: ClientConfig) -> Result<Opened, String> {
-    let stream = tokio::net::TcpStream::connect(address)
-        .await
-        .map_err(|error| error.to_string())?;
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let name = "touchmark.invalid".try_into().expect("name");
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .map_err(|error| error.to_string())?;
-    http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// A host's connection.
+struct Session(http2::SendRequest<Full<Bytes>>);
+
+impl Session {
+    async fn open(address: &str, config: ClientConfig) -> Result<Self, String> {
+        let stream = tokio::net::TcpStream::connect(address).await.map_err(text)?;
+        stream.set_nodelay(true).map_err(text)?;
+        let name = "touchmark.invalid".try_into().expect("name");
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .map_err(text)?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(text)?;
+        // It ends with its runtime.
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+
+    async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        media_type: &str,
+        body: Vec<u8>,
+    ) -> Result<Response<Incoming>, String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://touchmark.invalid{path}"))
+            .header(header::CONTENT_TYPE, media_type)
+            .body(Full::new(Bytes::from(body)))
+            .map_err(text)?;
+        self.0.send_request(request).await.map_err(text)
+    }
+
+    async fn stream(&mut self) -> Result<Pushes, String> {
+        let response = self.send("GET", STREAM_PATH, "x/y", Vec::new()).await?;
+        Ok(Pushes {
+            body: response.into_body(),
+            arrived: Vec::new(),
+        })
+    }
+}
+
+/// What is pushed.
+struct Pushes {
+    body: Incoming,
+    arrived: Vec<u8>,
+}
+
+impl Pushes {
+    async fn next(&mut self) -> Result<Push, String> {
+        loop {
+            if let Some(push) = take_push(&mut self.arrived).map_err(text)? {
+                return Ok(push);
+            }
+            let frame = self.body.frame().await.ok_or("the stream ended")?.map_err(text)?;
+            if let Some(chunk) = frame.data_ref() {
+                self.arrived.extend_from_slice(chunk);
+            }
+        }
+    }
 }

@@ -2,10 +2,11 @@
 
 use http::{Request, StatusCode};
 use touchmark_client::{Peers, Proved, Proving};
-use touchmark_tests::{calls::identifier, dev::Dev};
+use touchmark_tests::{
+    calls::{block_on, identifier, own_peers, source, this_process},
+    dev::Dev,
+};
 use tower::{Service, ServiceBuilder, ServiceExt};
-
-use super::{block_on, own_peers, source, this_process};
 
 #[test]
 fn r009_r096_t05_t06_t10_a_captured_request_is_of_no_use_to_anybody() {
