@@ -1,7 +1,7 @@
 //! Evidence of simulated TPMs, collected through `touchmark-device`, judged by the appraiser.
 
 use touchmark_attestor_tpm::{Maker, TpmAppraiser};
-use touchmark_crypto::{SystemEntropy, mac::MacSha256, x509::Anchors};
+use touchmark_crypto::{SystemEntropy, mac::MacSha256, x509::DeviceAnchors};
 use touchmark_helper::{Device, Exchange};
 use touchmark_rats::{Appraiser, MakerKind, PcrSelection, Purpose, Reason, cbor, message_mac_key};
 use touchmark_tests::sim::Sim;
@@ -21,9 +21,11 @@ fn appraiser(sim: &Sim) -> TpmAppraiser {
     let roots = sim.certificates(&sim.tpm(1)["maker_root"]);
     TpmAppraiser::new(vec![Maker {
         name: "simulated".into(),
-        anchors: Anchors::new(roots).unwrap(),
+        anchors: DeviceAnchors::new(roots.iter().map(Vec::as_slice)).unwrap(),
+        intermediates: DeviceAnchors::default(),
         kind: MakerKind::Physical,
         simulated: true,
+        bare_certificates: false,
     }])
 }
 

@@ -18,9 +18,9 @@ pub(crate) fn make(endorsement: &PublicArea, name: &[u8], secret: &Secret) -> Re
         ));
     }
     let (seed, encrypted_secret) = seed(endorsement)?;
-    let sym_key = kdf_a(hash, &seed, b"STORAGE\0", name, 128)?;
+    let sym_key = kdf_a(hash, &seed, b"STORAGE\0", name, endorsement.symmetric.1.into())?;
     let identity = Secret::new(sized(secret.expose()));
-    let enc_identity = wrap::aes128_cfb_zero_iv(&sym_key, identity.expose())?;
+    let enc_identity = wrap::aes_cfb_zero_iv(&sym_key, identity.expose())?;
     let bits = u32::try_from(hash.len() * 8).map_err(|_| CryptoError::Provider("digest length"))?;
     let hmac_key = kdf_a(hash, &seed, b"INTEGRITY\0", &[], bits)?;
     let integrity = hmac(hash, hmac_key.expose(), &[&enc_identity, name])?;

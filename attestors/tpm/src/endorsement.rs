@@ -1,12 +1,15 @@
 //! Endorsement keys and the makers that vouch for them (TCG EK Credential Profile 2.5).
 
-use touchmark_crypto::{
-    PublicKey,
-    x509::{Anchors, Certificate, PathError, Usage, verify_path},
-};
+use touchmark_crypto::{HashAlg, KeyKind, x509::{DeviceAnchors, DeviceCertificate}};
 use touchmark_rats::{Candidate, Check, MakerKind, Reason, Voucher};
 
-use crate::public_area::{ALG_AES, ALG_CFB, ALG_NULL, AreaError, Attributes, PublicArea};
+use crate::{
+    certificate::{self, CertificateUse, printable},
+    public_area::{ALG_AES, ALG_CFB, ALG_NULL, AreaError, Attributes, PublicArea},
+};
+
+/// Most intermediates that a host presents.
+const MAX_PRESENTED: usize = 4;
 
 /// A maker of TPMs whose roots are pinned.
 #[derive(Debug, Clone)]
@@ -14,11 +17,16 @@ pub struct Maker {
     /// Name in configuration and in claims.
     pub name: String,
     /// Its roots.
-    pub anchors: Anchors,
+    pub anchors: DeviceAnchors,
+    /// Certificates between its roots and its chips, where the chips do not bring them. They are believed no more than those
+    /// that come along.
+    pub intermediates: DeviceAnchors,
     /// What it vouches for.
     pub kind: MakerKind,
     /// Whether it is a simulation.
     pub simulated: bool,
+    /// Whether its endorsement certificates lack the extended key usage and names of the profile, as Google Cloud's do.
+    pub bare_certificates: bool,
 }
 
 /// The low-range templates (L-1, L-2): use takes PolicySecret of the endorsement hierarchy.
@@ -41,10 +49,12 @@ const POLICY_B: [u8; 32] = [
     0x85, 0xd4, 0x4c, 0xd1, 0xfd, 0x45, 0x90, 0x89, 0xd1, 0x9b, 0x50, 0x71, 0xc0, 0xb7, 0xa0,
 ];
 
-/// tcg-kp-EKCertificate.
-const EK_CERTIFICATE_USAGE: &str = "2.23.133.8.1";
-/// tcg-at-tpmManufacturer, tcg-at-tpmModel, tcg-at-tpmVersion.
-const TCG_NAMES: [&str; 3] = ["2.23.133.2.1", "2.23.133.2.2", "2.23.133.2.3"];
+/// PolicyOR(PolicyA, PolicyAuthorizeNV), SHA-384: of the P-384 template (H-3), which the low range does not have.
+const POLICY_B_384: [u8; 48] = [
+    0xb2, 0x6e, 0x7d, 0x28, 0xd1, 0x1a, 0x50, 0xbc, 0x53, 0xd8, 0x82, 0xbc, 0xf5, 0xfd, 0x3a, 0x1a, 0x07, 0x41,
+    0x48, 0xbb, 0x35, 0xd3, 0xb4, 0xe4, 0xcb, 0x1c, 0x0a, 0xd9, 0xbd, 0xe4, 0x19, 0xca, 0xcb, 0x47, 0xba, 0x09,
+    0x69, 0x96, 0x46, 0x15, 0x0f, 0x9f, 0xc0, 0x00, 0xf3, 0xf8, 0x0e, 0x12,
+];
 
 /// Reads an endorsement key and checks that it is of a TCG template, so that only a TPM can open what is sealed to it.
 pub(crate) fn template(public: &[u8]) -> Result<PublicArea, Check> {
@@ -52,7 +62,7 @@ pub(crate) fn template(public: &[u8]) -> Result<PublicArea, Check> {
         Check::failed(
             "tpm.endorsement_key.template",
             reason,
-            "a key of a TCG EK template: restricted decryption key, fixed to its TPM, AES-128-CFB",
+            "a key of a TCG EK template: restricted decryption key, fixed to its TPM, AES-CFB of the template's length",
             found,
             "let the agent use the endorsement key that the maker certified",
         )
@@ -62,9 +72,14 @@ pub(crate) fn template(public: &[u8]) -> Result<PublicArea, Check> {
         AreaError::NameAlgorithm => refuse(Reason::WeakHash, error.to_string()),
         AreaError::NotAccepted(_) => refuse(Reason::KeyInvalid, error.to_string()),
     })?;
-    let low = area.attributes.0 & !Attributes::NO_DA == ATTRIBUTES_LOW && area.auth_policy == POLICY_A;
-    let high = area.attributes.0 & !Attributes::NO_DA == ATTRIBUTES_HIGH && area.auth_policy == POLICY_B;
-    if !low && !high {
+    let attributes = area.attributes.0 & !Attributes::NO_DA;
+    let policy: &[u8] = match (area.key.kind(), area.name_alg, attributes) {
+        (KeyKind::P384, HashAlg::Sha384, ATTRIBUTES_HIGH) => &POLICY_B_384,
+        (_, HashAlg::Sha256, ATTRIBUTES_LOW) => &POLICY_A,
+        (_, HashAlg::Sha256, ATTRIBUTES_HIGH) => &POLICY_B,
+        _ => &[],
+    };
+    if policy.is_empty() || area.auth_policy != policy {
         let found = format!(
             "attributes {}, authPolicy {}",
             area.attributes,
@@ -72,7 +87,8 @@ pub(crate) fn template(public: &[u8]) -> Result<PublicArea, Check> {
         );
         return Err(refuse(Reason::EndorsementTemplate, found));
     }
-    if area.symmetric != (ALG_AES, 128, ALG_CFB) || area.scheme != ALG_NULL {
+    let inner = if area.name_alg == HashAlg::Sha384 { 256 } else { 128 };
+    if area.symmetric != (ALG_AES, inner, ALG_CFB) || area.scheme != ALG_NULL {
         return Err(refuse(
             Reason::EndorsementTemplate,
             "another inner cipher or a signing scheme".into(),
@@ -87,137 +103,77 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
     let Some(der) = &candidate.certificate else {
         return Ok(None);
     };
-    let refuse = |reason, expected: &str, found: String, remedy: &str| {
-        Check::failed("tpm.endorsement_certificate", reason, expected, found, remedy)
-    };
-    let certificate = Certificate::parse(der).map_err(|error| {
-        refuse(
-            Reason::Malformed,
-            "an X.509 certificate",
-            error.to_string(),
-            "read the certificate from the TPM again",
-        )
-    })?;
-    let key = PublicKey::from_endorsement_spki(&certificate.spki).map_err(|error| {
-        refuse(
-            Reason::KeyInvalid,
-            "an RSA, P-256 or P-384 key",
-            error.to_string(),
-            "ask the maker about this chip",
-        )
-    })?;
+    let (certificate, key) = certificate::read(der, CertificateUse::Endorsement)?;
     if key != area.key {
-        return Err(refuse(
+        return Err(Check::failed(
+            "tpm.endorsement_certificate.key",
             Reason::EndorsementMismatch,
             "a certificate for the endorsement key that was presented",
             format!(
                 "a certificate for another key (subject {})",
-                subject(&certificate)
+                printable(&certificate.label())
             ),
             "the certificate does not belong to this TPM: read it again, and treat a mismatch that stays as an attack",
         ));
     }
-    let (maker, anchor) = path(&certificate, candidate, makers, now).map_err(|error| {
-        let found = printable(&format!("{error} (issuer {})", certificate.issuer));
-        match error {
-            PathError::Expired | PathError::NotYetValid => refuse(
-                Reason::CertExpired,
-                "a certificate within its validity",
-                found,
-                "check the server's clock",
-            ),
-            PathError::Usage => refuse(
-                Reason::Eku,
-                "extended key usage tcg-kp-EKCertificate (2.23.133.8.1)",
-                found,
-                "this is not an endorsement certificate",
-            ),
-            _ => refuse(
-                Reason::PathInvalid,
-                "a chain to the root of a pinned maker",
-                found,
-                "if you trust this maker, add its root under [[tpm.maker]] in server.toml; otherwise this chip is not \
-                 what it claims",
-            ),
-        }
-    })?;
-    if !certificate
-        .extended_key_usages
+    if candidate.intermediates.len() > MAX_PRESENTED {
+        return Err(Check::failed(
+            "tpm.endorsement_certificate.path",
+            Reason::PathInvalid,
+            format!("at most {MAX_PRESENTED} certificates beside that of the key"),
+            candidate.intermediates.len().to_string(),
+            "give the service the maker's intermediates in a file, under [[tpm.maker]] in server.toml",
+        ));
+    }
+    // What came along and cannot be read helps nobody, and harms nobody.
+    let presented: Vec<DeviceCertificate> = candidate
+        .intermediates
         .iter()
-        .any(|oid| oid == EK_CERTIFICATE_USAGE)
-    {
-        return Err(refuse(
-            Reason::Eku,
-            "extended key usage tcg-kp-EKCertificate (2.23.133.8.1)",
-            "a certificate without it".into(),
-            "this is not an endorsement certificate of the TCG profile",
-        ));
-    }
-    if !TCG_NAMES.iter().all(|oid| {
-        certificate
-            .directory_sans
-            .iter()
-            .any(|attribute| attribute.oid == *oid)
-    }) {
-        return Err(refuse(
-            Reason::Eku,
-            "TPM manufacturer, model and version in the SubjectAltName",
-            "a certificate without them".into(),
-            "this is not an endorsement certificate of the TCG profile",
-        ));
-    }
-    Ok(Some(Voucher {
-        maker: maker.name.clone(),
-        kind: maker.kind,
-        simulated: maker.simulated,
-        anchor,
-    }))
-}
-
-fn path<'a>(
-    certificate: &Certificate,
-    candidate: &Candidate,
-    makers: &'a [Maker],
-    now: u64,
-) -> Result<(&'a Maker, [u8; 32]), PathError> {
-    let mut telling = PathError::UnknownIssuer;
+        .filter_map(|der| DeviceCertificate::parse(der).ok())
+        .collect();
+    let mut telling: Option<Check> = None;
     for maker in makers {
-        match verify_path(
-            &certificate.der,
-            &candidate.intermediates,
+        let known = maker.intermediates.certificates();
+        let helpers: Vec<&DeviceCertificate> = presented.iter().chain(known).collect();
+        let usage = if maker.bare_certificates {
+            CertificateUse::BareEndorsement
+        } else {
+            CertificateUse::Endorsement
+        };
+        let judged = certificate::judge(
+            certificate.clone(),
+            key.clone(),
+            &helpers,
             &maker.anchors,
-            Usage::EndorsementKey,
+            usage,
             now,
-        ) {
-            Ok(index) => {
-                let root = maker.anchors.certificates().get(index);
-                return Ok((maker, root.map(Certificate::spki_digest).unwrap_or_default()));
+        );
+        match judged {
+            Ok(chip) => {
+                let root = maker.anchors.certificates().get(chip.path.anchor);
+                return Ok(Some(Voucher {
+                    maker: maker.name.clone(),
+                    kind: maker.kind,
+                    simulated: maker.simulated,
+                    anchor: root.map(|root| root.facts.spki_digest()).unwrap_or_default(),
+                }));
             }
             // A path that was found but is expired says more than one that was not found.
-            Err(PathError::UnknownIssuer) => {}
-            Err(error) => telling = error,
+            Err(check) => {
+                let found_one = check.reason() != Some(Reason::PathInvalid);
+                if found_one || telling.is_none() {
+                    telling = Some(check);
+                }
+            }
         }
     }
-    Err(telling)
-}
-
-/// What a certificate says, fit for a terminal and a log: nobody has vouched for it.
-fn printable(text: &str) -> String {
-    text.chars()
-        .take(300)
-        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
-        .collect()
-}
-
-fn subject(certificate: &Certificate) -> String {
-    let values: Vec<&str> = certificate
-        .directory_sans
-        .iter()
-        .map(|attribute| attribute.value.as_str())
-        .collect();
-    if values.is_empty() {
-        certificate.subject.clone()
-    } else {
-        values.join(" ")
-    }
+    Err(telling.unwrap_or_else(|| {
+        Check::failed(
+            "tpm.endorsement_certificate.path",
+            Reason::PathInvalid,
+            "a chain to the root of a pinned maker",
+            printable(&format!("no maker is pinned (issuer {})", certificate.facts.issuer)),
+            "add the root of this maker under [[tpm.maker]] in server.toml",
+        )
+    }))
 }

@@ -7,6 +7,7 @@
 mod appraise;
 mod attest;
 mod attestation_key;
+mod certificate;
 mod credential;
 mod endorsement;
 mod log;
@@ -16,6 +17,7 @@ mod reader;
 mod signature;
 
 pub use appraise::TpmAppraiser;
+pub use certificate::{CertificateUse, ChipCertificate, judge_certificate};
 pub use endorsement::Maker;
 pub use log::{BootLog, LogError, MAX_EVENTS, MAX_LOG};
 pub use public_area::{AreaError, Attributes, PublicArea};

@@ -17,6 +17,7 @@ pub mod jose;
 pub mod mac;
 pub mod pem;
 mod public_key;
+mod roca;
 mod secret;
 mod signature;
 mod signer;

@@ -12,6 +12,8 @@ pub enum KeyKind {
     P256,
     /// NIST P-384.
     P384,
+    /// NIST P-521: in certificates and signatures of others only; no TPM key of ours is on it.
+    P521,
     /// RSA with a modulus of `bits` (2048 to 4096).
     Rsa {
         /// Length of the modulus.
@@ -25,6 +27,7 @@ impl KeyKind {
         match self {
             Self::P256 => Some(32),
             Self::P384 => Some(48),
+            Self::P521 => Some(66),
             Self::Rsa { .. } => None,
         }
     }
@@ -71,8 +74,10 @@ impl PublicKey {
                 KeyKind::P256
             } else if curve == oid!(1.3.132.0.34) {
                 KeyKind::P384
+            } else if curve == oid!(1.3.132.0.35) {
+                KeyKind::P521
             } else {
-                return Err(CryptoError::KeyNotAccepted("curve is neither P-256 nor P-384"));
+                return Err(CryptoError::KeyNotAccepted("curve is not P-256, P-384 or P-521"));
             };
             Self::from_ec_point(kind, &info.subject_public_key.data)
         } else if *alg == oid!(1.2.840.113549.1.1.1) || (oaep && *alg == oid!(1.2.840.113549.1.1.7)) {
@@ -93,6 +98,7 @@ impl PublicKey {
                 &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7],
             ),
             KeyKind::P384 => (&lc::ECDSA_P384_SHA384_FIXED, &[0x06, 5, 0x2b, 0x81, 4, 0, 0x22]),
+            KeyKind::P521 => (&lc::ECDSA_P521_SHA512_FIXED, &[0x06, 5, 0x2b, 0x81, 4, 0, 0x23]),
             KeyKind::Rsa { .. } => return Err(WHAT),
         };
         let field = kind.field_len().ok_or(WHAT)?;
@@ -162,6 +168,14 @@ impl PublicKey {
         })
     }
 
+    /// Whether the key is known to be weak although it is long enough: an RSA key of the flawed library of CVE-2017-15361.
+    pub fn is_weak(&self) -> bool {
+        match RSAPublicKey::from_der(&self.raw) {
+            Ok((_, rsa)) if self.kind.field_len().is_none() => crate::roca::marked(rsa.modulus),
+            _ => false,
+        }
+    }
+
     /// What kind of key it is.
     pub fn kind(&self) -> KeyKind {
         self.kind
@@ -202,6 +216,9 @@ impl PublicKey {
             (KeyKind::P384, SigScheme::Ecdsa(Sha256)) => &lc::ECDSA_P384_SHA256_ASN1,
             (KeyKind::P384, SigScheme::Ecdsa(Sha384)) => &lc::ECDSA_P384_SHA384_FIXED,
             (KeyKind::P384, SigScheme::Ecdsa(Sha512)) => &lc::ECDSA_P384_SHA512_ASN1,
+            (KeyKind::P521, SigScheme::Ecdsa(Sha256)) => &lc::ECDSA_P521_SHA256_ASN1,
+            (KeyKind::P521, SigScheme::Ecdsa(Sha384)) => &lc::ECDSA_P521_SHA384_ASN1,
+            (KeyKind::P521, SigScheme::Ecdsa(Sha512)) => &lc::ECDSA_P521_SHA512_ASN1,
             (KeyKind::Rsa { .. }, SigScheme::RsaPkcs1(Sha256)) => &lc::RSA_PKCS1_2048_8192_SHA256,
             (KeyKind::Rsa { .. }, SigScheme::RsaPkcs1(Sha384)) => &lc::RSA_PKCS1_2048_8192_SHA384,
             (KeyKind::Rsa { .. }, SigScheme::RsaPkcs1(Sha512)) => &lc::RSA_PKCS1_2048_8192_SHA512,
@@ -223,6 +240,29 @@ impl PublicKey {
             _ => signature,
         };
         lc::UnparsedPublicKey::new(alg, &self.raw)
+            .verify(message, signature)
+            .map_err(|_| CryptoError::SignatureInvalid)
+    }
+
+    /// Checks a signature in the form that X.509 has it in: DER for ECDSA.
+    pub fn verify_der(&self, scheme: SigScheme, message: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        match self.kind.field_len() {
+            Some(field) => {
+                let fixed = crate::ecdsa_fixed_from_der(signature, field)
+                    .map_err(|_| CryptoError::SignatureInvalid)?;
+                self.verify(scheme, message, &fixed)
+            }
+            None => self.verify(scheme, message, signature),
+        }
+    }
+
+    /// Checks an RSASSA-PKCS1-v1_5 signature with SHA-1: how some makers signed the certificates of their chips before
+    /// 2017. For certificates below an anchor that is pinned as theirs, and for nothing else.
+    pub(crate) fn verify_sha1_of_maker(&self, message: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        if !matches!(self.kind, KeyKind::Rsa { .. }) {
+            return Err(CryptoError::AlgNotAllowed("SHA-1"));
+        }
+        lc::UnparsedPublicKey::new(&lc::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, &self.raw)
             .verify(message, signature)
             .map_err(|_| CryptoError::SignatureInvalid)
     }

@@ -57,7 +57,7 @@ impl SigningAlg {
         match kind {
             KeyKind::P256 => Some(Self::Es256),
             KeyKind::P384 => Some(Self::Es384),
-            KeyKind::Rsa { .. } => None,
+            KeyKind::P521 | KeyKind::Rsa { .. } => None,
         }
     }
 
@@ -98,16 +98,26 @@ pub fn ecdsa_der_from_fixed(fixed: &[u8]) -> Vec<u8> {
 
 /// The fixed-length form of a DER signature, each half `field` bytes.
 pub fn ecdsa_fixed_from_der(der: &[u8], field: usize) -> Result<Vec<u8>, CryptoError> {
-    use x509_parser::der_parser::asn1_rs::{FromDer, Integer, Sequence};
     const WHAT: CryptoError = CryptoError::Malformed("ECDSA signature");
-    let (rest, sequence) = Sequence::from_der(der).map_err(|_| WHAT)?;
-    let (tail, r) = Integer::from_der(&sequence.content).map_err(|_| WHAT)?;
-    let (end, s) = Integer::from_der(tail).map_err(|_| WHAT)?;
-    let positive = |n: &Integer<'_>| n.as_ref().first().is_some_and(|byte| *byte < 0x80);
-    if !rest.is_empty() || !end.is_empty() || !positive(&r) || !positive(&s) {
+    let numbers = der::contents(0x30, der).ok_or(WHAT)?;
+    // No field is so long that its length takes more than a byte.
+    let (r, rest) = match numbers {
+        [0x02, length, rest @ ..] if *length < 0x80 => {
+            rest.split_at_checked(usize::from(*length)).ok_or(WHAT)?
+        }
+        _ => return Err(WHAT),
+    };
+    let s = der::contents(0x02, rest).ok_or(WHAT)?;
+    // Positive, and in the shortest form.
+    let proper = |number: &[u8]| match number {
+        [] => false,
+        [0, second, ..] => *second >= 0x80,
+        [first, ..] => *first < 0x80,
+    };
+    if !proper(r) || !proper(s) {
         return Err(WHAT);
     }
-    ecdsa_fixed_from_parts(r.as_ref(), s.as_ref(), field)
+    ecdsa_fixed_from_parts(r, s, field)
 }
 
 #[cfg(test)]

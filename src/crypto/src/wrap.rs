@@ -3,7 +3,7 @@
 
 use aws_lc_rs::{
     agreement::{self, EphemeralPrivateKey, UnparsedPublicKey},
-    cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey},
+    cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey},
     iv::FixedLength,
     rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey},
 };
@@ -49,7 +49,7 @@ pub fn ecdh(peer: &PublicKey) -> Result<Ephemeral, CryptoError> {
     let alg = match peer.kind() {
         KeyKind::P256 => &agreement::ECDH_P256,
         KeyKind::P384 => &agreement::ECDH_P384,
-        KeyKind::Rsa { .. } => return Err(CryptoError::KeyNotAccepted("ECDH needs a curve point")),
+        KeyKind::P521 | KeyKind::Rsa { .. } => return Err(CryptoError::KeyNotAccepted("ECDH needs a curve point")),
     };
     let rng = aws_lc_rs::rand::SystemRandom::new();
     let private = EphemeralPrivateKey::generate(alg, &rng).map_err(|_| FAILED)?;
@@ -61,11 +61,12 @@ pub fn ecdh(peer: &PublicKey) -> Result<Ephemeral, CryptoError> {
     Ok(Ephemeral { public, shared_x })
 }
 
-/// AES-128 in 128-bit CFB mode with an all-zero initialization vector, as TPM credential blobs use it: the key is
+/// AES in 128-bit CFB mode with an all-zero initialization vector, as TPM credential blobs use it: the key, of 16 or 32 bytes, is
 /// derived for one message.
-pub fn aes128_cfb_zero_iv(key: &Secret, plaintext: &[u8]) -> Result<Vec<u8>, CryptoError> {
+pub fn aes_cfb_zero_iv(key: &Secret, plaintext: &[u8]) -> Result<Vec<u8>, CryptoError> {
     const FAILED: CryptoError = CryptoError::Provider("AES-CFB");
-    let key = UnboundCipherKey::new(&AES_128, key.expose()).map_err(|_| FAILED)?;
+    let algorithm = if key.expose().len() == 32 { &AES_256 } else { &AES_128 };
+    let key = UnboundCipherKey::new(algorithm, key.expose()).map_err(|_| FAILED)?;
     let key = EncryptingKey::cfb128(key).map_err(|_| FAILED)?;
     let mut in_out = plaintext.to_vec();
     key.less_safe_encrypt(&mut in_out, EncryptionContext::Iv128(FixedLength::from([0; 16])))

@@ -7,6 +7,8 @@ use crate::Reason;
 pub enum Outcome {
     /// As expected.
     Passed,
+    /// Nothing that refuses by itself, but worth knowing: policy may refuse it.
+    Noted(Reason),
     /// Not as expected.
     Failed(Reason),
 }
@@ -38,6 +40,14 @@ impl Check {
         }
     }
 
+    /// A check that passed with something to know about it.
+    pub fn noted(name: &'static str, reason: Reason, found: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Noted(reason),
+            ..Self::passed(name, found)
+        }
+    }
+
     /// A check that failed.
     pub fn failed(
         name: &'static str,
@@ -55,10 +65,18 @@ impl Check {
         }
     }
 
+    /// What there is to know, if it passed all the same.
+    pub fn note(&self) -> Option<Reason> {
+        match self.outcome {
+            Outcome::Noted(reason) => Some(reason),
+            Outcome::Passed | Outcome::Failed(_) => None,
+        }
+    }
+
     /// The reason, if it failed.
     pub fn reason(&self) -> Option<Reason> {
         match self.outcome {
-            Outcome::Passed => None,
+            Outcome::Passed | Outcome::Noted(_) => None,
             Outcome::Failed(reason) => Some(reason),
         }
     }

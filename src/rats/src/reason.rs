@@ -104,6 +104,96 @@ reasons! {
     KindNotAllowed = "kind_not_allowed",
     /// The record exists already with other content.
     Conflict = "conflict",
+    /// The issuer of a certificate is not at hand.
+    IssuerUnavailable = "issuer_unavailable",
+    /// A certificate on the way to the anchor may not issue certificates.
+    IssuerNotCa = "issuer_not_ca",
+    /// A certificate, or a list of them, is encoded otherwise than DER allows.
+    NotDer = "not_der",
+    /// A key that is known to be weak although it is long enough.
+    WeakKey = "weak_key",
+    /// No current revocation list of the right issuer.
+    RevocationUnknown = "revocation_unknown",
+    /// Revoked by its issuer.
+    Revoked = "revoked",
+    /// Evidence without any nonce.
+    NonceMissing = "nonce_missing",
+    /// A part of the evidence that is not bound to another.
+    BindingMismatch = "binding_mismatch",
+    /// A quote that names one bank twice.
+    BankListedTwice = "bank_listed_twice",
+    /// The device's clock may have gone back after an unorderly stop.
+    ClockNotSafe = "clock_not_safe",
+    /// The log explains the registers of one bank, and those of another not.
+    LogBankMismatch = "log_bank_mismatch",
+    /// A register was extended by more than the log has.
+    LogIncomplete = "log_incomplete",
+    /// Data that cannot be read, of an event whose digest does not cover it.
+    EventDataUnauthenticated = "event_data_unauthenticated",
+    /// An event that came too late to be what it says.
+    EventOrderInvalid = "event_order_invalid",
+    /// An event of a register that does not exist.
+    PcrIndexInvalid = "pcr_index_invalid",
+    /// A separator that is missing, is there twice, or says that something went wrong.
+    SeparatorInvalid = "separator_invalid",
+    /// An event that is never extended has a digest.
+    NoActionDigest = "no_action_digest",
+    /// Bytes after the last event.
+    TrailingData = "trailing_data",
+    /// The loader never left the firmware's boot services.
+    BootNotCompleted = "boot_not_completed",
+    /// Secure Boot is off.
+    SecureBootOff = "secure_boot_off",
+    /// The log does not say whether Secure Boot is on.
+    SecureBootUnknown = "secure_boot_unknown",
+    /// The log says of Secure Boot what no firmware measures.
+    SecureBootInvalid = "secure_boot_invalid",
+    /// A file was open for writing while it was measured.
+    ImaViolation = "ima_violation",
+    /// A list that is longer than what the register covers.
+    EntriesUnattested = "entries_unattested",
+    /// The kernel saw no TPM when it booted.
+    BootAggregateZero = "boot_aggregate_zero",
+    /// A file whose digest is not among the allowed ones.
+    FileNotAllowed = "file_not_allowed",
+    /// A member or label that is there twice.
+    DuplicateMember = "duplicate_member",
+    /// A version that is not known.
+    UnsupportedVersion = "unsupported_version",
+    /// A header that must be understood and is not.
+    UnsupportedCrit = "unsupported_crit",
+    /// The JOSE type of a token is another.
+    WrongTyp = "wrong_typ",
+    /// The content type of a COSE message is another.
+    WrongContentType = "wrong_content_type",
+    /// The profile is another than the one that is configured.
+    WrongProfile = "wrong_profile",
+    /// No profile where one is needed.
+    ProfileMissing = "profile_missing",
+    /// The algorithm is not that of the key.
+    AlgMismatch = "alg_mismatch",
+    /// The algorithm is not among what is signed.
+    AlgUnprotected = "alg_unprotected",
+    /// No trusted key for it.
+    KeyUnavailable = "key_unavailable",
+    /// A token that carries its own key.
+    EmbeddedKey = "embedded_key",
+    /// The key identifier names no trusted key.
+    KidUnknown = "kid_unknown",
+    /// Neither a payload nor a detached one.
+    PayloadMissing = "payload_missing",
+    /// A mandatory claim is missing.
+    ClaimMissing = "claim_missing",
+    /// A claim of another type or value than the profile has.
+    ClaimInvalid = "claim_invalid",
+    /// A token that has ended.
+    Expired = "expired",
+    /// A token that has not begun.
+    NotYetValid = "not_yet_valid",
+    /// The result of an appraisal that is not affirming.
+    ResultNotAffirming = "result_not_affirming",
+    /// Well-formed CBOR that is not in its deterministic form.
+    CborNotDeterministic = "cbor_not_deterministic",
 }
 
 impl std::fmt::Display for Reason {

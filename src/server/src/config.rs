@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 use touchmark_api::{Guarded, device::Settings};
 use touchmark_attestor_tpm::Maker;
-use touchmark_crypto::{pem, x509::Anchors};
+use touchmark_crypto::{pem, x509::DeviceAnchors};
 use touchmark_helper::Device;
 use touchmark_identity::{Naming, TrustDomain};
 use touchmark_issuer::parse_duration;
@@ -99,11 +99,17 @@ pub struct MakerConfig {
     pub name: String,
     /// PEM file with its roots.
     pub roots: PathBuf,
+    /// PEM file with certificates between its roots and its chips, where the chips do not bring them.
+    #[serde(default)]
+    pub intermediates: Option<PathBuf>,
     /// What it vouches for.
     pub kind: MakerKind,
     /// Whether it is a simulation.
     #[serde(default)]
     pub simulated: bool,
+    /// Whether its endorsement certificates lack extended key usage and names.
+    #[serde(default)]
+    pub bare_certificates: bool,
 }
 
 /// What peers may take.
@@ -239,7 +245,7 @@ impl Config {
             if makers.iter().any(|other| other.name == maker.name) {
                 return Err(wrong(format!("tpm.maker: {:?} appears twice", maker.name)));
             }
-            makers.push(read_maker(&here.join(&maker.roots), maker)?);
+            makers.push(read_maker(here, maker)?);
         }
         let owner_auth = match &file.device.owner_auth_file {
             None => Guarded::default(),
@@ -270,20 +276,26 @@ impl Config {
     }
 }
 
-fn read_maker(path: &Path, maker: &MakerConfig) -> Result<Maker, ServerError> {
-    let wrong = |what: String| ServerError::File {
-        path: path.to_owned(),
-        what,
+fn read_maker(here: &Path, maker: &MakerConfig) -> Result<Maker, ServerError> {
+    let read = |path: &PathBuf| -> Result<DeviceAnchors, ServerError> {
+        let path = here.join(path);
+        let wrong = |what: String| ServerError::File {
+            path: path.clone(),
+            what,
+        };
+        let text = files::read_config(&path)?;
+        let ders = pem::decode_all(pem::CERTIFICATE, &text)
+            .map_err(|_| wrong("no certificate in PEM form".into()))?;
+        DeviceAnchors::new(ders.iter().map(Vec::as_slice)).map_err(|error| wrong(error.to_string()))
     };
-    let text = files::read_config(path)?;
-    let ders =
-        pem::decode_all(pem::CERTIFICATE, &text).map_err(|_| wrong("no certificate in PEM form".into()))?;
-    let anchors = Anchors::new(ders).map_err(|error| wrong(error.to_string()))?;
+    let intermediates = maker.intermediates.as_ref().map(read).transpose()?;
     Ok(Maker {
         name: maker.name.clone(),
-        anchors,
+        anchors: read(&maker.roots)?,
+        intermediates: intermediates.unwrap_or_default(),
         kind: maker.kind,
         simulated: maker.simulated,
+        bare_certificates: maker.bare_certificates,
     })
 }
 

@@ -258,7 +258,7 @@ pub(crate) fn still_vouched(service: &Service, key: &AttestationKey) -> Result<O
             .anchors
             .certificates()
             .iter()
-            .any(|root| root.spki_digest() == voucher.anchor)
+            .any(|root| root.facts.spki_digest() == voucher.anchor)
     };
     let pinned = service
         .config

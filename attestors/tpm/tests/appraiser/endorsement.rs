@@ -5,7 +5,7 @@ use touchmark_attestor_tpm::{Maker, TpmAppraiser};
 use touchmark_crypto::{Secret, x509::MAX_CERTIFICATE};
 use touchmark_rats::{
     Appraiser, Candidate, MakerKind,
-    Reason::{self, CertExpired, Eku, EndorsementMismatch, EndorsementTemplate, Malformed, PathInvalid},
+    Reason::{self, IssuerNotCa, CertExpired, Eku, EndorsementMismatch, EndorsementTemplate, Malformed, PathInvalid},
     Retry, Voucher, cbor,
 };
 
@@ -31,7 +31,8 @@ fn candidate(tpm: &Tpm, certificate: Option<Vec<u8>>, intermediates: &[Vec<u8>])
 #[track_caller]
 fn refused(makers: Vec<Maker>, candidate: &Candidate, now: u64, reason: Reason) {
     let refusal = TpmAppraiser::new(makers).vouch(candidate, now).unwrap_err();
-    assert_eq!((refusal.check, refusal.reason), (NAME, reason), "{refusal}");
+    assert!(refusal.check.starts_with(NAME), "{refusal}");
+    assert_eq!(refusal.reason, reason, "{refusal}");
 }
 
 struct Fixture {
@@ -71,7 +72,7 @@ fn a_certificate_of_a_pinned_maker_vouches_directly_and_through_an_intermediate(
         maker: "maker".into(),
         kind: MakerKind::Physical,
         simulated: true,
-        anchor: root.maker("maker").anchors.certificates()[0].spki_digest(),
+        anchor: root.maker("maker").anchors.certificates()[0].facts.spki_digest(),
     });
     let appraiser = TpmAppraiser::new(vec![
         Authority::root("Another Root").maker("another"),
@@ -180,7 +181,7 @@ fn e07_a_certificate_of_an_authority_is_refused() {
     let fixture = Fixture::new();
     fixture.refused(
         |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
-        PathInvalid,
+        Eku,
     );
 }
 
@@ -222,9 +223,9 @@ fn e07_a_chain_with_a_bad_link_is_refused() {
     for (alter, reason) in [
         (
             (|params| params.is_ca = IsCa::ExplicitNoCa) as fn(&mut CertificateParams),
-            PathInvalid,
+            IssuerNotCa,
         ),
-        (|params| params.is_ca = IsCa::NoCa, PathInvalid),
+        (|params| params.is_ca = IsCa::NoCa, IssuerNotCa),
         (|params| params.not_after = moment(NOW - 1), CertExpired),
         (|params| params.not_before = moment(NOW + 1), CertExpired),
     ] {

@@ -14,6 +14,8 @@ pub enum JoseAlg {
     Es256,
     /// ECDSA, P-384, SHA-384.
     Es384,
+    /// ECDSA, P-521, SHA-512.
+    Es512,
     /// RSASSA-PKCS1-v1_5, SHA-256.
     Rs256,
     /// RSASSA-PKCS1-v1_5, SHA-384.
@@ -37,6 +39,7 @@ impl JoseAlg {
     pub const ALL: &'static [Self] = &[
         Self::Es256,
         Self::Es384,
+        Self::Es512,
         Self::Rs256,
         Self::Rs384,
         Self::Rs512,
@@ -52,6 +55,7 @@ impl JoseAlg {
         match self {
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
             Self::Rs256 => "RS256",
             Self::Rs384 => "RS384",
             Self::Rs512 => "RS512",
@@ -73,6 +77,7 @@ impl JoseAlg {
         match kind {
             KeyKind::P256 => Some(Self::Es256),
             KeyKind::P384 => Some(Self::Es384),
+            KeyKind::P521 => Some(Self::Es512),
             KeyKind::Rsa { .. } => None,
         }
     }
@@ -82,6 +87,7 @@ impl JoseAlg {
         let scheme = match self {
             Self::Es256 => SigScheme::Ecdsa(HashAlg::Sha256),
             Self::Es384 => SigScheme::Ecdsa(HashAlg::Sha384),
+            Self::Es512 => SigScheme::Ecdsa(HashAlg::Sha512),
             Self::Rs256 => SigScheme::RsaPkcs1(HashAlg::Sha256),
             Self::Rs384 => SigScheme::RsaPkcs1(HashAlg::Sha384),
             Self::Rs512 => SigScheme::RsaPkcs1(HashAlg::Sha512),
@@ -137,10 +143,11 @@ impl VerifyingKey {
     pub fn new(key: PublicKey) -> Result<Self, JwkError> {
         let alg = JoseAlg::of_kind(key.kind()).ok_or(JwkError::NoAlg)?;
         let (x, y) = key.ec_coordinates().ok_or(JwkError::Key)?;
-        let crv = if key.kind() == KeyKind::P256 {
-            "P-256"
-        } else {
-            "P-384"
+        let crv = match key.kind() {
+            KeyKind::P256 => "P-256",
+            KeyKind::P384 => "P-384",
+            KeyKind::P521 => "P-521",
+            KeyKind::Rsa { .. } => return Err(JwkError::Key),
         };
         let thumbprint = thumbprint(&json!({"crv": crv, "kty": "EC", "x": b64u(x), "y": b64u(y)}));
         Ok(Self {
@@ -153,6 +160,26 @@ impl VerifyingKey {
     /// Reads a JWK whose `alg` is mandatory, as in `cnf.jwk` of a WIT.
     pub fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, JwkError> {
         Self::read(jwk, true)
+    }
+
+    /// Reads a JWK that somebody pinned for a message of this algorithm: where it says `alg`, `use` or `key_ops`, they have
+    /// to allow this, and the key has to fit.
+    pub fn for_alg(jwk: &Map<String, Value>, alg: JoseAlg) -> Result<Self, JwkError> {
+        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+        let operations = jwk.get("key_ops").map(|list| list.as_array().map(Vec::as_slice));
+        let verifies = match operations {
+            None => true,
+            Some(list) => list.unwrap_or_default().iter().any(|one| one == "verify"),
+        };
+        if !verifies || text("use").is_some_and(|purpose| purpose != "sig") {
+            return Err(JwkError::Key);
+        }
+        let mut asked = jwk.clone();
+        asked.entry("alg").or_insert_with(|| alg.name().into());
+        match Self::read(&asked, true)? {
+            key if key.alg == alg => Ok(key),
+            _ => Err(JwkError::Alg),
+        }
     }
 
     /// Reads a JWK of a trust domain's set: where it has no `alg`, that of its curve.
@@ -178,6 +205,7 @@ impl VerifyingKey {
         let public = match (text("kty"), text("crv")) {
             (Some("EC"), Some("P-256")) => curve(KeyKind::P256)?,
             (Some("EC"), Some("P-384")) => curve(KeyKind::P384)?,
+            (Some("EC"), Some("P-521")) => curve(KeyKind::P521)?,
             (Some("RSA"), None) => return Self::rsa(&number("n")?, &number("e")?, alg),
             (Some("OKP"), Some("Ed25519")) => return Self::edwards(&number("x")?, alg),
             _ => return Err(JwkError::Key),

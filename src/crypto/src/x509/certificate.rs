@@ -73,7 +73,6 @@ impl Certificate {
         let tbs = &cert.tbs_certificate;
         tbs.extensions_map().map_err(|_| WHAT)?;
         let mut out = Self {
-            der: der.to_vec(),
             spki: tbs.subject_pki.raw.to_vec(),
             not_before: tbs.validity.not_before.timestamp(),
             not_after: tbs.validity.not_after.timestamp(),
@@ -82,14 +81,7 @@ impl Certificate {
             issuer: tbs.issuer.to_string(),
             self_issued: tbs.subject.as_raw() == tbs.issuer.as_raw(),
             version: tbs.version.0 + 1,
-            uri_sans: Vec::new(),
-            dns_sans: Vec::new(),
-            directory_sans: Vec::new(),
-            is_ca: false,
-            can_sign_certificates: false,
-            digital_signature: false,
-            extended_key_usages: Vec::new(),
-            extensions: Vec::new(),
+            ..Self::blank(der)
         };
         for extension in tbs.extensions() {
             out.extensions.push((
@@ -124,6 +116,29 @@ impl Certificate {
             }
         }
         Ok(out)
+    }
+
+    /// One that says nothing yet.
+    pub(super) fn blank(der: &[u8]) -> Self {
+        Self {
+            der: der.to_vec(),
+            spki: Vec::new(),
+            not_before: 0,
+            not_after: 0,
+            serial: Vec::new(),
+            subject: String::new(),
+            issuer: String::new(),
+            self_issued: false,
+            version: 0,
+            uri_sans: Vec::new(),
+            dns_sans: Vec::new(),
+            directory_sans: Vec::new(),
+            is_ca: false,
+            can_sign_certificates: false,
+            digital_signature: false,
+            extended_key_usages: Vec::new(),
+            extensions: Vec::new(),
+        }
     }
 
     fn read_names(&mut self, names: &[GeneralName<'_>]) -> Result<(), CryptoError> {

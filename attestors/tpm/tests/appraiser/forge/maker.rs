@@ -6,7 +6,7 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 use touchmark_attestor_tpm::Maker;
-use touchmark_crypto::{KeyKind, PublicKey, der, x509::Anchors};
+use touchmark_crypto::{KeyKind, PublicKey, der, x509::DeviceAnchors};
 use touchmark_rats::MakerKind;
 
 /// Start of every certificate's validity, seconds since the epoch.
@@ -67,9 +67,11 @@ impl Authority {
     pub(crate) fn maker(&self, name: &str) -> Maker {
         Maker {
             name: name.to_owned(),
-            anchors: Anchors::new([self.der.clone()]).unwrap(),
+            anchors: DeviceAnchors::new([self.der.as_slice()]).unwrap(),
+            intermediates: DeviceAnchors::default(),
             kind: MakerKind::Physical,
             simulated: true,
+            bare_certificates: false,
         }
     }
 }
@@ -133,6 +135,7 @@ impl PublicKeyData for Subject<'_> {
         match self.0.kind() {
             KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
             KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+            KeyKind::P521 => &rcgen::PKCS_ECDSA_P521_SHA512,
             KeyKind::Rsa { .. } => &rcgen::PKCS_RSA_SHA256,
         }
     }
