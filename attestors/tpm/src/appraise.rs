@@ -14,13 +14,14 @@ use touchmark_rats::{
 };
 
 use crate::{
-    attest::{Attest, Body, MAGIC, TYPE_CERTIFY, TYPE_QUOTE},
+    attest::{Attest, Body},
+    attestation::{CERTIFY, QUOTE, Shape, check_attestation, malformed},
     attestation_key, credential,
     endorsement::{self, Maker},
-    log::{BootLog, Explained, LogError, explain},
+    log::{BootLog, Explained, explain, unreadable_log},
     offered_key,
     public_area::{PublicArea, hash_alg},
-    signature::TpmSignature,
+    signature::{AttestSignature, Attester},
 };
 
 /// Largest opening and largest evidence, in bytes.
@@ -129,6 +130,7 @@ fn appraise(out: &mut Appraisal, evidence: &[u8], expected: &Expected<'_>) -> Re
         "tpm.attestation_key",
         signer.attributes.to_string(),
     ));
+    let signer = Attester::from(&signer);
     if evidence.certifications.len() != expected.keys.len() {
         let found = format!(
             "{} certifications for {} keys",
@@ -198,15 +200,16 @@ impl Quoted {
 
 fn check_quote(
     out: &mut Appraisal,
-    signer: &PublicArea,
+    signer: &Attester,
     quote: &TpmAttestation,
     values: &[TpmPcrValue],
     expected: &Expected<'_>,
 ) -> Result<Quoted, Check> {
-    let (attest, hash) = check_attestation(out, &QUOTE, signer, quote, expected)?;
+    let (attest, hash) = authentic(out, &QUOTE, signer, quote, expected)?;
     let Body::Quote {
         selection,
         pcr_digest,
+        ..
     } = attest.body
     else {
         return Err(malformed(
@@ -294,102 +297,36 @@ fn check_values(
     }
 }
 
-/// What tells a quote from a certification in the checks they share.
-struct Shape {
-    kind: u16,
-    structure: &'static str,
-    signature: &'static str,
-    magic: &'static str,
-    kind_name: &'static str,
-    binding: &'static str,
-}
-
-const QUOTE: Shape = Shape {
-    kind: TYPE_QUOTE,
-    structure: "tpm.quote.structure",
-    signature: "tpm.quote.signature",
-    magic: "tpm.quote.magic",
-    kind_name: "tpm.quote.type",
-    binding: "tpm.quote.binding",
-};
-const CERTIFY: Shape = Shape {
-    kind: TYPE_CERTIFY,
-    structure: "tpm.certify.structure",
-    signature: "tpm.certify.signature",
-    magic: "tpm.certify.magic",
-    kind_name: "tpm.certify.type",
-    binding: "tpm.certify.binding",
-};
-
-/// Structure, signature, magic, type, binding: in this order for every attestation. Cheap checks that need no
-/// signature come after it all the same, because what is not signed says nothing.
-fn check_attestation(
+/// An attestation of this exchange.
+fn authentic(
     out: &mut Appraisal,
     shape: &Shape,
-    signer: &PublicArea,
+    signer: &Attester,
     attestation: &TpmAttestation,
     expected: &Expected<'_>,
 ) -> Result<(Attest, HashAlg), Check> {
-    let attest = Attest::parse(&attestation.attest)
-        .map_err(|_| malformed(shape.structure, "not a TPMS_ATTEST, or bytes after it".into()))?;
-    let failed = |(reason, found): (Reason, String)| {
-        Check::failed(
-            shape.signature,
-            reason,
-            "a signature by the attestation key of this host",
-            found,
-            "the evidence was altered or comes from another TPM; if it repeats, treat the host as compromised",
-        )
-    };
-    let signature = TpmSignature::parse(&attestation.signature, signer).map_err(failed)?;
-    signature.verify(signer, &attestation.attest).map_err(failed)?;
-    out.checks.push(Check::passed(
-        shape.signature,
-        "verifies under the attestation key",
-    ));
-    if attest.magic != MAGIC {
-        return Err(Check::failed(
-            shape.magic,
-            Reason::WrongMagic,
-            format!("{MAGIC:#010x}"),
-            format!("{:#010x}", attest.magic),
-            "this was not made by a TPM: treat the host as compromised",
-        ));
-    }
-    if attest.kind != shape.kind {
-        return Err(Check::failed(
-            shape.kind_name,
-            Reason::WrongType,
-            format!("{:#06x}", shape.kind),
-            format!("{:#06x}", attest.kind),
-            "send the attestation that was asked for",
-        ));
-    }
-    if !ct_eq(&attest.extra_data, &expected.bind) {
-        return Err(Check::failed(
-            shape.binding,
-            Reason::NonceMismatch,
-            "the binding value of this exchange",
-            "another value",
-            "evidence is made for one exchange and cannot be used in another; ask for a new challenge",
-        ));
-    }
-    out.checks
-        .push(Check::passed(shape.binding, "bound to this exchange"));
+    let checked = check_attestation(
+        &mut out.checks,
+        shape,
+        signer,
+        &attestation.attest,
+        AttestSignature::Tpmt(&attestation.signature),
+        Some(&expected.bind),
+    )?;
     out.authenticated = true;
-    Ok((attest, signature.hash()))
+    Ok(checked)
 }
 
 fn check_key(
     out: &mut Appraisal,
-    signer: &PublicArea,
+    signer: &Attester,
     public: &[u8],
     certification: &TpmCertification,
     quoted: Option<&Quoted>,
     expected: &Expected<'_>,
 ) -> Result<(), Check> {
     let area = offered(public)?;
-    let (attest, _) = check_attestation(out, &CERTIFY, signer, &certification.certify, expected)?;
+    let (attest, _) = authentic(out, &CERTIFY, signer, &certification.certify, expected)?;
     let Body::Certify { name } = attest.body else {
         return Err(malformed(
             CERTIFY.structure,
@@ -464,14 +401,9 @@ fn check_key(
 fn check_log(out: &mut Appraisal, quoted: &Quoted, expected: &Expected<'_>) -> Result<(), Check> {
     const NAME: &str = "tpm.log";
     let log = BootLog::parse(expected.log).map_err(|error| {
-        let reason = match error {
-            LogError::Limit(_) => Reason::Oversized,
-            LogError::Digests { .. } => Reason::EventDigestSet,
-            _ => Reason::Malformed,
-        };
         Check::failed(
             "tpm.log.structure",
-            reason,
+            unreadable_log(&error),
             "a crypto-agile TCG log",
             error.to_string(),
             "check the agent's tpm.eventlog path; it should name the kernel's binary_bios_measurements",
@@ -548,16 +480,6 @@ fn push(out: &mut Appraisal, check: Check) -> Result<(), Check> {
     }
     out.checks.push(check);
     Ok(())
-}
-
-fn malformed(name: &'static str, found: String) -> Check {
-    Check::failed(
-        name,
-        Reason::Malformed,
-        "a well-formed message",
-        found,
-        "run compatible versions at both ends",
-    )
 }
 
 fn unreadable_check(name: &'static str, error: &CborError) -> Check {

@@ -28,6 +28,8 @@ pub(crate) enum Body {
     Quote {
         selection: Option<PcrSelection>,
         pcr_digest: Vec<u8>,
+        /// Whether the selection names a bank twice.
+        listed_twice: bool,
     },
     Certify {
         name: Vec<u8>,
@@ -50,10 +52,11 @@ impl Attest {
         let firmware = reader.u64()?;
         let body = match kind {
             TYPE_QUOTE => {
-                let selection = selection(&mut reader)?;
+                let (selection, listed_twice) = selection(&mut reader)?;
                 Body::Quote {
                     selection,
                     pcr_digest: reader.sized()?.to_vec(),
+                    listed_twice,
                 }
             }
             TYPE_CERTIFY => {
@@ -84,14 +87,16 @@ impl Attest {
     }
 }
 
-/// TPML_PCR_SELECTION. `None` for one that names an unknown bank or a bank twice: it cannot equal what was asked for.
-fn selection(reader: &mut Reader<'_>) -> Result<Option<PcrSelection>, Truncated> {
+/// TPML_PCR_SELECTION, and whether it names a bank twice. `None` for one that does, or names an unknown bank: it cannot equal what was
+/// asked for.
+fn selection(reader: &mut Reader<'_>) -> Result<(Option<PcrSelection>, bool), Truncated> {
     let count = reader.u32()?;
     if count > 16 {
         return Err(Truncated);
     }
     let mut banks: Vec<PcrBank> = Vec::new();
     let mut known = true;
+    let mut listed_twice = false;
     for _ in 0..count {
         let bank = hash_alg(reader.u16()?);
         let size = reader.u8()?;
@@ -109,10 +114,11 @@ fn selection(reader: &mut Reader<'_>) -> Result<Option<PcrSelection>, Truncated>
             Some(bank) if !banks.iter().any(|other| other.bank == bank) => {
                 banks.push(PcrBank { bank, indices });
             }
-            _ => known = false,
+            Some(_) => listed_twice = true,
+            None => known = false,
         }
     }
-    Ok(known.then_some(PcrSelection(banks)))
+    Ok(((known && !listed_twice).then_some(PcrSelection(banks)), listed_twice))
 }
 
 /// TPML_PCR_SELECTION as commands carry it: three bytes of bits per bank.

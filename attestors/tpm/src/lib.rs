@@ -6,6 +6,7 @@
 
 mod appraise;
 mod attest;
+mod attestation;
 mod attestation_key;
 mod certificate;
 mod credential;
@@ -14,10 +15,15 @@ mod log;
 mod offered_key;
 mod public_area;
 mod reader;
+mod recorded;
 mod signature;
 
 pub use appraise::TpmAppraiser;
 pub use certificate::{CertificateUse, ChipCertificate, judge_certificate};
 pub use endorsement::Maker;
-pub use log::{BootLog, LogError, MAX_EVENTS, MAX_LOG};
+pub use log::{
+    Boot, BootLog, Image, Judged, LogError, MAX_EVENTS, MAX_LOG, Registers, SecureBoot, SignatureDatabases, judge_log,
+};
+pub use recorded::{PcrValues, Recorded, RecordedCertify, RecordedKey, RecordedQuote};
+pub use signature::AttestSignature;
 pub use public_area::{AreaError, Attributes, PublicArea};

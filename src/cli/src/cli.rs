@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{ca, daemon, events, host, id, reference, registration, why, workload};
+use crate::{ca, daemon, events, host, id, reference, registration, verify, why, workload};
 
 /// Hardware-backed workload identity: hosts prove what they are with their TPM, processes on them hold identities whose
 /// keys never leave the chip.
@@ -40,6 +40,9 @@ pub(crate) enum Command {
     Why(why::Why),
     /// The audit trail.
     Events(events::Events),
+    /// Recorded evidence, appraised offline.
+    #[command(subcommand)]
+    Verify(verify::Verify),
     /// Identifiers, offline.
     #[command(subcommand)]
     Id(id::Id),

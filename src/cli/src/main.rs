@@ -15,6 +15,7 @@ mod id;
 mod output;
 mod reference;
 mod registration;
+mod verify;
 mod why;
 mod workload;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Reference(command) => reference::run(command),
         Command::Why(arguments) => why::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
+        Command::Verify(command) => verify::run(&command),
         Command::Id(command) => id::run(command),
         Command::Workload(command) => match daemon::runtime() {
             Ok(runtime) => runtime.block_on(workload::run(command)),

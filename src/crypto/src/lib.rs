@@ -16,6 +16,7 @@ pub mod hash;
 pub mod jose;
 pub mod mac;
 pub mod pem;
+mod pss;
 mod public_key;
 mod roca;
 mod secret;

@@ -244,6 +244,24 @@ impl PublicKey {
             .map_err(|_| CryptoError::SignatureInvalid)
     }
 
+    /// Checks a signature that a TPM made: with RSASSA-PSS the salt may be of any length.
+    pub fn verify_of_tpm(
+        &self,
+        scheme: SigScheme,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), CryptoError> {
+        match (self.verify(scheme, message, signature), scheme) {
+            (Err(CryptoError::SignatureInvalid), SigScheme::RsaPss(hash)) => {
+                let (_, rsa) = RSAPublicKey::from_der(&self.raw)
+                    .map_err(|_| CryptoError::Malformed("RSA public key"))?;
+                let modulus = without_leading_zeros(rsa.modulus);
+                crate::pss::verify(modulus, rsa.exponent, hash, message, signature)
+            }
+            (verified, _) => verified,
+        }
+    }
+
     /// Checks a signature in the form that X.509 has it in: DER for ECDSA.
     pub fn verify_der(&self, scheme: SigScheme, message: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
         match self.kind.field_len() {

@@ -1,59 +1,29 @@
-//! Events in words. Only digests are authenticated; of the data, what its digest covers (variables, actions,
-//! separators). The rest is the log's own account, good for telling people which line to look at and for nothing else.
+//! Events in words. Only digests are authenticated; of the data, what its digest covers. The rest is the log's own account, good for
+//! telling people which line to look at and for nothing else.
 
-use super::events::Event;
-
-/// Event types of the PC Client Platform Firmware Profile.
-const KINDS: [(u32, &str); 22] = [
-    (0x0000_0001, "EV_POST_CODE"),
-    (0x0000_0003, "EV_NO_ACTION"),
-    (0x0000_0004, "EV_SEPARATOR"),
-    (0x0000_0005, "EV_ACTION"),
-    (0x0000_0007, "EV_S_CRTM_CONTENTS"),
-    (0x0000_0008, "EV_S_CRTM_VERSION"),
-    (0x0000_0009, "EV_CPU_MICROCODE"),
-    (0x0000_000a, "EV_PLATFORM_CONFIG_FLAGS"),
-    (0x0000_000b, "EV_TABLE_OF_DEVICES"),
-    (0x0000_000d, "EV_IPL"),
-    (0x8000_0001, "EV_EFI_VARIABLE_DRIVER_CONFIG"),
-    (0x8000_0002, "EV_EFI_VARIABLE_BOOT"),
-    (0x8000_0003, "EV_EFI_BOOT_SERVICES_APPLICATION"),
-    (0x8000_0004, "EV_EFI_BOOT_SERVICES_DRIVER"),
-    (0x8000_0005, "EV_EFI_RUNTIME_SERVICES_DRIVER"),
-    (0x8000_0006, "EV_EFI_GPT_EVENT"),
-    (0x8000_0007, "EV_EFI_ACTION"),
-    (0x8000_0008, "EV_EFI_PLATFORM_FIRMWARE_BLOB"),
-    (0x8000_0009, "EV_EFI_HANDOFF_TABLES"),
-    (0x8000_000a, "EV_EFI_PLATFORM_FIRMWARE_BLOB2"),
-    (0x8000_000c, "EV_EFI_VARIABLE_BOOT2"),
-    (0x8000_00e0, "EV_EFI_VARIABLE_AUTHORITY"),
-];
+use super::{
+    event::{
+        Content, EV_APPLICATION, EV_EFI_ACTION, EV_EVENT_TAG, EV_FIRMWARE_BLOB, EV_FIRMWARE_BLOB2, EV_GPT, EV_GPT2, EV_IPL,
+        EV_RUNTIME_DRIVER, EV_S_CRTM_VERSION, EV_SEPARATOR, EV_VARIABLE_AUTHORITY, EV_VARIABLE_BOOT, EV_VARIABLE_BOOT2,
+        EV_VARIABLE_DRIVER_CONFIG, Event, kind,
+    },
+    little::Little,
+    uefi::{Guid, Variable, image_path, load_option, partition_table, signatures, text, utf16},
+};
 
 /// Longest description, in characters.
 const MAX_TEXT: usize = 160;
 
-/// The type of an event by its number.
-pub(crate) fn kind(kind: u32) -> String {
-    KINDS
-        .iter()
-        .find(|(number, _)| *number == kind)
-        .map_or_else(|| format!("type {kind:#x}"), |(_, n)| (*n).to_owned())
-}
-
 /// An event in words, printable and short.
 pub(crate) fn describe(event: &Event<'_>) -> String {
-    let name = kind(event.kind);
-    let detail = match event.kind {
-        0x4 => separator(event.data),
-        0x8 => Some(utf16(event.data)),
-        0x5 | 0xd | 0x8000_0007 => Some(text(event.data)),
-        0x8000_0001 | 0x8000_0002 | 0x8000_000c | 0x8000_00e0 => variable(event.data),
-        0x8000_0003..=0x8000_0005 => image_path(event.data),
-        0x8000_000a => event
-            .data
-            .get(1..)
-            .map(|data| text(data.get(..text_len(event.data)).unwrap_or(data))),
-        _ => None,
+    let name = match event.content {
+        Content::PcClient => kind(event.kind),
+        Content::Ima => "IMA record".to_owned(),
+        Content::Other(content) => format!("content type {content}"),
+    };
+    let detail = match event.content {
+        Content::PcClient => detail(event),
+        Content::Ima | Content::Other(_) => None,
     };
     match detail {
         Some(detail) if !detail.is_empty() => format!("{} ({name})", shorten(&detail)),
@@ -61,67 +31,108 @@ pub(crate) fn describe(event: &Event<'_>) -> String {
     }
 }
 
-fn text_len(data: &[u8]) -> usize {
-    data.first().copied().map_or(0, usize::from)
-}
-
-fn separator(data: &[u8]) -> Option<String> {
-    Some(
-        if data == [0; 4] {
-            "separator"
-        } else {
-            "separator with an error code"
+fn detail(event: &Event<'_>) -> Option<String> {
+    let data = event.data;
+    match event.kind {
+        EV_SEPARATOR => Some(separator(data)),
+        EV_S_CRTM_VERSION => Some(utf16(data)),
+        0x1 | 0x5 | EV_EFI_ACTION => Some(text(data)),
+        EV_IPL => Some(loader(data)),
+        EV_EVENT_TAG => tagged(data),
+        EV_VARIABLE_DRIVER_CONFIG | EV_VARIABLE_BOOT | EV_VARIABLE_BOOT2 | EV_VARIABLE_AUTHORITY => {
+            Variable::parse(data).map(|variable| self::variable(&variable))
         }
-        .to_owned(),
-    )
+        EV_APPLICATION..=EV_RUNTIME_DRIVER => image_path(data),
+        EV_GPT | EV_GPT2 => {
+            let (disk, partitions) = partition_table(data)?;
+            let names: Vec<&str> = partitions
+                .iter()
+                .map(|partition| partition.name.as_str())
+                .filter(|name| !name.is_empty())
+                .collect();
+            Some(format!(
+                "disk {disk}, {} partitions {}",
+                partitions.len(),
+                names.join(" ")
+            ))
+        }
+        EV_FIRMWARE_BLOB => {
+            let mut reader = Little(data);
+            let (base, length) = (reader.size64()?, reader.size64()?);
+            Some(format!("{length} bytes at {base:#x}"))
+        }
+        EV_FIRMWARE_BLOB2 => {
+            let mut reader = Little(data);
+            let length = usize::from(reader.u8()?);
+            reader.take(length).map(text)
+        }
+        _ => None,
+    }
 }
 
-/// UEFI_VARIABLE_DATA: GUID, name length, data length, name, data.
-fn variable(data: &[u8]) -> Option<String> {
-    let length = usize::try_from(u64::from_le_bytes(data.get(16..24)?.try_into().ok()?)).ok()?;
-    let size = usize::try_from(u64::from_le_bytes(data.get(24..32)?.try_into().ok()?)).ok()?;
-    let name = utf16(data.get(32..32_usize.checked_add(length.checked_mul(2)?)?)?);
-    let value = data.get(32 + 2 * length..)?.get(..size)?;
-    Some(match (name.as_str(), value) {
-        ("SecureBoot", [1]) => "Secure Boot on".to_owned(),
-        ("SecureBoot", [0]) => "Secure Boot off".to_owned(),
-        _ => format!("variable {name}, {size} bytes"),
+fn separator(data: &[u8]) -> String {
+    match data {
+        [0, 0, 0, 0] | [0xff, 0xff, 0xff, 0xff] => "separator",
+        b"WBCL" => "separator of Windows' loader",
+        _ => "separator with an error code",
+    }
+    .to_owned()
+}
+
+/// A boot loader's own event: GRUB and shim write text, systemd's loader UTF-16.
+pub(crate) fn loader(data: &[u8]) -> String {
+    let wide = data.len() >= 2 && data.len() % 2 == 0 && data.iter().skip(1).step_by(2).all(|byte| *byte == 0);
+    if wide { utf16(data) } else { text(data) }
+}
+
+/// TCG_PCClientTaggedEvent: of systemd and Linux' stub by their identifiers, of Windows (SIPA) by its number.
+fn tagged(data: &[u8]) -> Option<String> {
+    let mut reader = Little(data);
+    let id = reader.u32()?;
+    let size = reader.size()?;
+    let value = reader.take(size)?;
+    Some(match id {
+        0x8f3b_22ec => "initrd, as Linux' stub took it".to_owned(),
+        0x8f3b_22ed => format!("kernel's load options: {}", utf16(value)),
+        0xf5bc_582a => format!("loader.conf of systemd-boot: {}", text(value)),
+        0x6c46_f751 => format!("device tree: {}", text(value)),
+        0xdac0_8e1a => format!("initrd add-on: {}", text(value)),
+        0x1341_1f87 => format!("microcode: {}", text(value)),
+        0x4000_0000..=0x4fff_ffff | 0x0001_0000..=0x000f_ffff => {
+            format!("Windows SIPA event {id:#x}, {size} bytes")
+        }
+        id => format!("tag {id:#x}, {size} bytes"),
     })
 }
 
-/// UEFI_IMAGE_LOAD_EVENT: four 64-bit numbers, the last the length of the device path behind them; its File Path nodes.
-fn image_path(data: &[u8]) -> Option<String> {
-    let mut path = data.get(32..)?;
-    let mut names = Vec::new();
-    while let [kind, subtype, low, high, ..] = *path {
-        let length = usize::from(u16::from_le_bytes([low, high]));
-        if kind == 0x7f || length < 4 {
-            break;
+fn variable(variable: &Variable<'_>) -> String {
+    let name = &variable.name;
+    let size = variable.value.len();
+    let entries = || signatures(variable.value).map(|list| list.len());
+    match (name.as_str(), variable.value) {
+        ("SecureBoot", [1]) if variable.vendor == Guid::GLOBAL => "Secure Boot on".to_owned(),
+        ("SecureBoot", [0] | []) if variable.vendor == Guid::GLOBAL => "Secure Boot off".to_owned(),
+        ("PK" | "KEK" | "db" | "dbx" | "dbt" | "dbr", _) => match entries() {
+            Some(entries) => format!("variable {name}, {entries} entries"),
+            None => format!("variable {name}, {size} bytes that are no signature lists"),
+        },
+        ("BootOrder", order) => {
+            let numbers: Vec<String> = order
+                .chunks_exact(2)
+                .map(|pair| format!("{:04x}", u16::from_le_bytes([pair[0], pair[1]])))
+                .collect();
+            format!("variable BootOrder: {}", numbers.join(" "))
         }
-        if (kind, subtype) == (4, 4) {
-            names.push(utf16(path.get(4..length)?));
-        }
-        path = path.get(length..)?;
+        (boot, option) if boot.len() == 8 && boot.starts_with("Boot") => match load_option(option) {
+            Some((description, path)) => format!("variable {name}: {description}, {path}"),
+            None => format!("variable {name}, {size} bytes"),
+        },
+        _ => format!("variable {name}, {size} bytes"),
     }
-    Some(names.join(""))
-}
-
-fn utf16(data: &[u8]) -> String {
-    let units = data
-        .chunks_exact(2)
-        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-    char::decode_utf16(units)
-        .map(|unit| unit.unwrap_or('?'))
-        .take_while(|c| *c != '\0')
-        .collect()
-}
-
-fn text(data: &[u8]) -> String {
-    String::from_utf8_lossy(data).trim_end_matches('\0').to_owned()
 }
 
 /// Printable ASCII and at most [`MAX_TEXT`] characters: what a log says must not steer a terminal or a log file.
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     let clean: String = text
         .chars()
         .take(MAX_TEXT)

@@ -1,9 +1,156 @@
-//! Boot logs: TCG2 crypto-agile (TCG PC Client Platform Firmware Profile, section 10), replayed per bank before anything
-//! in them is used.
+//! Boot logs: of firmware (crypto-agile, and SHA-1 alone), of confidential VMs (CCEL, the same format over measurement registers), and
+//! canonical (CEL). They are replayed per bank before anything in them is used; `eventType` is covered by no digest, so that nothing is
+//! believed from an event whose digest does not commit to what is read.
 
+mod boot;
+mod cel;
 mod describe;
-mod events;
+mod event;
+mod judge;
+mod little;
 mod replay;
+mod tcg;
+mod uefi;
 
-pub use events::{BootLog, LogError, MAX_EVENTS, MAX_LOG};
+pub use boot::{Boot, Image, SecureBoot, SignatureDatabases};
+pub use judge::{Judged, Registers, judge_log};
+pub(crate) use judge::unreadable as unreadable_log;
 pub(crate) use replay::{Explained, explain};
+
+use touchmark_crypto::HashAlg;
+
+use event::Event;
+
+/// Largest log accepted, in bytes.
+pub const MAX_LOG: usize = 4 * 1024 * 1024;
+/// Most events accepted.
+pub const MAX_EVENTS: usize = 10_000;
+
+/// Why a log cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// Over [`MAX_LOG`] or [`MAX_EVENTS`].
+    #[error("log exceeds the limit on {0}")]
+    Limit(&'static str),
+    /// The bytes end within an event.
+    #[error("log ends within event {event}")]
+    Truncated {
+        /// Number of the event, from 0.
+        event: usize,
+    },
+    /// A Spec ID event that cannot be one.
+    #[error("Spec ID event: {0}")]
+    Header(&'static str),
+    /// An event does not have at most one digest of each algorithm that the header lists.
+    #[error("event {event}: {what}")]
+    Digests {
+        /// Number of the event, from 0.
+        event: usize,
+        /// What is wrong with them.
+        what: &'static str,
+    },
+    /// An event of a register that does not exist.
+    #[error("event {event}: there is no register {register}")]
+    Register {
+        /// Number of the event, from 0.
+        event: usize,
+        /// The register it names.
+        register: u32,
+    },
+    /// An event that cannot be one.
+    #[error("event {event}: {what}")]
+    Event {
+        /// Number of the event, from 0.
+        event: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+/// What fills a log's area up behind its last event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trailing {
+    Zeros(usize),
+    Ones(usize),
+}
+
+impl Trailing {
+    /// What of `bytes` from `at` on is filling, given where the run at their end begins. What is shorter than the shortest event is what
+    /// is left of one that was cut.
+    fn from(bytes: &[u8], at: usize) -> Option<Self> {
+        let length = bytes.len().checked_sub(at).filter(|length| *length >= 16)?;
+        match bytes.last()? {
+            0 => Some(Self::Zeros(length)),
+            0xff => Some(Self::Ones(length)),
+            _ => None,
+        }
+    }
+}
+
+/// Where the run of equal bytes at the end begins.
+fn last_run(bytes: &[u8]) -> usize {
+    let last = bytes.last().copied().unwrap_or_default();
+    bytes.iter().rposition(|byte| *byte != last).map_or(0, |at| at + 1)
+}
+
+/// A boot log, read but not yet held against any register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootLog<'a> {
+    pub(crate) events: Vec<Event<'a>>,
+    pub(crate) trailing: Option<Trailing>,
+    /// Whether it has digests of more than SHA-1.
+    pub(crate) agile: bool,
+    banks: Vec<HashAlg>,
+}
+
+impl<'a> BootLog<'a> {
+    /// Reads a whole log of whatever format.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, LogError> {
+        if bytes.len() > MAX_LOG {
+            return Err(LogError::Limit("bytes"));
+        }
+        let read = if cel::is_one(bytes) {
+            cel::parse(bytes)?
+        } else {
+            tcg::parse(bytes)?
+        };
+        Ok(Self {
+            events: read.events,
+            banks: read.banks,
+            trailing: read.trailing,
+            agile: read.agile,
+        })
+    }
+
+    /// Number of events after the header.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether there is no event after the header.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Whether the log has digests of this bank.
+    pub fn has_bank(&self, bank: HashAlg) -> bool {
+        self.banks.contains(&bank)
+    }
+
+    /// The banks that the log has digests of.
+    pub fn banks(&self) -> &[HashAlg] {
+        &self.banks
+    }
+
+    /// The locality that TPM2_Startup came from, which is what register 0 starts at (StartupLocality event).
+    pub(crate) fn startup_locality(&self) -> u8 {
+        self.events
+            .iter()
+            .filter(|event| !event.is_extended() && event.register == 0)
+            .find_map(|event| match event.data.strip_prefix(b"StartupLocality\0") {
+                Some([locality]) => Some(*locality),
+                _ => None,
+            })
+            .unwrap_or(0)
+    }
+}

@@ -6,13 +6,14 @@ use touchmark_crypto::HashAlg;
 use touchmark_rats::{MeasuredEvent, Reason};
 
 use super::{
-    describe::{describe, kind},
-    events::{BootLog, EV_NO_ACTION, Event},
+    BootLog,
+    describe::describe,
+    event::{EV_EFI_ACTION, EV_SEPARATOR, EV_VARIABLE_DRIVER_CONFIG, Event, kind},
 };
 
 /// Events whose digest is, by the profile, the hash of their data. EV_EFI_VARIABLE_AUTHORITY is not among them: shim
 /// measured the certificate alone, and genuine logs show it so.
-const COVERED: [u32; 3] = [0x0000_0004, 0x8000_0001, 0x8000_0007];
+const COVERED: [u32; 3] = [EV_SEPARATOR, EV_VARIABLE_DRIVER_CONFIG, EV_EFI_ACTION];
 
 /// A log that explains registers.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ pub(crate) fn explain(
         };
         let (value, register_events) = match values.and_then(|values| values.get(index)) {
             Some(quoted) => (quoted.clone(), register.up_to(quoted)?),
-            None => register.whole(),
+            None => register.whole()?,
         };
         measured.push((*index, !register_events.is_empty()));
         replayed.push(value);
@@ -76,8 +77,8 @@ pub(crate) fn explain(
         .into_iter()
         .map(|event| MeasuredEvent {
             number: event.number,
-            pcr: event.pcr,
-            digest: event.digests.get(&bank).copied().unwrap_or_default().to_vec(),
+            pcr: u8::try_from(event.register).unwrap_or(u8::MAX),
+            digest: event.digest(bank).unwrap_or_default().to_vec(),
             description: describe(event),
         })
         .collect();
@@ -102,24 +103,35 @@ impl<'a, 'b> Register<'a, 'b> {
     }
 
     fn events(&self) -> impl Iterator<Item = &'a Event<'b>> {
+        let index = u32::from(self.index);
         self.log
             .events
             .iter()
-            .filter(|event| event.pcr == self.index && event.kind != EV_NO_ACTION)
+            .filter(move |event| event.register == index && event.is_extended())
     }
 
-    fn extend(&self, value: &[u8], event: &Event<'_>) -> Vec<u8> {
-        self.bank
-            .digest(&[value, event.digests.get(&self.bank).copied().unwrap_or_default()])
+    fn extend(&self, value: &[u8], event: &Event<'_>) -> Result<Vec<u8>, Unexplained> {
+        let digest = event.digest(self.bank).ok_or_else(|| Unexplained {
+            reason: Reason::EventDigestSet,
+            found: format!(
+                "event {}: PCR {}, {}: no {} digest",
+                event.number,
+                self.index,
+                kind(event.kind),
+                self.bank.name()
+            ),
+        })?;
+        Ok(self.bank.digest(&[value, digest]))
     }
 
     /// The value after all events.
-    fn whole(&self) -> (Vec<u8>, Vec<&'a Event<'b>>) {
+    fn whole(&self) -> Result<(Vec<u8>, Vec<&'a Event<'b>>), Unexplained> {
         let events: Vec<_> = self.events().collect();
-        let value = events
-            .iter()
-            .fold(self.start(), |value, event| self.extend(&value, event));
-        (value, events)
+        let mut value = self.start();
+        for event in &events {
+            value = self.extend(&value, event)?;
+        }
+        Ok((value, events))
     }
 
     /// The events that lead to `quoted`: the log is read after the quote, so that there may be more.
@@ -141,7 +153,7 @@ impl<'a, 'b> Register<'a, 'b> {
             };
         }
         for event in self.events() {
-            value = self.extend(&value, event);
+            value = self.extend(&value, event)?;
             passed.push(event);
             if value == quoted {
                 return Ok(passed);
@@ -165,18 +177,33 @@ impl<'a, 'b> Register<'a, 'b> {
 
 /// Where the digest is the hash of the data, the data must be what was hashed: otherwise the log says one thing and
 /// measured another.
-fn check_data(event: &Event<'_>, bank: HashAlg) -> Result<(), Unexplained> {
-    let digest = event.digests.get(&bank).copied().unwrap_or_default();
-    if COVERED.contains(&event.kind) && bank.digest(&[event.data]) != digest {
+pub(super) fn check_data(event: &Event<'_>, bank: HashAlg) -> Result<(), Unexplained> {
+    if COVERED.contains(&event.kind) && !event.is_digest_of(bank, event.data) {
         return Err(Unexplained {
             reason: Reason::EventDataMismatch,
             found: format!(
                 "event {}: PCR {}, {}: data whose digest is not the one that was extended",
                 event.number,
-                event.pcr,
+                event.register,
                 kind(event.kind)
             ),
         });
     }
     Ok(())
+}
+
+/// What every register that the log extends holds after all of its events, in one bank.
+pub(super) fn replay_all(log: &BootLog<'_>, bank: HashAlg) -> Result<BTreeMap<u8, Vec<u8>>, Unexplained> {
+    let mut registers: Vec<u8> = log
+        .events
+        .iter()
+        .filter(|event| event.is_extended())
+        .filter_map(|event| u8::try_from(event.register).ok())
+        .collect();
+    registers.sort_unstable();
+    registers.dedup();
+    registers
+        .into_iter()
+        .map(|index| Ok((index, Register { log, bank, index }.whole()?.0)))
+        .collect()
 }

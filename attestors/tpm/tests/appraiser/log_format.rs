@@ -2,7 +2,7 @@
 
 use touchmark_attestor_tpm::{
     BootLog,
-    LogError::{self, Event, Header, Limit, Truncated},
+    LogError::{self, Header, Limit, Register, Truncated},
     MAX_EVENTS, MAX_LOG,
 };
 use touchmark_crypto::HashAlg;
@@ -38,16 +38,17 @@ fn a_good_log_is_read_whole() {
 #[test]
 fn p03_a_header_that_is_not_one_is_refused() {
     let spec_id = Log::boot().spec_id();
-    assert!(matches!(fails(&header(1, NO_ACTION, &spec_id)), Header(_)));
-    assert!(matches!(fails(&header(0, IPL, &spec_id)), Header(_)));
-    for name in [
-        b"Spec ID Event02\0",
-        b"Spec ID Event00\0",
-        b"StartupLocality\0",
-        b"Spec ID Event03 ",
+    let events = Log::boot().bytes()[Log::empty().bytes().len()..].to_vec();
+    // What is not the header of a crypto-agile log is read as a log of SHA-1 alone, in which such events make no sense.
+    for first in [
+        header(2, NO_ACTION, &spec_id),
+        header(0, IPL, &spec_id),
+        with_spec_id(|spec_id| spec_id[..16].copy_from_slice(b"Spec ID Event02\0")),
+        with_spec_id(|spec_id| spec_id[..16].copy_from_slice(b"Spec ID Event03 ")),
     ] {
-        let bytes = with_spec_id(|spec_id| spec_id[..16].copy_from_slice(name));
-        assert!(matches!(fails(&bytes), Header(_)));
+        let legacy = BootLog::parse(&first).unwrap();
+        assert_eq!((legacy.len(), legacy.banks()), (1, &[HashAlg::Sha1][..]));
+        fails(&[first, events.clone()].concat());
     }
     assert!(matches!(fails(b""), Truncated { event: 0 }));
     assert!(matches!(
@@ -56,6 +57,10 @@ fn p03_a_header_that_is_not_one_is_refused() {
     ));
     assert!(matches!(fails(&[0; 64]), Header(_)));
     assert!(matches!(fails(&[0xff; 64]), Truncated { .. }));
+    for header in [&[0, 0, 0][..], &[1]] {
+        let bytes = with_spec_id(|spec_id| spec_id.extend(header));
+        assert!(matches!(fails(&bytes), Header(_)));
+    }
 }
 
 #[test]
@@ -93,7 +98,7 @@ fn p03_a_header_with_impossible_algorithms_is_refused() {
 }
 
 #[test]
-fn p03_an_event_must_have_exactly_the_digests_that_the_header_lists() {
+fn p03_an_event_has_each_digest_that_the_header_lists_at_most_once() {
     let altered = |alter: &dyn Fn(&mut Digests)| {
         let mut log = Log::boot();
         alter(&mut log.events[2].digests);
@@ -103,11 +108,13 @@ fn p03_an_event_must_have_exactly_the_digests_that_the_header_lists() {
         LogError::Digests { event: 3, what } => assert!(what.contains(text), "{what}"),
         other => panic!("{other}"),
     };
-    event_3(&altered(&|digests| drop(digests.pop())), "number of digests");
-    event_3(&altered(&Vec::clear), "number of digests");
+    // Windows leaves the weaker ones out: where they are missing is asked when their bank is.
+    for fewer in [altered(&|digests| drop(digests.pop())), altered(&Vec::clear)] {
+        assert_eq!(BootLog::parse(&fewer).unwrap().len(), Log::boot().events.len());
+    }
     event_3(
         &altered(&|digests| digests.push((SHA384, vec![0; 48]))),
-        "number of digests",
+        "does not list",
     );
     event_3(
         &altered(&|digests| digests[0] = digests[1].clone()),
@@ -122,7 +129,7 @@ fn p03_registers_that_do_not_exist_are_refused() {
     for pcr in [24, 255, 256, 0x0100_0000, u32::MAX] {
         let mut log = Log::boot();
         log.events[0].pcr = pcr;
-        assert!(matches!(fails(&log.bytes()), Event { event: 1, .. }), "{pcr}");
+        assert_eq!(fails(&log.bytes()), Register { event: 1, register: pcr });
     }
     let mut log = Log::boot();
     log.events[0].pcr = 23;
@@ -134,7 +141,7 @@ fn p03_sizes_and_counts_that_the_bytes_do_not_hold_are_refused_at_once() {
     let log = Log::boot();
     let start = Log::empty().bytes().len();
     let first = log.events[0].bytes();
-    for count in [0, 1, 3, 0x0100_0000, u32::MAX] {
+    for count in [17, 0x0100_0000, u32::MAX] {
         let mut bytes = log.bytes();
         bytes[start + 8..start + 12].copy_from_slice(&count.to_le_bytes());
         assert!(
@@ -175,9 +182,14 @@ fn p03_a_log_cut_within_an_event_is_refused_and_cut_between_events_is_shorter() 
             (other, _) => panic!("{length}: {other:?}"),
         }
     }
-    // Padding, as in a log area that was copied whole.
-    for padding in [1, 4, 31] {
-        fails(&[&whole[..], &vec![0; padding]].concat());
+    // Filling, as in a log area that was copied whole, is none of its events; what could be the rest of one is refused.
+    for byte in [0, 0xff] {
+        for length in [1, 4, 15] {
+            fails(&[&whole[..], &vec![byte; length]].concat());
+        }
+        let filled = [&whole[..], &vec![byte; 64]].concat();
+        assert_eq!(BootLog::parse(&filled).unwrap().len(), log.events.len());
+        fails(&[&filled[..], &[1]].concat());
     }
 }
 

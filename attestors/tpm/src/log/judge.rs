@@ -1,0 +1,322 @@
+//! Whether a log says what it says as firmware does, and whether it leads to the registers.
+
+use std::collections::BTreeMap;
+
+use touchmark_crypto::HashAlg;
+use touchmark_rats::{Check, MeasuredEvent, Reason};
+
+use super::{
+    BootLog, LogError, Trailing,
+    boot::{Boot, SecureBoot},
+    describe::describe,
+    event::{
+        Content, EV_APPLICATION, EV_GPT, EV_GPT2, EV_RUNTIME_DRIVER, EV_SEPARATOR, EV_VARIABLE_BOOT, EV_VARIABLE_BOOT2,
+        EV_VARIABLE_DRIVER_CONFIG, Event,
+    },
+    replay::{check_data, replay_all},
+    uefi::{Variable, image_path, partition_table, signatures},
+};
+
+/// What a log's register numbers count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registers {
+    /// Registers of a TPM.
+    Pcr,
+    /// Measurement registers of a confidential VM: 0 for what it was built with, 1 to 4 for RTMR 0 to 3 (UEFI 2.10, section 38.4).
+    Rtmr,
+}
+
+impl Registers {
+    /// Where what a TPM holds in `pcr` is found.
+    pub(crate) fn of(self, pcr: u32) -> u32 {
+        match (self, pcr) {
+            (Self::Pcr, pcr) => pcr,
+            (Self::Rtmr, 0) => 0,
+            (Self::Rtmr, 1 | 7) => 1,
+            (Self::Rtmr, 2..=6) => 2,
+            (Self::Rtmr, _) => 3,
+        }
+    }
+}
+
+/// A log, judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// What was looked at, in order.
+    pub checks: Vec<Check>,
+    /// How the machine booted, where the log could be read.
+    pub boot: Boot,
+    /// The bank that [`Self::boot`] and [`Self::events`] are about.
+    pub bank: Option<HashAlg>,
+    /// The events that extend registers, in words.
+    pub events: Vec<MeasuredEvent>,
+}
+
+const STRUCTURE: &str = "log.structure";
+const REPLAY: &str = "log.replay";
+
+/// The reason of a log that cannot be read.
+pub(crate) fn unreadable(error: &LogError) -> Reason {
+    match error {
+        LogError::Limit(_) => Reason::Oversized,
+        LogError::Digests { .. } => Reason::EventDigestSet,
+        LogError::Register { .. } => Reason::PcrIndexInvalid,
+        LogError::Truncated { .. } | LogError::Header(_) | LogError::Event { .. } => Reason::Malformed,
+    }
+}
+
+/// Judges a whole log against register values, by bank. Registers that the log does not extend are not compared, nor are banks without
+/// values. `require_secure_boot` makes it a failure that the log does not show Secure Boot on beyond doubt.
+pub fn judge_log(
+    bytes: &[u8],
+    registers: Registers,
+    values: &BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>,
+    require_secure_boot: bool,
+) -> Judged {
+    let mut out = Judged {
+        checks: Vec::new(),
+        boot: Boot::default(),
+        bank: None,
+        events: Vec::new(),
+    };
+    let log = match BootLog::parse(bytes) {
+        Ok(log) => log,
+        Err(error) => {
+            out.checks.push(Check::failed(
+                STRUCTURE,
+                unreadable(&error),
+                "a TCG log, crypto-agile or of SHA-1, or a canonical one",
+                error.to_string(),
+                "read the log again: it should be the kernel's binary_bios_measurements, whole",
+            ));
+            return out;
+        }
+    };
+    let names: Vec<&str> = log.banks().iter().map(|bank| bank.name()).collect();
+    out.checks.push(Check::passed(
+        STRUCTURE,
+        format!("{} events, {}", log.len(), names.join(" ")),
+    ));
+    compare(&log, values, &mut out.checks);
+    // What is read of events is read where their digests are strongest, and compared.
+    let compared = log.banks().iter().filter(|bank| values.contains_key(bank));
+    let bank = compared.max().or_else(|| log.banks().iter().max()).copied();
+    let Some(bank) = bank else { return out };
+    out.checks.extend(rules(&log, bank, registers));
+    out.boot = Boot::read(&log, bank, registers);
+    out.bank = Some(bank);
+    out.checks.push(secure_boot(out.boot.secure_boot, require_secure_boot));
+    out.events = log
+        .events
+        .iter()
+        .filter(|event| event.is_extended())
+        .filter_map(|event| {
+            Some(MeasuredEvent {
+                number: event.number,
+                pcr: u8::try_from(event.register).ok()?,
+                digest: event.digest(bank)?.to_vec(),
+                description: describe(event),
+            })
+        })
+        .collect();
+    out
+}
+
+fn compare(
+    log: &BootLog<'_>,
+    values: &BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>,
+    checks: &mut Vec<Check>,
+) {
+    let remedy = "something was measured that the log does not show, or the log was edited: do not trust this boot";
+    let mut agreed: Vec<HashAlg> = Vec::new();
+    let mut failures: Vec<(HashAlg, Check)> = Vec::new();
+    for (bank, values) in values {
+        if !log.has_bank(*bank) {
+            continue;
+        }
+        let replayed = match replay_all(log, *bank) {
+            Ok(replayed) => replayed,
+            Err(unexplained) => {
+                let expected = "one digest of each event in the bank that is compared";
+                let check = Check::failed(REPLAY, unexplained.reason, expected, unexplained.found, remedy);
+                failures.push((*bank, check));
+                continue;
+            }
+        };
+        let differing: Vec<String> = replayed
+            .iter()
+            .filter_map(|(index, value)| match values.get(index) {
+                Some(quoted) if quoted != value => Some(format!(
+                    "register {index} ({}): {}, the log leads to {}",
+                    bank.name(),
+                    hex::encode(quoted),
+                    hex::encode(value)
+                )),
+                _ => None,
+            })
+            .collect();
+        if differing.is_empty() {
+            agreed.push(*bank);
+        } else {
+            failures.push((
+                *bank,
+                Check::failed(
+                    REPLAY,
+                    Reason::LogMismatch,
+                    "a log that leads to every register",
+                    differing.join("; "),
+                    remedy,
+                ),
+            ));
+        }
+    }
+    // Firmware is known that extends the SHA-1 bank by other values than it logs.
+    let only_sha1 = failures.iter().all(|(bank, _)| *bank == HashAlg::Sha1) && !agreed.is_empty();
+    for (_, check) in failures {
+        if only_sha1 && check.reason() == Some(Reason::LogMismatch) {
+            checks.push(Check::failed(
+                REPLAY,
+                Reason::LogBankMismatch,
+                check.expected.clone(),
+                check.found.clone(),
+                "do not quote the SHA-1 bank of this machine",
+            ));
+        }
+        checks.push(check);
+    }
+    if !agreed.is_empty() {
+        let names: Vec<&str> = agreed.iter().map(|bank| bank.name()).collect();
+        let found = format!("leads to every register that it extends ({})", names.join(", "));
+        checks.push(Check::passed(REPLAY, found));
+    }
+}
+
+/// What firmware keeps to, whatever the registers hold.
+pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let extended = || log.events.iter().filter(|event| event.is_extended());
+    for event in extended().filter(|event| event.digest(bank).is_some()) {
+        if let Err(unexplained) = check_data(event, bank) {
+            checks.push(Check::failed(
+                "log.data",
+                unexplained.reason,
+                "data that its digest covers",
+                unexplained.found,
+                "the log was edited: do not trust this boot",
+            ));
+            break;
+        }
+    }
+    checks.extend(separators(log, registers));
+    checks.extend(extended().filter_map(|event| databases(event, registers)).next());
+    let undigested = log
+        .events
+        .iter()
+        .find(|event| !event.is_extended() && event.digests.iter().any(|(_, digest)| digest.iter().any(|b| *b != 0)));
+    if let Some(event) = undigested {
+        checks.push(Check::noted(
+            "log.no_action",
+            Reason::NoActionDigest,
+            format!("event {}: a digest of what is never extended", event.number),
+        ));
+    }
+    if let Some(trailing) = log.trailing {
+        let found = match trailing {
+            Trailing::Zeros(length) => format!("{length} bytes of zeros after the last event"),
+            Trailing::Ones(length) => format!("{length} bytes of ones after the last event"),
+        };
+        checks.push(Check::noted("log.end", Reason::TrailingData, found));
+    }
+    let unreadable = extended().find(|event| !readable(event));
+    if let Some(event) = unreadable {
+        checks.push(Check::noted(
+            "log.undigested_data",
+            Reason::EventDataUnauthenticated,
+            format!("event {}: {}: data that cannot be read", event.number, describe(event)),
+        ));
+    }
+    if !Boot::read(log, bank, registers).left_firmware {
+        checks.push(Check::noted(
+            "log.boot_completed",
+            Reason::BootNotCompleted,
+            "no \"Exit Boot Services Returned with Success\"",
+        ));
+    }
+    checks
+}
+
+/// Separators of the firmware's registers: one each, and none that reports an error.
+fn separators(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
+    let mut seen = [0_usize; 8];
+    for event in log.events.iter().filter(|event| event.kind == EV_SEPARATOR && event.content == Content::PcClient) {
+        let Some(count) = usize::try_from(event.register).ok().and_then(|at| seen.get_mut(at)) else {
+            continue;
+        };
+        *count += 1;
+        let failed = |found: String| {
+            Some(Check::failed(
+                "log.separators",
+                Reason::SeparatorInvalid,
+                "one separator in each register, of zeros or ones",
+                found,
+                "the firmware did not end its measurements in order: do not trust this boot",
+            ))
+        };
+        if !matches!(event.data, [0, 0, 0, 0] | [0xff, 0xff, 0xff, 0xff]) {
+            return failed(format!(
+                "event {}: register {}: {}",
+                event.number,
+                event.register,
+                describe(event)
+            ));
+        }
+        if *count > 1 && registers == Registers::Pcr {
+            return failed(format!("event {}: a second one in register {}", event.number, event.register));
+        }
+    }
+    None
+}
+
+/// Signature databases have to be lists of signatures: otherwise nobody knows which keys they hold.
+fn databases(event: &Event<'_>, registers: Registers) -> Option<Check> {
+    if event.kind != EV_VARIABLE_DRIVER_CONFIG || event.register != registers.of(7) {
+        return None;
+    }
+    let variable = Variable::parse(event.data)?;
+    let named = matches!(variable.name.as_str(), "PK" | "KEK" | "db" | "dbx");
+    (named && signatures(variable.value).is_none()).then(|| {
+        Check::failed(
+            "log.databases",
+            Reason::Malformed,
+            "signature lists whose header has no length",
+            format!("event {}: variable {} holds something else", event.number, variable.name),
+            "do not trust this boot: what its Secure Boot accepts is not known",
+        )
+    })
+}
+
+/// Whether data that its digest does not cover can be read at all.
+fn readable(event: &Event<'_>) -> bool {
+    match (event.content, event.kind) {
+        (Content::PcClient, EV_APPLICATION..=EV_RUNTIME_DRIVER) => image_path(event.data).is_some(),
+        (Content::PcClient, EV_GPT | EV_GPT2) => partition_table(event.data).is_some(),
+        (Content::PcClient, EV_VARIABLE_BOOT | EV_VARIABLE_BOOT2) => Variable::parse(event.data).is_some(),
+        _ => true,
+    }
+}
+
+fn secure_boot(found: SecureBoot, required: bool) -> Check {
+    const NAME: &str = "boot.secure_boot";
+    let (reason, text) = match found {
+        SecureBoot::On => return Check::passed(NAME, "on"),
+        SecureBoot::Off => (Reason::SecureBootOff, "off"),
+        SecureBoot::Unknown => (Reason::SecureBootUnknown, "not measured"),
+        SecureBoot::Invalid(how) => (Reason::SecureBootInvalid, how),
+    };
+    if required {
+        let remedy = "switch Secure Boot on in the firmware's setup, and boot anew";
+        Check::failed(NAME, reason, "Secure Boot on, measured once", text, remedy)
+    } else {
+        Check::noted(NAME, reason, text)
+    }
+}

@@ -1,0 +1,326 @@
+//! Recorded quotes and certifications, appraised outside of any exchange: with the nonce, registers and keys that whoever asks brings.
+
+use std::collections::BTreeMap;
+
+use touchmark_crypto::{HashAlg, PublicKey, ct_eq};
+use touchmark_rats::{BootCounters, Check, ClaimValue, Claims, PcrSelection, Reason};
+
+use crate::{
+    AreaError, PublicArea,
+    attest::{Attest, Body},
+    attestation::{CERTIFY, QUOTE, check_attestation, malformed},
+    attestation_key,
+    signature::{AttestSignature, Attester},
+};
+
+/// Register values by bank and number.
+pub type PcrValues = BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>;
+
+/// The attestation key that a recording is held against.
+#[derive(Debug, Clone)]
+pub struct RecordedKey {
+    key: PublicKey,
+    area: Option<PublicArea>,
+}
+
+impl RecordedKey {
+    /// A key as a SubjectPublicKeyInfo or a certificate has it: which scheme it is limited to is not known.
+    pub fn bare(key: PublicKey) -> Self {
+        Self { key, area: None }
+    }
+
+    /// A key by its TPMT_PUBLIC as well, which has to be of the same key.
+    pub fn with_area(key: PublicKey, public: &[u8]) -> Result<Self, Check> {
+        const NAME: &str = "tpm.attestation_key";
+        let area = PublicArea::parse(public).map_err(|error| unreadable_area(NAME, &error))?;
+        if area.key != key {
+            return Err(Check::failed(
+                NAME,
+                Reason::BindingMismatch,
+                "the public area of the same key",
+                "that of another",
+                "take both from one TPM",
+            ));
+        }
+        Ok(Self {
+            key,
+            area: Some(area),
+        })
+    }
+
+    fn attester(&self) -> Attester {
+        match &self.area {
+            Some(area) => Attester::from(area),
+            None => Attester {
+                key: self.key.clone(),
+                scheme: None,
+            },
+        }
+    }
+
+    fn check(&self) -> Option<Check> {
+        let area = self.area.as_ref()?;
+        Some(match attestation_key::judge(&area.bytes) {
+            Ok(_) => Check::passed("tpm.attestation_key", area.attributes.to_string()),
+            // A recording is of whatever key made it; what that key could have signed besides is worth knowing.
+            Err(check) => Check::noted(
+                "tpm.attestation_key",
+                check.reason().unwrap_or(Reason::KeyInvalid),
+                check.found,
+            ),
+        })
+    }
+}
+
+/// A recorded quote.
+#[derive(Debug, Clone)]
+pub struct RecordedQuote<'a> {
+    /// TPMS_ATTEST.
+    pub attest: &'a [u8],
+    /// TPMT_SIGNATURE.
+    pub signature: &'a [u8],
+    /// Whose signature it has to be.
+    pub key: &'a RecordedKey,
+    /// Qualifying data; `None` where nobody asked for any.
+    pub nonce: Option<&'a [u8]>,
+    /// What it has to be over; `None` for whatever it is over.
+    pub selection: Option<&'a PcrSelection>,
+    /// Values of the registers, where there are any; those that were not quoted do not count.
+    pub values: Option<&'a PcrValues>,
+}
+
+/// A recorded attestation, judged.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    /// What was looked at, in order.
+    pub checks: Vec<Check>,
+    /// What was established.
+    pub claims: Claims,
+    /// The values that the quote covers.
+    pub quoted: PcrValues,
+}
+
+impl RecordedQuote<'_> {
+    /// Judges it; stops at the first failure.
+    pub fn judge(&self) -> Recorded {
+        let mut out = Recorded::default();
+        if let Err(check) = self.run(&mut out) {
+            out.checks.push(check);
+        }
+        out
+    }
+
+    fn run(&self, out: &mut Recorded) -> Result<(), Check> {
+        out.checks.extend(self.key.check());
+        let signer = self.key.attester();
+        let (attest, hash) = check_attestation(
+            &mut out.checks,
+            &QUOTE,
+            &signer,
+            self.attest,
+            AttestSignature::Tpmt(self.signature),
+            self.nonce,
+        )?;
+        if self.nonce.is_none() {
+            out.checks
+                .push(Check::passed(QUOTE.binding, "no nonce was asked for: nothing about freshness"));
+        }
+        counters(out, &attest);
+        let Body::Quote {
+            selection,
+            pcr_digest,
+            listed_twice,
+        } = attest.body
+        else {
+            return Err(malformed(QUOTE.structure, "another structure than a quote".into()));
+        };
+        let found = selection.as_ref().map(PcrSelection::to_string);
+        if listed_twice {
+            out.checks.push(Check::failed(
+                "tpm.quote.selection",
+                Reason::BankListedTwice,
+                "each bank once",
+                "a bank that is listed twice",
+                "quote with a selection that lists each bank once",
+            ));
+        }
+        let mismatch = |expected: String| {
+            Check::failed(
+                "tpm.quote.selection",
+                Reason::PcrSelectionMismatch,
+                expected,
+                found.clone().unwrap_or("an unknown bank, or one twice".to_owned()),
+                "quote exactly the registers that were asked for",
+            )
+        };
+        let selection = match (self.selection, selection) {
+            (None, Some(found)) => found,
+            (Some(expected), Some(found)) if *expected == found => found,
+            (expected, _) => {
+                let expected = expected.map_or("known banks, each once".to_owned(), PcrSelection::to_string);
+                return Err(mismatch(expected));
+            }
+        };
+        out.checks
+            .push(Check::passed("tpm.quote.selection", selection.to_string()));
+        if let Some(values) = self.values {
+            out.quoted = quoted(values, &selection, hash, &pcr_digest)?;
+            out.checks.push(Check::passed(
+                "tpm.quote.pcr_digest",
+                "register values are those quoted",
+            ));
+            out.checks.extend(unmeasured(&out.quoted));
+        }
+        Ok(())
+    }
+}
+
+/// The values of exactly the quoted registers, if their digest is the quoted one.
+fn quoted(
+    values: &PcrValues,
+    selection: &PcrSelection,
+    hash: HashAlg,
+    pcr_digest: &[u8],
+) -> Result<PcrValues, Check> {
+    let differs = |found: String| {
+        Check::failed(
+            "tpm.quote.pcr_digest",
+            Reason::PcrDigestMismatch,
+            "the values of exactly the quoted registers",
+            found,
+            "a register moved between reading and quoting: read and quote again",
+        )
+    };
+    let mut out = PcrValues::new();
+    let mut ordered: Vec<&[u8]> = Vec::new();
+    for bank in &selection.0 {
+        for index in &bank.indices {
+            let value = values.get(&bank.bank).and_then(|bank| bank.get(index));
+            let value = value.filter(|value| value.len() == bank.bank.len());
+            let value = value
+                .ok_or_else(|| differs(format!("no value of register {index}, {}", bank.bank.name())))?;
+            ordered.push(value);
+            out.entry(bank.bank).or_default().insert(*index, value.clone());
+        }
+    }
+    // A digest of another length equals nothing.
+    if ct_eq(&hash.digest(&ordered), pcr_digest) {
+        Ok(out)
+    } else {
+        Err(differs("values whose digest is not the quoted one".to_owned()))
+    }
+}
+
+/// A machine that measured nothing: each of the registers of its boot that was quoted holds zeros.
+fn unmeasured(quoted: &PcrValues) -> Option<Check> {
+    let of_boot: Vec<&Vec<u8>> = quoted
+        .values()
+        .flat_map(|bank| bank.iter().filter(|(index, _)| **index < 8))
+        .map(|(_, value)| value)
+        .collect();
+    let zero = !of_boot.is_empty() && of_boot.iter().all(|value| value.iter().all(|byte| *byte == 0));
+    zero.then(|| {
+        Check::noted(
+            "tpm.quote.measured",
+            Reason::PcrsUnmeasured,
+            "nothing was ever measured into the quoted registers of the boot",
+        )
+    })
+}
+
+/// A recorded certification of a key.
+#[derive(Debug, Clone)]
+pub struct RecordedCertify<'a> {
+    /// TPMS_ATTEST.
+    pub attest: &'a [u8],
+    /// The signature over it.
+    pub signature: AttestSignature<'a>,
+    /// Whose signature it has to be.
+    pub key: &'a RecordedKey,
+    /// Qualifying data; `None` where nobody asked for any.
+    pub nonce: Option<&'a [u8]>,
+    /// TPMT_PUBLIC of the key that it has to certify.
+    pub certified: &'a [u8],
+}
+
+impl RecordedCertify<'_> {
+    /// Judges it; stops at the first failure.
+    pub fn judge(&self) -> Recorded {
+        let mut out = Recorded::default();
+        if let Err(check) = self.run(&mut out) {
+            out.checks.push(check);
+        }
+        out
+    }
+
+    fn run(&self, out: &mut Recorded) -> Result<(), Check> {
+        out.checks.extend(self.key.check());
+        let signer = self.key.attester();
+        let (attest, _) = check_attestation(
+            &mut out.checks,
+            &CERTIFY,
+            &signer,
+            self.attest,
+            self.signature,
+            self.nonce,
+        )?;
+        counters(out, &attest);
+        let Body::Certify { name } = attest.body else {
+            return Err(malformed(
+                CERTIFY.structure,
+                "another structure than a certification".into(),
+            ));
+        };
+        let area = PublicArea::parse(self.certified)
+            .map_err(|error| unreadable_area("tpm.certify.public_area", &error))?;
+        if !ct_eq(&name, &area.name()) {
+            return Err(Check::failed(
+                "tpm.certify.name",
+                Reason::NameMismatch,
+                format!("Name {} of the key offered", hex::encode(area.name())),
+                format!("Name {}", hex::encode(name)),
+                "certify the key that is offered",
+            ));
+        }
+        out.checks
+            .push(Check::passed("tpm.certify.name", hex::encode(&name)));
+        out.checks
+            .push(Check::passed("tpm.certify.attributes", area.attributes.to_string()));
+        Ok(())
+    }
+}
+
+fn counters(out: &mut Recorded, attest: &Attest) {
+    out.claims
+        .set("tpm.reset_count", ClaimValue::Int(attest.counters.reset.into()));
+    out.claims.set(
+        "tpm.restart_count",
+        ClaimValue::Int(attest.counters.restart.into()),
+    );
+    out.claims.set(
+        "tpm.firmware_version",
+        ClaimValue::Text(format!("{:#018x}", attest.firmware)),
+    );
+    let BootCounters { clock, safe, .. } = attest.counters;
+    out.checks.push(if safe {
+        Check::passed("tpm.clock", format!("{clock} ms, safe"))
+    } else {
+        let found = format!("{clock} ms, which may have gone back after an unorderly stop");
+        Check::noted("tpm.clock", Reason::ClockNotSafe, found)
+    });
+}
+
+fn unreadable_area(name: &'static str, error: &AreaError) -> Check {
+    let reason = match error {
+        AreaError::Malformed => Reason::Malformed,
+        AreaError::NameAlgorithm => Reason::WeakHash,
+        AreaError::NotAccepted(_) => Reason::KeyInvalid,
+    };
+    Check::failed(
+        name,
+        reason,
+        "a TPMT_PUBLIC of an RSA, P-256 or P-384 key",
+        error.to_string(),
+        "read the public area from the TPM again",
+    )
+}

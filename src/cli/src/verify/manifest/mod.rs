@@ -1,0 +1,145 @@
+//! `touchmark verify manifest`: runs the cases of a manifest, says of each what was expected and what was found.
+
+mod case;
+mod certificates;
+mod finding;
+mod logs;
+mod tpm;
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+use serde_json::{Value, json};
+
+use self::{
+    case::{Case, Manifest},
+    finding::Finding,
+};
+use crate::{
+    exit::{REFUSED, UNUSABLE, fail},
+    output::{Output, report},
+};
+
+/// A manifest of cases.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The manifest; the files of its cases lie in folders beside it.
+    file: PathBuf,
+    /// Only cases whose identifier begins like this.
+    #[arg(long, value_name = "PREFIX")]
+    only: Option<String>,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let manifest = match Manifest::read(&arguments.file) {
+        Ok(manifest) => manifest,
+        Err(why) => return fail(UNUSABLE, format!("{}: {why}", arguments.file.display())),
+    };
+    let mut tally = Tally::default();
+    let only = arguments.only.as_deref().unwrap_or_default();
+    let cases = manifest.cases.iter().filter(|case| case.id.starts_with(only));
+    let lines: Vec<Value> = cases.map(|case| tally.line(case)).collect();
+    let document = json!({
+        "cases": lines,
+        "unsupported_kinds": tally.unsupported,
+        "passed": tally.passed,
+        "failed": tally.failed,
+        "unsupported": tally.unsupported.values().sum::<usize>(),
+    });
+    report(arguments.output, &document, text);
+    if tally.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(REFUSED)
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    unsupported: BTreeMap<String, usize>,
+}
+
+impl Tally {
+    fn line(&mut self, case: &Case) -> Value {
+        let mut line = json!({
+            "id": case.id,
+            "as": case.kind,
+            "expected": case.verdict,
+            "names": case.names,
+        });
+        let finding = match check(case) {
+            Ok(Some(finding)) => finding,
+            Ok(None) => {
+                *self.unsupported.entry(case.kind_with_profile()).or_default() += 1;
+                line["outcome"] = "unsupported".into();
+                return line;
+            }
+            Err(why) => {
+                self.failed += 1;
+                line["outcome"] = "failed".into();
+                line["why"] = why.into();
+                return line;
+            }
+        };
+        let agrees = case.agrees(&finding);
+        *(if agrees { &mut self.passed } else { &mut self.failed }) += 1;
+        line["outcome"] = if agrees { "passed" } else { "failed" }.into();
+        line["found"] = finding.verdict().into();
+        line["reasons"] = json!(finding.refused);
+        line["notes"] = json!(finding.noted);
+        line
+    }
+}
+
+/// Appraises a case; `None` for a kind or profile that is not known. An error is a case that lacks what its kind needs.
+fn check(case: &Case) -> Result<Option<Finding>, String> {
+    let finding = match (case.kind.as_str(), case.profile.as_deref()) {
+        ("tpm-quote", None) => tpm::quote(case)?,
+        ("tpm-certify", None) => tpm::certify(case)?,
+        ("ek-cert", None) => certificates::endorsement(case)?,
+        ("ak-cert", None) => certificates::attestation(case)?,
+        ("x509-chain", None) => certificates::chain(case)?,
+        ("eventlog", None) => logs::boot(case)?,
+        _ => return Ok(None),
+    };
+    Ok(Some(finding))
+}
+
+fn text(document: &Value) -> String {
+    let names = |value: &Value| -> String {
+        let names: Vec<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
+    };
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut lines = Vec::new();
+    for case in document["cases"].as_array().into_iter().flatten() {
+        let head = format!(
+            "{:11} {}: expected {}{}",
+            word(&case["outcome"]),
+            word(&case["id"]),
+            word(&case["expected"]),
+            names(&case["names"])
+        );
+        lines.push(match (case["found"].as_str(), case["why"].as_str()) {
+            (Some(found), _) => {
+                let notes = names(&case["notes"]);
+                let noted = if notes.is_empty() { notes } else { format!(", noted{notes}") };
+                format!("{head}; found {found}{}{noted}", names(&case["reasons"]))
+            }
+            (None, Some(why)) => format!("{head}; {why}"),
+            (None, None) => head,
+        });
+    }
+    for (kind, count) in document["unsupported_kinds"].as_object().into_iter().flatten() {
+        lines.push(format!("unsupported {kind}: {count}"));
+    }
+    lines.push(format!(
+        "{} passed, {} failed, {} unsupported",
+        document["passed"], document["failed"], document["unsupported"]
+    ));
+    lines.join("\n")
+}
