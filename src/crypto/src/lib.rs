@@ -9,6 +9,8 @@
 //! passes in, except where the provider draws them itself (OAEP, ephemeral ECDH, ECDSA).
 
 pub mod aead;
+pub mod cbor;
+pub mod cose;
 pub mod der;
 mod entropy;
 mod error;

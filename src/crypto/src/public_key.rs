@@ -170,10 +170,7 @@ impl PublicKey {
 
     /// Whether the key is known to be weak although it is long enough: an RSA key of the flawed library of CVE-2017-15361.
     pub fn is_weak(&self) -> bool {
-        match RSAPublicKey::from_der(&self.raw) {
-            Ok((_, rsa)) if self.kind.field_len().is_none() => crate::roca::marked(rsa.modulus),
-            _ => false,
-        }
+        self.rsa_parts().is_some_and(|(modulus, _)| crate::roca::marked(modulus))
     }
 
     /// What kind of key it is.
@@ -200,6 +197,15 @@ impl PublicKey {
     pub fn ec_coordinates(&self) -> Option<(&[u8], &[u8])> {
         let field = self.kind.field_len()?;
         Some((self.raw.get(1..1 + field)?, self.raw.get(1 + field..)?))
+    }
+
+    /// Modulus and exponent of an RSA key, without leading zeros.
+    pub fn rsa_parts(&self) -> Option<(&[u8], &[u8])> {
+        if self.kind.field_len().is_some() {
+            return None;
+        }
+        let (_, rsa) = RSAPublicKey::from_der(&self.raw).ok()?;
+        Some((without_leading_zeros(rsa.modulus), without_leading_zeros(rsa.exponent)))
     }
 
     /// Checks `signature` over `message`. ECDSA signatures are fixed-length `r ‖ s`. SHA-1 is never accepted, nor a
@@ -253,10 +259,8 @@ impl PublicKey {
     ) -> Result<(), CryptoError> {
         match (self.verify(scheme, message, signature), scheme) {
             (Err(CryptoError::SignatureInvalid), SigScheme::RsaPss(hash)) => {
-                let (_, rsa) = RSAPublicKey::from_der(&self.raw)
-                    .map_err(|_| CryptoError::Malformed("RSA public key"))?;
-                let modulus = without_leading_zeros(rsa.modulus);
-                crate::pss::verify(modulus, rsa.exponent, hash, message, signature)
+                let (modulus, exponent) = self.rsa_parts().ok_or(CryptoError::SignatureInvalid)?;
+                crate::pss::verify(modulus, exponent, hash, message, signature)
             }
             (verified, _) => verified,
         }

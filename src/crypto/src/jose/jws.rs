@@ -1,6 +1,7 @@
 //! Compact JWS (RFC 7515): made by a [`Signer`], taken apart without trusting anything, verified over the bytes that
 //! arrived.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -82,16 +83,37 @@ impl<'a> Jws<'a> {
         self.header.get(name).and_then(Value::as_str)
     }
 
-    /// Checks the signature under a key of somebody else, and that `alg` is the one algorithm of that key, then parses the
-    /// claims.
-    pub fn verify_by(&self, key: &VerifyingKey) -> Result<Map<String, Value>, CryptoError> {
+    /// Whether the header has a member. Unverified.
+    pub fn has_header(&self, name: &str) -> bool {
+        self.header.contains_key(name)
+    }
+
+    /// The certificates of `x5c` (RFC 7515 section 4.1.6), DER, the signer's first; an error where it is no such list. They prove nothing
+    /// by themselves.
+    pub fn chain(&self) -> Option<Result<Vec<Vec<u8>>, CryptoError>> {
+        let list = self.header.get("x5c")?.as_array();
+        let read = |value: &Value| -> Result<Vec<u8>, CryptoError> {
+            let text = value.as_str().ok_or(CryptoError::Malformed("x5c"))?;
+            STANDARD.decode(text).map_err(|_| CryptoError::Malformed("x5c"))
+        };
+        Some(list.ok_or(CryptoError::Malformed("x5c")).and_then(|list| list.iter().map(read).collect()))
+    }
+
+    /// Checks the signature under a key of somebody else, and that `alg` is the one algorithm of that key; gives out the payload,
+    /// whatever it is.
+    pub fn verify_signature(&self, key: &VerifyingKey) -> Result<&[u8], CryptoError> {
         if self.header("alg") != Some(key.alg().name()) {
             return Err(CryptoError::AlgNotAllowed(
                 "alg of the token is not that of the key",
             ));
         }
         key.verify(self.input.as_bytes(), &self.signature)?;
-        json::object(&self.payload)
+        Ok(&self.payload)
+    }
+
+    /// The same, and parses the claims.
+    pub fn verify_by(&self, key: &VerifyingKey) -> Result<Map<String, Value>, CryptoError> {
+        json::object(self.verify_signature(key)?)
     }
 
     /// The claims without verification: for choosing a key only.

@@ -157,6 +157,17 @@ impl VerifyingKey {
         })
     }
 
+    /// A key of whatever kind, for an algorithm that goes with it.
+    pub fn bound(key: PublicKey, alg: JoseAlg) -> Result<Self, JwkError> {
+        match key.rsa_parts() {
+            Some((n, e)) => Self::rsa(n, e, Some(alg)),
+            None => match Self::new(key)? {
+                key if key.alg == alg => Ok(key),
+                _ => Err(JwkError::Alg),
+            },
+        }
+    }
+
     /// Reads a JWK whose `alg` is mandatory, as in `cnf.jwk` of a WIT.
     pub fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, JwkError> {
         Self::read(jwk, true)

@@ -3,7 +3,9 @@
 mod case;
 mod certificates;
 mod finding;
+mod jose;
 mod logs;
+mod tokens;
 mod tpm;
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
@@ -104,6 +106,10 @@ fn check(case: &Case) -> Result<Option<Finding>, String> {
         ("ak-cert", None) => certificates::attestation(case)?,
         ("x509-chain", None) => certificates::chain(case)?,
         ("eventlog", None) => logs::boot(case)?,
+        ("wit", None) => tokens::identity(case)?,
+        ("wpt", Some("wpt-01")) => tokens::proof(case)?,
+        ("jws", None) => jose::jws(case)?,
+        ("cose-sign1", None) => jose::sign1(case)?,
         _ => return Ok(None),
     };
     Ok(Some(finding))

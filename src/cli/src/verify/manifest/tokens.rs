@@ -1,0 +1,141 @@
+//! Workload identity tokens and their proofs.
+
+use touchmark_crypto::jose::{JwkError, VerifyingKey, json};
+use touchmark_identity::TrustDomain;
+use touchmark_rats::Reason;
+use touchmark_wimse::{
+    Issuer, Issuers, TokenError, wit,
+    wpt::{self, Carried, Expected, Profile, Replays},
+};
+
+use super::{case::Case, finding::Finding, jose::allowed};
+
+/// Longest life that is accepted of a token whose relying party says nothing about it, in seconds.
+const MAX_LIFETIME: u64 = 365 * 86_400;
+/// Longest life of a proof, likewise.
+const MAX_PROOF_LIFETIME: u64 = 300;
+
+pub(super) fn identity(case: &Case) -> Result<Finding, String> {
+    let token = text(case, "wit")?.ok_or("there is no file of role wit")?;
+    let issuers = match issuers(case)? {
+        Ok(issuers) => issuers,
+        Err(finding) => return Ok(finding),
+    };
+    Ok(match wit::verify(&token, &issuers, case.time()?) {
+        Err(refused) => of(refused),
+        Ok(verified) => accepted(verified.has_unusual_typ()),
+    })
+}
+
+pub(super) fn proof(case: &Case) -> Result<Finding, String> {
+    let issuers = match issuers(case)? {
+        Ok(issuers) => issuers,
+        Err(finding) => return Ok(finding),
+    };
+    Ok(match judge(case, &issuers)? {
+        Err(refused) => of(refused),
+        Ok(unusual) => accepted(unusual),
+    })
+}
+
+/// Whether a type was spelt in an unusual way, of a request that holds.
+fn judge(case: &Case, issuers: &Issuers) -> Result<Result<bool, TokenError>, String> {
+    let profile = Profile::Wpt01;
+    let (request, wit, proof) = (text(case, "http_request")?, text(case, "wit")?, text(case, "wpt")?);
+    let now = case.time()?;
+    let fields: Vec<(String, String)> = request.as_deref().map(fields).unwrap_or_default();
+    let carried = match (&request, &wit) {
+        // What the request carries counts.
+        (Some(_), _) => Carried::from_fields(
+            fields
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes())),
+            profile,
+        ),
+        (None, Some(wit)) => match proof.as_deref() {
+            None => Err(TokenError::ProofMissing),
+            Some(proof) => Ok(Carried {
+                wit,
+                proof,
+                transaction: None,
+                access: case.text("access_token"),
+            }),
+        },
+        (None, None) => return Err("there is no file of role wit or http_request".to_owned()),
+    };
+    let audience = case.text("audience").ok_or("there is no audience")?;
+    let demanded = case.demands("max_proof_lifetime_s").and_then(serde_json::Value::as_u64);
+    let expected = Expected {
+        max_lifetime: demanded.unwrap_or(MAX_PROOF_LIFETIME),
+        profile,
+        ..Expected::at(audience)
+    };
+    Ok(carried.and_then(|carried| {
+        let verified = wit::verify(carried.wit, issuers, now)?;
+        let proof = wpt::verify(&carried, &verified, &expected, &mut Replays::new(16), now)?;
+        Ok(verified.has_unusual_typ() || proof.has_unusual_typ())
+    }))
+}
+
+/// The fields of a request as it is recorded: lines, an empty one before the body.
+fn fields(request: &str) -> Vec<(String, String)> {
+    let request = request.replace("\r\n", "\n");
+    let head = request.split("\n\n").next().unwrap_or_default();
+    head.lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// The case's key as the only one of its trust domain, which cases name without its scheme.
+fn issuers(case: &Case) -> Result<Result<Issuers, Finding>, String> {
+    let jwk = json::object(&case.file("issuer_jwk")?).map_err(|error| format!("issuer_jwk: {error}"))?;
+    let key = match VerifyingKey::from_anchor(&jwk) {
+        Ok(key) => key,
+        Err(JwkError::Alg | JwkError::NoAlg) => return Ok(Err(Finding::refused(Reason::AlgNotAllowed))),
+        Err(_) => return Ok(Err(Finding::refused(Reason::KeyInvalid))),
+    };
+    let kid = jwk.get("kid").and_then(|kid| kid.as_str()).map(str::to_owned);
+    let issuer = Issuer {
+        algorithms: allowed(case).unwrap_or_else(|| vec![key.alg()]),
+        keys: vec![(kid, key)],
+        issuers: case.text("expected_issuer").map(|issuer| vec![issuer.to_owned()]),
+        max_lifetime: MAX_LIFETIME,
+    };
+    let name = case.text("trust_domain").ok_or("there is no trust_domain")?;
+    let mut issuers = Issuers::default();
+    for scheme in ["spiffe", "wimse"] {
+        let domain = TrustDomain::parse_origin(&format!("{scheme}://{name}"))
+            .map_err(|error| format!("trust_domain: {error}"))?;
+        issuers.insert(domain, issuer.clone());
+    }
+    Ok(Ok(issuers))
+}
+
+fn text(case: &Case, role: &str) -> Result<Option<String>, String> {
+    let bytes = case.optional(role)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()))
+}
+
+fn of(refused: TokenError) -> Finding {
+    let name = match refused.name() {
+        // The manifests have fewer names for the same.
+        "identifier_not_canonical" => "identifier_invalid",
+        "issuer_not_allowed" => "issuer_mismatch",
+        "wit_missing" | "wrong_scheme" => "proof_missing",
+        "oth_mismatch" => "oth_unknown",
+        name => name,
+    };
+    Finding {
+        refused: vec![name],
+        noted: Vec::new(),
+    }
+}
+
+fn accepted(unusual_typ: bool) -> Finding {
+    Finding {
+        refused: Vec::new(),
+        noted: unusual_typ.then_some("typ_spelling").into_iter().collect(),
+    }
+}
