@@ -13,6 +13,7 @@ mod check;
 mod claims;
 pub mod cmw;
 pub mod ear;
+pub mod eat;
 mod measurement;
 pub mod possession;
 mod reason;

@@ -71,7 +71,7 @@ fn compact(text: &str) -> Result<String, Reason> {
     Ok([part("protected")?, part("payload")?, part("signature")?].join("."))
 }
 
-fn reason(error: &CryptoError) -> Reason {
+pub(super) fn reason(error: &CryptoError) -> Reason {
     match error {
         CryptoError::Critical => Reason::UnsupportedCrit,
         CryptoError::DuplicateMember(_) => Reason::DuplicateMember,

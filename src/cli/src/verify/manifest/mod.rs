@@ -5,6 +5,7 @@ mod certificates;
 mod finding;
 mod jose;
 mod logs;
+mod results;
 mod tokens;
 mod tpm;
 
@@ -110,6 +111,18 @@ fn check(case: &Case) -> Result<Option<Finding>, String> {
         ("wpt", Some("wpt-01")) => tokens::proof(case)?,
         ("jws", None) => jose::jws(case)?,
         ("cose-sign1", None) => jose::sign1(case)?,
+        ("ear", Some(name)) => match results::profile(name) {
+            Some(profile) => results::ear(case, profile)?,
+            None => return Ok(None),
+        },
+        ("ear-claims", Some(name)) => match results::profile(name) {
+            Some(profile) => results::ear_claims(case, profile)?,
+            None => return Ok(None),
+        },
+        ("eat-claims", None) => results::eat_claims(case)?,
+        ("cmw", None) => results::wrapper(case)?,
+        ("cmw-signed", None) => results::signed_wrapper(case)?,
+        ("cmw-x509", None) => results::certificate(case)?,
         _ => return Ok(None),
     };
     Ok(Some(finding))

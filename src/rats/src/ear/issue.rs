@@ -5,10 +5,9 @@ use serde::Serialize;
 use serde_json::Value;
 use touchmark_crypto::jose::b64u;
 
+use super::PROFILE;
 use crate::cmw::Record;
 
-/// The profile.
-pub const PROFILE: &str = "tag:ietf.org,2026:rats/ear#03";
 /// Media type of an unprotected claims set in JSON.
 pub const MEDIA_TYPE: &str = "application/eat-ucs+json";
 

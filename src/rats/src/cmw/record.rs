@@ -1,5 +1,4 @@
-//! Conceptual message wrappers (draft-ietf-rats-msg-wrap): records in CBOR for evidence on the wire, in JSON for
-//! attestation results inside credentials.
+//! Records with a media type: in CBOR for evidence on the wire, in JSON for attestation results inside credentials.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;

@@ -1,0 +1,10 @@
+//! Attestation results (draft-ietf-rats-ear): issued in profile ear-03, read in that and in the two that deployed verifiers emit.
+
+mod issue;
+mod read;
+
+pub use issue::{Ear, HostResult, KeyClaims, KeyResult, MEDIA_TYPE};
+pub use read::{AppraisedSubmodule, AttestationResult, Profile, Tier, VECTOR_CLAIMS};
+
+/// The profile of what is issued.
+pub const PROFILE: &str = "tag:ietf.org,2026:rats/ear#03";

@@ -1,0 +1,429 @@
+//! Entity attestation tokens: the types of their claims (RFC 9711, appendix A), in JSON and in CBOR. A claims set inside of another stands
+//! for itself and inherits nothing.
+
+use ciborium::Value;
+use serde_json::Value as Json;
+use touchmark_crypto::{CryptoError, cbor::shape, jose::json};
+
+use crate::Reason;
+
+/// Largest claims set, in bytes.
+pub const MAX_CLAIMS: usize = 1024 * 1024;
+/// Deepest nesting of submodules.
+const MAX_NESTING: usize = 4;
+/// Tag of a concise software identity (RFC 9393), before and after its registration.
+const COSWID_TAGS: [u64; 2] = [1_398_229_316, 505];
+
+/// Why a claims set was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {what}")]
+pub struct ClaimsError {
+    /// The stable reason.
+    pub reason: Reason,
+    /// What is wrong, for people.
+    pub what: String,
+}
+
+impl ClaimsError {
+    pub(crate) fn malformed(what: &str) -> Self {
+        Self {
+            reason: Reason::Malformed,
+            what: what.to_owned(),
+        }
+    }
+
+    pub(crate) fn invalid(claim: &str) -> Self {
+        Self {
+            reason: Reason::ClaimInvalid,
+            what: format!("{claim} is not of its type"),
+        }
+    }
+
+    pub(crate) fn missing(claim: &str) -> Self {
+        Self {
+            reason: Reason::ClaimMissing,
+            what: format!("{claim} is missing"),
+        }
+    }
+}
+
+/// Which serialization claims are in: it decides how bytes, names and enumerations are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Names are text, bytes base64url.
+    Json,
+    /// Names are numbers.
+    Cbor,
+}
+
+/// A claims set, decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimsSet {
+    form: Form,
+    members: Vec<(Value, Value)>,
+}
+
+impl ClaimsSet {
+    /// Reads a claims set in JSON: an object with no member twice.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ClaimsError> {
+        if bytes.len() > MAX_CLAIMS {
+            return Err(ClaimsError::malformed("over 1 MiB"));
+        }
+        let object = json::object(bytes).map_err(|error| match error {
+            CryptoError::DuplicateMember(name) => ClaimsError {
+                reason: Reason::DuplicateMember,
+                what: format!("{name} is there twice"),
+            },
+            error => ClaimsError::malformed(&error.to_string()),
+        })?;
+        match turned(&Json::Object(object)) {
+            Value::Map(members) => Ok(Self {
+                form: Form::Json,
+                members,
+            }),
+            _ => Err(ClaimsError::malformed("not an object")),
+        }
+    }
+
+    /// Reads a claims set in CBOR: a map with no key twice and nothing after it.
+    pub fn from_cbor(bytes: &[u8]) -> Result<Self, ClaimsError> {
+        match decode(bytes)? {
+            Value::Map(members) => Ok(Self {
+                form: Form::Cbor,
+                members,
+            }),
+            _ => Err(ClaimsError::malformed("not a map")),
+        }
+    }
+
+    /// The claims as they are of an object that was read already.
+    pub(crate) fn of(form: Form, value: &Value) -> Option<Self> {
+        value.as_map().map(|members| Self {
+            form,
+            members: members.clone(),
+        })
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        self.form
+    }
+
+    /// A claim by its number in CBOR and its name in JSON.
+    pub(crate) fn get(&self, label: i64, name: &str) -> Option<&Value> {
+        self.members
+            .iter()
+            .find(|(key, _)| match self.form {
+                Form::Json => key.as_text() == Some(name),
+                Form::Cbor => *key == Value::from(label),
+            })
+            .map(|(_, value)| value)
+    }
+
+    /// The names that are text.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().filter_map(|(key, _)| key.as_text())
+    }
+
+    /// Checks the type of each claim that RFC 9711, and RFC 8392 and 7519 before it, define. Others are ignored.
+    pub fn check(&self) -> Result<(), ClaimsError> {
+        self.check_at(0)
+    }
+
+    fn check_at(&self, depth: usize) -> Result<(), ClaimsError> {
+        if depth > MAX_NESTING {
+            return Err(ClaimsError::malformed("submodules nested too deeply"));
+        }
+        for (key, _) in &self.members {
+            if !matches!(key, Value::Text(_) | Value::Integer(_)) {
+                return Err(ClaimsError::malformed("a claim that is named neither by text nor by a number"));
+            }
+        }
+        for (label, name, kind) in CLAIMS {
+            let Some(value) = self.get(*label, name) else {
+                continue;
+            };
+            if !kind.fits(value, self.form) {
+                return Err(ClaimsError::invalid(name));
+            }
+        }
+        match self.get(266, "submods") {
+            None => Ok(()),
+            Some(Value::Map(submodules)) if !submodules.is_empty() => {
+                for (name, value) in submodules {
+                    if name.as_text().is_none() {
+                        return Err(ClaimsError::invalid("submods"));
+                    }
+                    self.check_submodule(value, depth)?;
+                }
+                Ok(())
+            }
+            Some(_) => Err(ClaimsError::invalid("submods")),
+        }
+    }
+
+    fn check_submodule(&self, value: &Value, depth: usize) -> Result<(), ClaimsError> {
+        let fits = match (value, self.form) {
+            (Value::Map(_), form) => {
+                let nested = Self::of(form, value);
+                return nested.map_or(Ok(()), |nested| nested.check_at(depth + 1));
+            }
+            // A nested token: in JSON by its selector, in CBOR as it is.
+            (Value::Array(parts), Form::Json) => match parts.as_slice() {
+                [Value::Text(kind), Value::Text(_)] => matches!(kind.as_str(), "JWT" | "CBOR" | "BUNDLE"),
+                [Value::Text(kind), Value::Array(digest)] => kind == "DIGEST" && is_digest(digest, Form::Json),
+                _ => false,
+            },
+            (Value::Array(parts), Form::Cbor) => match parts.as_slice() {
+                [Value::Text(kind), Value::Text(_) | Value::Bytes(_)] if kind == "JSON" || kind == "JWT" => true,
+                digest => is_digest(digest, Form::Cbor),
+            },
+            (Value::Bytes(_) | Value::Text(_) | Value::Tag(..), Form::Cbor) => true,
+            _ => false,
+        };
+        if fits { Ok(()) } else { Err(ClaimsError::invalid("submods")) }
+    }
+}
+
+/// Checks a document that is a claims set, or what RFC 9711 carries inside of one: a concise software identity.
+pub fn check_document(bytes: &[u8]) -> Result<(), ClaimsError> {
+    let value = decode(bytes)?;
+    match &value {
+        Value::Tag(tag, inner) if COSWID_TAGS.contains(tag) && inner.is_map() => Ok(()),
+        // CWT (61) around claims that nobody signed.
+        Value::Tag(61, inner) => {
+            let claims = ClaimsSet::of(Form::Cbor, inner).ok_or(ClaimsError::malformed("not a map"))?;
+            claims.check()
+        }
+        // The mandatory members of a software identity, of which a claims set has none under these numbers.
+        Value::Map(_) if is_software_identity(&value) => Ok(()),
+        Value::Map(members) => ClaimsSet {
+            form: Form::Cbor,
+            members: members.clone(),
+        }
+        .check(),
+        _ => Err(ClaimsError::malformed("not a map")),
+    }
+}
+
+/// RFC 9393 section 2.3: tag-id (0), software-name (1), tag-version (12).
+fn is_software_identity(value: &Value) -> bool {
+    let has = |label: i64, fits: fn(&Value) -> bool| {
+        let found = value.as_map().into_iter().flatten().find(|(key, _)| *key == Value::from(label));
+        found.is_some_and(|(_, value)| fits(value))
+    };
+    has(0, |value| value.is_text() || value.is_bytes()) && has(1, Value::is_text) && has(12, Value::is_integer)
+}
+
+fn decode(bytes: &[u8]) -> Result<Value, ClaimsError> {
+    if bytes.len() > MAX_CLAIMS {
+        return Err(ClaimsError::malformed("over 1 MiB"));
+    }
+    let shape = shape(bytes).map_err(|_| ClaimsError::malformed("not CBOR"))?;
+    if shape.duplicate_key {
+        return Err(ClaimsError {
+            reason: Reason::DuplicateMember,
+            what: "a claim is there twice".to_owned(),
+        });
+    }
+    ciborium::from_reader(bytes).map_err(|_| ClaimsError::malformed("not CBOR"))
+}
+
+/// JSON as the same kind of value that CBOR is.
+fn turned(value: &Json) -> Value {
+    match value {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(number), ..) => Value::from(number),
+            (_, Some(number), _) => Value::from(number),
+            (.., number) => Value::Float(number.unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::Text(text.clone()),
+        Json::Array(items) => Value::Array(items.iter().map(turned).collect()),
+        Json::Object(members) => Value::Map(
+            members
+                .iter()
+                .map(|(name, value)| (Value::Text(name.clone()), turned(value)))
+                .collect(),
+        ),
+    }
+}
+
+/// The types of claims.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// StringOrURI, or any text.
+    Text,
+    /// One text, or a list of them.
+    Audience,
+    /// Seconds since the epoch, whole.
+    Time,
+    Unsigned,
+    Bool,
+    /// Bytes of a length in this range.
+    Bytes(usize, usize),
+    Nonce,
+    /// Names to universal identifiers.
+    Identifiers,
+    /// Who made it: a random identifier, one of the IEEE, or a private enterprise number.
+    Maker,
+    /// Version, and by which scheme.
+    Version,
+    DebugStatus,
+    IntendedUse,
+    /// A URI or an object identifier.
+    Profile,
+    Map,
+    Array,
+    /// A list of pairs of a format and what is in it.
+    Documents,
+}
+
+const CLAIMS: &[(i64, &str, Kind)] = &[
+    (1, "iss", Kind::Text),
+    (2, "sub", Kind::Text),
+    (3, "aud", Kind::Audience),
+    (4, "exp", Kind::Time),
+    (5, "nbf", Kind::Time),
+    (6, "iat", Kind::Time),
+    (10, "eat_nonce", Kind::Nonce),
+    (256, "ueid", Kind::Bytes(7, 33)),
+    (257, "sueids", Kind::Identifiers),
+    (258, "oemid", Kind::Maker),
+    (259, "hwmodel", Kind::Bytes(1, 32)),
+    (260, "hwversion", Kind::Version),
+    (261, "uptime", Kind::Unsigned),
+    (262, "oemboot", Kind::Bool),
+    (263, "dbgstat", Kind::DebugStatus),
+    (264, "location", Kind::Map),
+    (265, "eat_profile", Kind::Profile),
+    (267, "bootcount", Kind::Unsigned),
+    (268, "bootseed", Kind::Bytes(8, 64)),
+    (269, "dloas", Kind::Array),
+    (270, "swname", Kind::Text),
+    (271, "swversion", Kind::Version),
+    (272, "manifests", Kind::Documents),
+    (273, "measurements", Kind::Documents),
+    (274, "measres", Kind::Array),
+    (275, "intuse", Kind::IntendedUse),
+];
+
+impl Kind {
+    fn fits(self, value: &Value, form: Form) -> bool {
+        match self {
+            Self::Text => value.is_text(),
+            Self::Audience => match value {
+                Value::Text(_) => true,
+                Value::Array(list) => list.iter().all(Value::is_text),
+                _ => false,
+            },
+            Self::Time => value.is_integer(),
+            Self::Unsigned => value.as_integer().is_some_and(|number| u64::try_from(number).is_ok()),
+            Self::Bool => value.is_bool(),
+            Self::Bytes(least, most) => {
+                length(value, form).is_some_and(|length| (least..=most).contains(&length))
+            }
+            Self::Nonce => match value {
+                Value::Array(list) => !list.is_empty() && list.iter().all(|one| is_nonce(one, form)),
+                one => is_nonce(one, form),
+            },
+            Self::Identifiers => value.as_map().is_some_and(|members| {
+                members
+                    .iter()
+                    .all(|(name, value)| name.is_text() && Self::Bytes(7, 33).fits(value, form))
+            }),
+            Self::Maker => match value {
+                Value::Integer(number) => u64::try_from(*number).is_ok(),
+                value => matches!(length(value, form), Some(3 | 16)),
+            },
+            Self::Version => match value.as_array().map(Vec::as_slice) {
+                Some([Value::Text(_)]) => true,
+                Some([Value::Text(_), scheme]) => scheme.is_text() || scheme.is_integer(),
+                _ => false,
+            },
+            Self::DebugStatus => enumerated(
+                value,
+                form,
+                0,
+                &[
+                    "enabled",
+                    "disabled",
+                    "disabled-since-boot",
+                    "disabled-permanently",
+                    "disabled-fully-and-permanently",
+                ],
+            ),
+            Self::IntendedUse => enumerated(
+                value,
+                form,
+                1,
+                &["generic", "registration", "provisioning", "csr", "pop"],
+            ),
+            Self::Profile => match (value, form) {
+                (Value::Text(text), _) => !text.is_empty(),
+                // An object identifier, bare or under its tag.
+                (Value::Bytes(oid), Form::Cbor) => !oid.is_empty(),
+                (Value::Tag(111, oid), Form::Cbor) => oid.is_bytes(),
+                _ => false,
+            },
+            Self::Map => value.is_map(),
+            Self::Array => value.as_array().is_some_and(|list| !list.is_empty()),
+            Self::Documents => value.as_array().is_some_and(|list| {
+                !list.is_empty()
+                    && list.iter().all(|pair| match pair.as_array().map(Vec::as_slice) {
+                        Some([kind, _]) => kind.is_integer() || kind.is_text(),
+                        _ => false,
+                    })
+            }),
+        }
+    }
+}
+
+/// Bytes 8 to 64 in CBOR; in JSON text of 8 to 88 characters.
+fn is_nonce(value: &Value, form: Form) -> bool {
+    match (value, form) {
+        (Value::Text(text), Form::Json) => (8..=88).contains(&text.len()),
+        (Value::Bytes(bytes), Form::Cbor) => (8..=64).contains(&bytes.len()),
+        _ => false,
+    }
+}
+
+/// The length of a byte string. In JSON it is base64url; examples of the RFC pad it.
+fn length(value: &Value, form: Form) -> Option<usize> {
+    match (value, form) {
+        (Value::Bytes(bytes), Form::Cbor) => Some(bytes.len()),
+        (Value::Text(text), Form::Json) => bytes_of(text).map(|bytes| bytes.len()),
+        _ => None,
+    }
+}
+
+/// base64url, also where it is padded.
+pub(crate) fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    let bare = text.trim_end_matches('=');
+    if text.len() - bare.len() > 2 {
+        return None;
+    }
+    touchmark_crypto::jose::b64u_decode(bare).ok()
+}
+
+fn enumerated(value: &Value, form: Form, first: u64, names: &[&str]) -> bool {
+    match (value, form) {
+        (Value::Text(name), Form::Json) => names.contains(&name.as_str()),
+        (Value::Integer(number), Form::Cbor) => u64::try_from(*number)
+            .ok()
+            .and_then(|number| number.checked_sub(first))
+            .and_then(|at| usize::try_from(at).ok())
+            .is_some_and(|at| at < names.len()),
+        _ => false,
+    }
+}
+
+/// [algorithm, digest].
+fn is_digest(parts: &[Value], form: Form) -> bool {
+    match parts {
+        [alg, digest] => {
+            (alg.is_integer() || alg.is_text()) && length(digest, form).is_some_and(|length| length > 0)
+        }
+        _ => false,
+    }
+}
