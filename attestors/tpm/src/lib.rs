@@ -11,6 +11,7 @@ mod attestation_key;
 mod certificate;
 mod credential;
 mod endorsement;
+pub mod ima;
 mod log;
 mod offered_key;
 mod public_area;
@@ -22,7 +23,7 @@ pub use appraise::TpmAppraiser;
 pub use certificate::{CertificateUse, ChipCertificate, judge_certificate};
 pub use endorsement::Maker;
 pub use log::{
-    Boot, BootLog, Image, Judged, LogError, MAX_EVENTS, MAX_LOG, Registers, SecureBoot, SignatureDatabases, judge_log,
+    Boot, BootLog, Image, Judged, LogError, MAX_EVENTS, MAX_LOG, Registers, SecureBoot, SignatureDatabases, boot_values, judge_log,
 };
 pub use recorded::{PcrValues, Recorded, RecordedCertify, RecordedKey, RecordedQuote};
 pub use signature::AttestSignature;

@@ -1,6 +1,6 @@
 //! Public keys: parsed once, checked to be usable, then only compared, named and verified with.
 
-use aws_lc_rs::signature as lc;
+use aws_lc_rs::{digest::Digest, signature as lc};
 use x509_parser::{der_parser::oid, prelude::FromDer, public_key::RSAPublicKey, x509::SubjectPublicKeyInfo};
 
 use crate::{CryptoError, HashAlg, SigScheme, der, sha256};
@@ -14,6 +14,8 @@ pub enum KeyKind {
     P384,
     /// NIST P-521: in certificates and signatures of others only; no TPM key of ours is on it.
     P521,
+    /// secp256k1: of those who sign files, and of nobody else.
+    Secp256k1,
     /// RSA with a modulus of `bits` (2048 to 4096).
     Rsa {
         /// Length of the modulus.
@@ -25,12 +27,20 @@ impl KeyKind {
     /// Bytes of one coordinate, for curves.
     pub fn field_len(self) -> Option<usize> {
         match self {
-            Self::P256 => Some(32),
+            Self::P256 | Self::Secp256k1 => Some(32),
             Self::P384 => Some(48),
             Self::P521 => Some(66),
             Self::Rsa { .. } => None,
         }
     }
+}
+
+/// What is accepted in a SubjectPublicKeyInfo beyond the ordinary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extra {
+    Nothing,
+    Oaep,
+    Secp256k1,
 }
 
 /// A usable public key. `from_*` are the only constructors: each checks that a point lies on its curve and that an
@@ -47,16 +57,21 @@ pub struct PublicKey {
 impl PublicKey {
     /// Reads a SubjectPublicKeyInfo. RSA keys must be `rsaEncryption`.
     pub fn from_spki(spki: &[u8]) -> Result<Self, CryptoError> {
-        Self::parse_spki(spki, false)
+        Self::parse_spki(spki, Extra::Nothing)
     }
 
     /// Reads a SubjectPublicKeyInfo of an endorsement key: RSA keys may also be `id-RSAES-OAEP`, as some makers
     /// encode them. The resulting key is the same as from the `rsaEncryption` form.
     pub fn from_endorsement_spki(spki: &[u8]) -> Result<Self, CryptoError> {
-        Self::parse_spki(spki, true)
+        Self::parse_spki(spki, Extra::Oaep)
     }
 
-    fn parse_spki(spki: &[u8], oaep: bool) -> Result<Self, CryptoError> {
+    /// Reads a SubjectPublicKeyInfo of somebody who signs files: the kernel also takes keys on secp256k1.
+    pub fn from_file_signer_spki(spki: &[u8]) -> Result<Self, CryptoError> {
+        Self::parse_spki(spki, Extra::Secp256k1)
+    }
+
+    fn parse_spki(spki: &[u8], extra: Extra) -> Result<Self, CryptoError> {
         const WHAT: CryptoError = CryptoError::Malformed("SubjectPublicKeyInfo");
         let (rest, info) = SubjectPublicKeyInfo::from_der(spki).map_err(|_| WHAT)?;
         if !rest.is_empty() {
@@ -76,11 +91,13 @@ impl PublicKey {
                 KeyKind::P384
             } else if curve == oid!(1.3.132.0.35) {
                 KeyKind::P521
+            } else if curve == oid!(1.3.132.0.10) && extra == Extra::Secp256k1 {
+                KeyKind::Secp256k1
             } else {
                 return Err(CryptoError::KeyNotAccepted("curve is not P-256, P-384 or P-521"));
             };
             Self::from_ec_point(kind, &info.subject_public_key.data)
-        } else if *alg == oid!(1.2.840.113549.1.1.1) || (oaep && *alg == oid!(1.2.840.113549.1.1.7)) {
+        } else if *alg == oid!(1.2.840.113549.1.1.1) || (extra == Extra::Oaep && *alg == oid!(1.2.840.113549.1.1.7)) {
             Self::from_rsa_der(&info.subject_public_key.data)
         } else {
             Err(CryptoError::KeyNotAccepted(
@@ -99,6 +116,7 @@ impl PublicKey {
             ),
             KeyKind::P384 => (&lc::ECDSA_P384_SHA384_FIXED, &[0x06, 5, 0x2b, 0x81, 4, 0, 0x22]),
             KeyKind::P521 => (&lc::ECDSA_P521_SHA512_FIXED, &[0x06, 5, 0x2b, 0x81, 4, 0, 0x23]),
+            KeyKind::Secp256k1 => (&lc::ECDSA_P256K1_SHA256_FIXED, &[0x06, 5, 0x2b, 0x81, 4, 0, 0x0a]),
             KeyKind::Rsa { .. } => return Err(WHAT),
         };
         let field = kind.field_len().ok_or(WHAT)?;
@@ -211,28 +229,7 @@ impl PublicKey {
     /// Checks `signature` over `message`. ECDSA signatures are fixed-length `r ‖ s`. SHA-1 is never accepted, nor a
     /// scheme that does not go with the key.
     pub fn verify(&self, scheme: SigScheme, message: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
-        use HashAlg::{Sha1, Sha256, Sha384, Sha512};
-        let alg: &'static dyn lc::VerificationAlgorithm = match (self.kind, scheme) {
-            (_, SigScheme::Ecdsa(Sha1) | SigScheme::RsaPkcs1(Sha1) | SigScheme::RsaPss(Sha1)) => {
-                return Err(CryptoError::AlgNotAllowed("SHA-1"));
-            }
-            (KeyKind::P256, SigScheme::Ecdsa(Sha256)) => &lc::ECDSA_P256_SHA256_FIXED,
-            (KeyKind::P256, SigScheme::Ecdsa(Sha384)) => &lc::ECDSA_P256_SHA384_ASN1,
-            (KeyKind::P256, SigScheme::Ecdsa(Sha512)) => &lc::ECDSA_P256_SHA512_ASN1,
-            (KeyKind::P384, SigScheme::Ecdsa(Sha256)) => &lc::ECDSA_P384_SHA256_ASN1,
-            (KeyKind::P384, SigScheme::Ecdsa(Sha384)) => &lc::ECDSA_P384_SHA384_FIXED,
-            (KeyKind::P384, SigScheme::Ecdsa(Sha512)) => &lc::ECDSA_P384_SHA512_ASN1,
-            (KeyKind::P521, SigScheme::Ecdsa(Sha256)) => &lc::ECDSA_P521_SHA256_ASN1,
-            (KeyKind::P521, SigScheme::Ecdsa(Sha384)) => &lc::ECDSA_P521_SHA384_ASN1,
-            (KeyKind::P521, SigScheme::Ecdsa(Sha512)) => &lc::ECDSA_P521_SHA512_ASN1,
-            (KeyKind::Rsa { .. }, SigScheme::RsaPkcs1(Sha256)) => &lc::RSA_PKCS1_2048_8192_SHA256,
-            (KeyKind::Rsa { .. }, SigScheme::RsaPkcs1(Sha384)) => &lc::RSA_PKCS1_2048_8192_SHA384,
-            (KeyKind::Rsa { .. }, SigScheme::RsaPkcs1(Sha512)) => &lc::RSA_PKCS1_2048_8192_SHA512,
-            (KeyKind::Rsa { .. }, SigScheme::RsaPss(Sha256)) => &lc::RSA_PSS_2048_8192_SHA256,
-            (KeyKind::Rsa { .. }, SigScheme::RsaPss(Sha384)) => &lc::RSA_PSS_2048_8192_SHA384,
-            (KeyKind::Rsa { .. }, SigScheme::RsaPss(Sha512)) => &lc::RSA_PSS_2048_8192_SHA512,
-            _ => return Err(CryptoError::AlgNotAllowed("scheme does not go with the key")),
-        };
+        let alg = self.algorithm(scheme)?;
         // The provider verifies the fixed form only where curve and hash are of one size.
         let der;
         let signature = match (self.kind.field_len(), scheme.hash().len()) {
@@ -247,6 +244,48 @@ impl PublicKey {
         };
         lc::UnparsedPublicKey::new(alg, &self.raw)
             .verify(message, signature)
+            .map_err(|_| CryptoError::SignatureInvalid)
+    }
+
+    /// The provider's algorithm of a scheme, if it goes with the key.
+    fn algorithm(&self, scheme: SigScheme) -> Result<&'static dyn lc::VerificationAlgorithm, CryptoError> {
+        use HashAlg::{Sha1, Sha256, Sha384, Sha512};
+        Ok(match (self.kind, scheme) {
+            (_, SigScheme::Ecdsa(Sha1) | SigScheme::RsaPkcs1(Sha1) | SigScheme::RsaPss(Sha1)) => {
+                return Err(CryptoError::AlgNotAllowed("SHA-1"));
+            }
+            (KeyKind::P256, SigScheme::Ecdsa(Sha256)) => &lc::ECDSA_P256_SHA256_FIXED,
+            (KeyKind::P256, SigScheme::Ecdsa(Sha384)) => &lc::ECDSA_P256_SHA384_ASN1,
+            (KeyKind::P256, SigScheme::Ecdsa(Sha512)) => &lc::ECDSA_P256_SHA512_ASN1,
+            (KeyKind::P384, SigScheme::Ecdsa(Sha256)) => &lc::ECDSA_P384_SHA256_ASN1,
+            (KeyKind::P384, SigScheme::Ecdsa(Sha384)) => &lc::ECDSA_P384_SHA384_FIXED,
+            (KeyKind::P384, SigScheme::Ecdsa(Sha512)) => &lc::ECDSA_P384_SHA512_ASN1,
+            (KeyKind::Secp256k1, SigScheme::Ecdsa(Sha256)) => &lc::ECDSA_P256K1_SHA256_FIXED,
+            (KeyKind::P521, SigScheme::Ecdsa(Sha256)) => &lc::ECDSA_P521_SHA256_ASN1,
+            (KeyKind::P521, SigScheme::Ecdsa(Sha384)) => &lc::ECDSA_P521_SHA384_ASN1,
+            (KeyKind::P521, SigScheme::Ecdsa(Sha512)) => &lc::ECDSA_P521_SHA512_ASN1,
+            (KeyKind::Rsa { .. }, SigScheme::RsaPkcs1(Sha256)) => &lc::RSA_PKCS1_2048_8192_SHA256,
+            (KeyKind::Rsa { .. }, SigScheme::RsaPkcs1(Sha384)) => &lc::RSA_PKCS1_2048_8192_SHA384,
+            (KeyKind::Rsa { .. }, SigScheme::RsaPkcs1(Sha512)) => &lc::RSA_PKCS1_2048_8192_SHA512,
+            (KeyKind::Rsa { .. }, SigScheme::RsaPss(Sha256)) => &lc::RSA_PSS_2048_8192_SHA256,
+            (KeyKind::Rsa { .. }, SigScheme::RsaPss(Sha384)) => &lc::RSA_PSS_2048_8192_SHA384,
+            (KeyKind::Rsa { .. }, SigScheme::RsaPss(Sha512)) => &lc::RSA_PSS_2048_8192_SHA512,
+            _ => return Err(CryptoError::AlgNotAllowed("scheme does not go with the key")),
+        })
+    }
+
+    /// Checks a signature over a digest that was made elsewhere, in the form that X.509 has signatures in: DER for ECDSA.
+    pub fn verify_digest(&self, scheme: SigScheme, digest: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        let alg: &'static dyn lc::VerificationAlgorithm = match (self.kind, scheme) {
+            (KeyKind::P256, SigScheme::Ecdsa(HashAlg::Sha256)) => &lc::ECDSA_P256_SHA256_ASN1,
+            (KeyKind::P384, SigScheme::Ecdsa(HashAlg::Sha384)) => &lc::ECDSA_P384_SHA384_ASN1,
+            (KeyKind::Secp256k1, SigScheme::Ecdsa(HashAlg::Sha256)) => &lc::ECDSA_P256K1_SHA256_ASN1,
+            _ => self.algorithm(scheme)?,
+        };
+        let digest = Digest::import_less_safe(digest, scheme.hash().algorithm())
+            .map_err(|_| CryptoError::Malformed("digest"))?;
+        lc::UnparsedPublicKey::new(alg, &self.raw)
+            .verify_digest(&digest, signature)
             .map_err(|_| CryptoError::SignatureInvalid)
     }
 

@@ -57,7 +57,7 @@ impl SigningAlg {
         match kind {
             KeyKind::P256 => Some(Self::Es256),
             KeyKind::P384 => Some(Self::Es384),
-            KeyKind::P521 | KeyKind::Rsa { .. } => None,
+            KeyKind::P521 | KeyKind::Secp256k1 | KeyKind::Rsa { .. } => None,
         }
     }
 

@@ -49,7 +49,7 @@ pub fn ecdh(peer: &PublicKey) -> Result<Ephemeral, CryptoError> {
     let alg = match peer.kind() {
         KeyKind::P256 => &agreement::ECDH_P256,
         KeyKind::P384 => &agreement::ECDH_P384,
-        KeyKind::P521 | KeyKind::Rsa { .. } => return Err(CryptoError::KeyNotAccepted("ECDH needs a curve point")),
+        KeyKind::P521 | KeyKind::Secp256k1 | KeyKind::Rsa { .. } => return Err(CryptoError::KeyNotAccepted("ECDH needs a curve point")),
     };
     let rng = aws_lc_rs::rand::SystemRandom::new();
     let private = EphemeralPrivateKey::generate(alg, &rng).map_err(|_| FAILED)?;

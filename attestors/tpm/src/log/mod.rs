@@ -7,7 +7,7 @@ mod cel;
 mod describe;
 mod event;
 mod judge;
-mod little;
+pub(crate) mod little;
 mod replay;
 mod tcg;
 mod uefi;
@@ -15,6 +15,7 @@ mod uefi;
 pub use boot::{Boot, Image, SecureBoot, SignatureDatabases};
 pub use judge::{Judged, Registers, judge_log};
 pub(crate) use judge::unreadable as unreadable_log;
+pub use replay::boot_values;
 pub(crate) use replay::{Explained, explain};
 
 use touchmark_crypto::HashAlg;

@@ -207,3 +207,11 @@ pub(super) fn replay_all(log: &BootLog<'_>, bank: HashAlg) -> Result<BTreeMap<u8
         .map(|index| Ok((index, Register { log, bank, index }.whole()?.0)))
         .collect()
 }
+
+/// The values that a log leads to, in each of its banks that it has all digests of.
+pub fn boot_values(log: &BootLog<'_>) -> BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>> {
+    let banks = log.banks().iter();
+    banks
+        .filter_map(|bank| Some((*bank, replay_all(log, *bank).ok()?)))
+        .collect()
+}

@@ -78,7 +78,7 @@ impl JoseAlg {
             KeyKind::P256 => Some(Self::Es256),
             KeyKind::P384 => Some(Self::Es384),
             KeyKind::P521 => Some(Self::Es512),
-            KeyKind::Rsa { .. } => None,
+            KeyKind::Secp256k1 | KeyKind::Rsa { .. } => None,
         }
     }
 
@@ -147,7 +147,7 @@ impl VerifyingKey {
             KeyKind::P256 => "P-256",
             KeyKind::P384 => "P-384",
             KeyKind::P521 => "P-521",
-            KeyKind::Rsa { .. } => return Err(JwkError::Key),
+            KeyKind::Secp256k1 | KeyKind::Rsa { .. } => return Err(JwkError::Key),
         };
         let thumbprint = thumbprint(&json!({"crv": crv, "kty": "EC", "x": b64u(x), "y": b64u(y)}));
         Ok(Self {

@@ -139,6 +139,7 @@ fn split(key: &PublicKey) -> (Vec<u8>, Vec<Vec<u8>>) {
         KeyKind::P256 => 3,
         KeyKind::P384 => 4,
         KeyKind::P521 => 5,
+        KeyKind::Secp256k1 => panic!("no TPM of ours has such keys"),
         KeyKind::Rsa { bits } => {
             // SEQUENCE { INTEGER modulus with a leading zero, INTEGER 65537 } of a 2048-bit key.
             assert_eq!(bits, 2048);

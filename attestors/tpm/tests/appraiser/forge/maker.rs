@@ -136,6 +136,7 @@ impl PublicKeyData for Subject<'_> {
             KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
             KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
             KeyKind::P521 => &rcgen::PKCS_ECDSA_P521_SHA512,
+            KeyKind::Secp256k1 => panic!("no TPM of ours has such keys"),
             KeyKind::Rsa { .. } => &rcgen::PKCS_RSA_SHA256,
         }
     }

@@ -3,6 +3,7 @@
 mod case;
 mod certificates;
 mod finding;
+mod ima;
 mod jose;
 mod logs;
 mod results;
@@ -123,6 +124,7 @@ fn check(case: &Case) -> Result<Option<Finding>, String> {
         ("cmw", None) => results::wrapper(case)?,
         ("cmw-signed", None) => results::signed_wrapper(case)?,
         ("cmw-x509", None) => results::certificate(case)?,
+        ("ima", None) => ima::list(case)?,
         _ => return Ok(None),
     };
     Ok(Some(finding))
