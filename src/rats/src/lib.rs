@@ -11,6 +11,7 @@ mod binding;
 pub mod cbor;
 mod check;
 mod claims;
+pub mod corim;
 pub mod cmw;
 pub mod ear;
 pub mod eat;

@@ -2,6 +2,7 @@
 
 mod case;
 mod certificates;
+mod corim;
 mod finding;
 mod ima;
 mod jose;
@@ -125,6 +126,9 @@ fn check(case: &Case) -> Result<Option<Finding>, String> {
         ("cmw-signed", None) => results::signed_wrapper(case)?,
         ("cmw-x509", None) => results::certificate(case)?,
         ("ima", None) => ima::list(case)?,
+        ("corim", None) => corim::manifest(case)?,
+        ("corim-signed", None) => corim::signed_manifest(case)?,
+        ("comid", None) => corim::modules(case)?,
         _ => return Ok(None),
     };
     Ok(Some(finding))
