@@ -48,7 +48,11 @@ impl Attest {
         let clock = reader.u64()?;
         let reset = reader.u32()?;
         let restart = reader.u32()?;
-        let safe = reader.u8()? == 1;
+        let safe = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Truncated),
+        };
         let firmware = reader.u64()?;
         let body = match kind {
             TYPE_QUOTE => {

@@ -170,6 +170,17 @@ impl PublicArea {
         })
     }
 
+    /// The Name of a public area of whatever kind, by its name algorithm alone.
+    pub(crate) fn name_of(bytes: &[u8]) -> Result<Vec<u8>, AreaError> {
+        let mut reader = Reader::new(bytes);
+        let _kind = reader.u16()?;
+        let id = reader.u16()?;
+        let hash = hash_alg(id).filter(|hash| !hash.is_weak()).ok_or(AreaError::NameAlgorithm)?;
+        let mut name = id.to_be_bytes().to_vec();
+        name.extend(hash.digest(&[bytes]));
+        Ok(name)
+    }
+
     /// The Name: the name algorithm and the digest of the public area with it.
     pub fn name(&self) -> Vec<u8> {
         let mut name = tcg_alg(self.name_alg).to_be_bytes().to_vec();

@@ -271,22 +271,33 @@ impl RecordedCertify<'_> {
                 "another structure than a certification".into(),
             ));
         };
-        let area = PublicArea::parse(self.certified)
-            .map_err(|error| unreadable_area("tpm.certify.public_area", &error))?;
-        if !ct_eq(&name, &area.name()) {
+        let (of_key, attributes) = named(self.certified)?;
+        if !ct_eq(&name, &of_key) {
             return Err(Check::failed(
                 "tpm.certify.name",
                 Reason::NameMismatch,
-                format!("Name {} of the key offered", hex::encode(area.name())),
+                format!("Name {} of the key offered", hex::encode(of_key)),
                 format!("Name {}", hex::encode(name)),
                 "certify the key that is offered",
             ));
         }
         out.checks
             .push(Check::passed("tpm.certify.name", hex::encode(&name)));
-        out.checks
-            .push(Check::passed("tpm.certify.attributes", area.attributes.to_string()));
+        out.checks.push(attributes);
         Ok(())
+    }
+}
+
+/// The Name of a public area, also where the key is of a kind that no credential is issued for.
+fn named(public: &[u8]) -> Result<(Vec<u8>, Check), Check> {
+    const NAME: &str = "tpm.certify.attributes";
+    match PublicArea::parse(public) {
+        Ok(area) => Ok((area.name(), Check::passed(NAME, area.attributes.to_string()))),
+        Err(error @ AreaError::NotAccepted(_)) => {
+            let name = PublicArea::name_of(public).map_err(|error| unreadable_area(NAME, &error))?;
+            Ok((name, Check::noted(NAME, Reason::KeyInvalid, error.to_string())))
+        }
+        Err(error) => Err(unreadable_area(NAME, &error)),
     }
 }
 

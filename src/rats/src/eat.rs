@@ -9,6 +9,8 @@ use crate::Reason;
 
 /// Largest claims set, in bytes.
 pub const MAX_CLAIMS: usize = 1024 * 1024;
+/// Most members of a claims set in JSON, at all depths.
+const MAX_MEMBERS: usize = 20_000;
 /// Deepest nesting of submodules.
 const MAX_NESTING: usize = 4;
 /// Tag of a concise software identity (RFC 9393), before and after its registration.
@@ -69,7 +71,7 @@ impl ClaimsSet {
         if bytes.len() > MAX_CLAIMS {
             return Err(ClaimsError::malformed("over 1 MiB"));
         }
-        let object = json::object(bytes).map_err(|error| match error {
+        let object = json::object_within(bytes, MAX_MEMBERS).map_err(|error| match error {
             CryptoError::DuplicateMember(name) => ClaimsError {
                 reason: Reason::DuplicateMember,
                 what: format!("{name} is there twice"),
@@ -189,8 +191,8 @@ pub fn check_document(bytes: &[u8]) -> Result<(), ClaimsError> {
     let value = decode(bytes)?;
     match &value {
         Value::Tag(tag, inner) if COSWID_TAGS.contains(tag) && inner.is_map() => Ok(()),
-        // CWT (61) around claims that nobody signed.
-        Value::Tag(61, inner) => {
+        // An unprotected claims set (RFC 9781), or one under the tag of a CWT.
+        Value::Tag(601 | 61, inner) => {
             let claims = ClaimsSet::of(Form::Cbor, inner).ok_or(ClaimsError::malformed("not a map"))?;
             claims.check()
         }

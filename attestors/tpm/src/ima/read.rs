@@ -218,7 +218,8 @@ fn line(text: &str) -> Result<Entry<'_>, ImaError> {
     let template = word()?;
     let rest = word()?;
     let formats = formats(template).ok_or(ImaError::Template)?;
-    let mut printed = rest.split(' ');
+    let printed = words_of(rest, &formats);
+    let mut printed = printed.into_iter();
     let (mut file, mut name) = (None, None);
     let mut signature = Vec::new();
     let mut buffer = None;
@@ -280,6 +281,24 @@ fn line(text: &str) -> Result<Entry<'_>, ImaError> {
         signature: Cow::Owned(signature),
         buffer,
     })
+}
+
+/// The printed fields. Newer kernels print spaces in names as underscores; older ones do not, so that a name takes what is left, but for
+/// a last word in hexadecimal where the template has a field for one.
+fn words_of<'a>(rest: &'a str, formats: &[&str]) -> Vec<&'a str> {
+    let name_at = formats.iter().position(|format| format.starts_with('n'));
+    let (Some((digest, rest)), Some(1), true) = (rest.split_once(' '), name_at, formats.len() <= 3) else {
+        return rest.split(' ').collect();
+    };
+    let Some(last) = formats.get(2) else {
+        return vec![digest, rest];
+    };
+    let rest = rest.strip_suffix(' ').unwrap_or(rest);
+    let is_hex = |word: &str| !word.is_empty() && word.len() % 2 == 0 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    match rest.rsplit_once(' ') {
+        Some((name, word)) if is_hex(word) && (*last != "sig" || word.len() >= 18) => vec![digest, name, word],
+        _ => vec![digest, rest, ""],
+    }
 }
 
 fn owned(algorithm: &str, digest: Vec<u8>) -> Result<FileDigest<'_>, ImaError> {

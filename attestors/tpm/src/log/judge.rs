@@ -208,6 +208,7 @@ pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> V
         }
     }
     checks.extend(separators(log, registers));
+    checks.extend(order(log, registers));
     checks.extend(extended().filter_map(|event| databases(event, registers)).next());
     let undigested = log
         .events
@@ -272,6 +273,40 @@ fn separators(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
         }
         if *count > 1 && registers == Registers::Pcr {
             return failed(format!("event {}: a second one in register {}", event.number, event.register));
+        }
+    }
+    None
+}
+
+/// What comes too late to be what it says: the locality of startup after something was measured, what Secure Boot is configured with after
+/// firmware has ended.
+fn order(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
+    let failed = |event: &Event<'_>, what: &str| {
+        Some(Check::failed(
+            "log.order",
+            Reason::EventOrderInvalid,
+            "events in the order in which firmware measures",
+            format!("event {}: {what}", event.number),
+            "do not trust this boot: the log was put together otherwise than firmware does",
+        ))
+    };
+    let (mut measured, mut located, mut separated) = (false, false, false);
+    for event in &log.events {
+        let locality = !event.is_extended() && event.data.starts_with(b"StartupLocality\0");
+        if locality && (measured || located) {
+            return failed(event, "the locality of startup, again or after something was measured");
+        }
+        located |= locality;
+        measured |= event.is_extended() && event.register == 0;
+        if event.register != registers.of(7) || !event.is_extended() {
+            continue;
+        }
+        separated |= event.kind == EV_SEPARATOR;
+        if separated && event.kind == EV_VARIABLE_DRIVER_CONFIG {
+            let name = Variable::parse(event.data).map(|variable| variable.name).unwrap_or_default();
+            if matches!(name.as_str(), "SecureBoot" | "PK" | "KEK" | "db" | "dbx") {
+                return failed(event, "a variable of Secure Boot after the separator");
+            }
         }
     }
     None

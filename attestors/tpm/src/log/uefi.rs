@@ -124,8 +124,8 @@ pub(crate) fn image_path(data: &[u8]) -> Option<String> {
     // Where it was loaded, its length, where it was linked for.
     reader.take(24)?;
     let length = reader.size64()?;
-    let path = device_path(reader.take(length)?)?;
-    reader.is_empty().then_some(path)
+    // shim writes eight bytes more than the structure has.
+    device_path(reader.take(length)?)
 }
 
 /// An EFI_DEVICE_PATH_PROTOCOL in words: files and partitions by name, other nodes by their kind.

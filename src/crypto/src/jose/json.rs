@@ -15,8 +15,14 @@ pub const MAX_MEMBERS: usize = 256;
 /// Parses one JSON object: UTF-8, an object at the top, no duplicate member at any depth, at most [`MAX_DEPTH`] levels
 /// and [`MAX_MEMBERS`] members, nothing after it.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, CryptoError> {
+    object_within(bytes, MAX_MEMBERS)
+}
+
+/// The same with another limit on the number of members: attestation results list what was found.
+pub fn object_within(bytes: &[u8], max_members: usize) -> Result<Map<String, Value>, CryptoError> {
     let mut state = State {
         members: 0,
+        max_members,
         failure: None,
     };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
@@ -35,6 +41,7 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, CryptoError> {
 
 struct State {
     members: usize,
+    max_members: usize,
     failure: Option<CryptoError>,
 }
 
@@ -51,7 +58,7 @@ impl Node<'_> {
 
     fn count<E: Error>(&mut self) -> Result<(), E> {
         self.state.members += 1;
-        if self.state.members > MAX_MEMBERS {
+        if self.state.members > self.state.max_members {
             return Err(self.fail(CryptoError::JsonLimit("members")));
         }
         Ok(())

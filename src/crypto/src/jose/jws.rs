@@ -57,8 +57,13 @@ impl<'a> Jws<'a> {
     /// Splits and decodes: three parts, strict base64url, a JSON object as header, nothing in it that would change how the
     /// rest is read. Keys and places of keys in a header are never looked at.
     pub fn parse(token: &'a str) -> Result<Self, CryptoError> {
+        Self::parse_within(token, MAX_TOKEN)
+    }
+
+    /// The same with another limit on the length, in bytes: attestation results may carry the evidence.
+    pub fn parse_within(token: &'a str, limit: usize) -> Result<Self, CryptoError> {
         const WHAT: CryptoError = CryptoError::Malformed("compact JWS");
-        if token.len() > MAX_TOKEN {
+        if token.len() > limit {
             return Err(WHAT);
         }
         let (input, signature) = token.rsplit_once('.').ok_or(WHAT)?;

@@ -188,12 +188,16 @@ fn keys(value: &Value, name: &'static str) -> Result<(), ClaimsError> {
     }
 }
 
-/// [environment, [environment]].
+/// [domain, [domain]]; a domain is an environment, or the name that older drafts give it.
 fn related(value: &Value, name: &'static str) -> Result<(), ClaimsError> {
+    let domain = |value: &Value| match value {
+        Value::Map(_) => environment(value).map(drop),
+        value => key(value).map(drop).ok_or_else(|| invalid(name)),
+    };
     match value.as_array().map(Vec::as_slice) {
         Some([about, others]) => {
-            environment(about)?;
-            list(others, name)?.iter().try_for_each(|other| environment(other).map(drop))
+            domain(about)?;
+            list(others, name)?.iter().try_for_each(domain)
         }
         _ => Err(invalid(name)),
     }

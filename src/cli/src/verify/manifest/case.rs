@@ -193,6 +193,14 @@ impl Case {
         touchmark_tls::clock::from_rfc3339(text).ok_or_else(|| "verify_time is not RFC 3339".to_owned())
     }
 
+    /// `verify_time` where there is one, else now.
+    pub(super) fn time_or_now(&self) -> Result<u64, String> {
+        match self.text("verify_time") {
+            Some(_) => self.time(),
+            None => Ok(touchmark_tls::clock::now()),
+        }
+    }
+
     /// What the relying party demands.
     pub(super) fn demands(&self, name: &str) -> Option<&Value> {
         self.policy.get(name)

@@ -11,6 +11,9 @@ use touchmark_rats::Reason;
 
 use super::{case::Case, certificates, finding::Finding};
 
+/// Longest JWS, in bytes: reports with their certificates are longer than tokens.
+const MAX_JWS: usize = 1 << 20;
+
 pub(super) fn jws(case: &Case) -> Result<Finding, String> {
     let bytes = case.file("jws")?;
     let Ok(text) = std::str::from_utf8(&bytes) else {
@@ -20,7 +23,7 @@ pub(super) fn jws(case: &Case) -> Result<Finding, String> {
         Ok(compact) => compact,
         Err(reason) => return Ok(Finding::refused(reason)),
     };
-    let jws = match Jws::parse(&compact) {
+    let jws = match Jws::parse_within(&compact, MAX_JWS) {
         Ok(jws) => jws,
         Err(error) => return Ok(Finding::refused(reason(&error))),
     };
@@ -46,6 +49,14 @@ pub(super) fn jws(case: &Case) -> Result<Finding, String> {
         finding.note(Reason::EmbeddedKey);
     }
     Ok(finding)
+}
+
+/// Whether a pinned key is on Ed448, which the cryptographic provider does not have (docs/VECTORS.md).
+pub(super) fn needs_ed448(case: &Case) -> Result<bool, String> {
+    let keys = case.files("key_jwk")?;
+    Ok(keys.iter().any(|jwk| {
+        json::object(jwk).is_ok_and(|jwk| jwk.get("crv").and_then(Value::as_str) == Some("Ed448"))
+    }))
 }
 
 /// The compact form of a JWS; the flattened JSON form is turned into it (RFC 7515 section 7.2.2).
@@ -121,7 +132,7 @@ fn certified(case: &Case, chain: &[Vec<u8>], alg: JoseAlg) -> Result<Result<Veri
     let Some((leaf, rest)) = chain.split_first() else {
         return Ok(Err(Finding::refused(Reason::KeyUnavailable)));
     };
-    let found = certificates::path(leaf, rest, &certificates::anchors(case)?, case.time()?);
+    let found = certificates::path(leaf, rest, &certificates::anchors(case)?, case.time_or_now()?);
     if !found.refused.is_empty() {
         return Ok(Err(found));
     }

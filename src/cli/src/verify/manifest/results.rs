@@ -37,7 +37,7 @@ pub(super) fn profile(name: &str) -> Option<Profile> {
 pub(super) fn ear(case: &Case, profile: Profile) -> Result<Finding, String> {
     let bytes = case.file("ear")?;
     let text = String::from_utf8_lossy(&bytes);
-    let jws = match Jws::parse(text.trim()) {
+    let jws = match Jws::parse_within(text.trim(), eat::MAX_CLAIMS) {
         Ok(jws) => jws,
         Err(error) => return Ok(Finding::refused(jose::reason(&error))),
     };
