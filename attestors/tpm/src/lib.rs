@@ -17,6 +17,7 @@ mod offered_key;
 mod public_area;
 mod reader;
 mod recorded;
+mod shipped;
 mod signature;
 
 pub use appraise::TpmAppraiser;
@@ -26,5 +27,6 @@ pub use log::{
     Boot, BootLog, Image, Judged, LogError, MAX_EVENTS, MAX_LOG, Registers, SecureBoot, SignatureDatabases, boot_values, judge_log,
 };
 pub use recorded::{PcrValues, Recorded, RecordedCertify, RecordedKey, RecordedQuote};
+pub use shipped::{shipped, shipped_names};
 pub use signature::AttestSignature;
 pub use public_area::{AreaError, Attributes, PublicArea};

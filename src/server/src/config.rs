@@ -89,6 +89,8 @@ struct Tpm {
     pcrs: Option<Vec<u8>>,
     #[serde(default, rename = "maker")]
     makers: Vec<MakerConfig>,
+    #[serde(default)]
+    shipped: Vec<String>,
 }
 
 /// A maker of TPMs in configuration.
@@ -241,6 +243,13 @@ impl Config {
         }
         file.limits.check().map_err(wrong)?;
         let mut makers: Vec<Maker> = Vec::new();
+        for name in &file.tpm.shipped {
+            let known: Vec<&str> = touchmark_attestor_tpm::shipped_names().collect();
+            let maker = touchmark_attestor_tpm::shipped(name).ok_or_else(|| {
+                wrong(format!("tpm.shipped: no maker {name:?}; there are {}", known.join(", ")))
+            })?;
+            makers.push(maker.map_err(|error| wrong(format!("tpm.shipped: {name}: {error}")))?);
+        }
         for maker in &file.tpm.makers {
             if makers.iter().any(|other| other.name == maker.name) {
                 return Err(wrong(format!("tpm.maker: {:?} appears twice", maker.name)));
