@@ -122,7 +122,10 @@ fn selection(reader: &mut Reader<'_>) -> Result<(Option<PcrSelection>, bool), Tr
             None => known = false,
         }
     }
-    Ok(((known && !listed_twice).then_some(PcrSelection(banks)), listed_twice))
+    Ok((
+        (known && !listed_twice).then_some(PcrSelection(banks)),
+        listed_twice,
+    ))
 }
 
 /// TPML_PCR_SELECTION as commands carry it: three bytes of bits per bank.

@@ -120,7 +120,11 @@ pub(crate) fn judge(
         Check::passed(names.path, "a path to a pinned root")
     });
     if !path.deviations.is_empty() {
-        checks.push(Check::noted(names.parse, Reason::NotDer, path.deviations.join(", ")));
+        checks.push(Check::noted(
+            names.parse,
+            Reason::NotDer,
+            path.deviations.join(", "),
+        ));
     }
     let mut out = ChipCertificate {
         checks,
@@ -167,7 +171,11 @@ impl ChipCertificate {
             Err(Check::failed(name, reason, expected, found, remedy))
         };
         if facts.is_ca {
-            return refuse(Reason::Eku, "the certificate of a key of a chip", "one of an authority");
+            return refuse(
+                Reason::Eku,
+                "the certificate of a key of a chip",
+                "one of an authority",
+            );
         }
         if usage == CertificateUse::Attestation {
             return Ok(Check::passed(name, "a key of a chip"));

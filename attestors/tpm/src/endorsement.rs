@@ -1,6 +1,9 @@
 //! Endorsement keys and the makers that vouch for them (TCG EK Credential Profile 2.5).
 
-use touchmark_crypto::{HashAlg, KeyKind, x509::{DeviceAnchors, DeviceCertificate}};
+use touchmark_crypto::{
+    HashAlg, KeyKind,
+    x509::{DeviceAnchors, DeviceCertificate},
+};
 use touchmark_rats::{Candidate, Check, MakerKind, Reason, Voucher};
 
 use crate::{
@@ -51,9 +54,9 @@ const POLICY_B: [u8; 32] = [
 
 /// PolicyOR(PolicyA, PolicyAuthorizeNV), SHA-384: of the P-384 template (H-3), which the low range does not have.
 const POLICY_B_384: [u8; 48] = [
-    0xb2, 0x6e, 0x7d, 0x28, 0xd1, 0x1a, 0x50, 0xbc, 0x53, 0xd8, 0x82, 0xbc, 0xf5, 0xfd, 0x3a, 0x1a, 0x07, 0x41,
-    0x48, 0xbb, 0x35, 0xd3, 0xb4, 0xe4, 0xcb, 0x1c, 0x0a, 0xd9, 0xbd, 0xe4, 0x19, 0xca, 0xcb, 0x47, 0xba, 0x09,
-    0x69, 0x96, 0x46, 0x15, 0x0f, 0x9f, 0xc0, 0x00, 0xf3, 0xf8, 0x0e, 0x12,
+    0xb2, 0x6e, 0x7d, 0x28, 0xd1, 0x1a, 0x50, 0xbc, 0x53, 0xd8, 0x82, 0xbc, 0xf5, 0xfd, 0x3a, 0x1a, 0x07,
+    0x41, 0x48, 0xbb, 0x35, 0xd3, 0xb4, 0xe4, 0xcb, 0x1c, 0x0a, 0xd9, 0xbd, 0xe4, 0x19, 0xca, 0xcb, 0x47,
+    0xba, 0x09, 0x69, 0x96, 0x46, 0x15, 0x0f, 0x9f, 0xc0, 0x00, 0xf3, 0xf8, 0x0e, 0x12,
 ];
 
 /// Reads an endorsement key and checks that it is of a TCG template, so that only a TPM can open what is sealed to it.
@@ -87,7 +90,11 @@ pub(crate) fn template(public: &[u8]) -> Result<PublicArea, Check> {
         );
         return Err(refuse(Reason::EndorsementTemplate, found));
     }
-    let inner = if area.name_alg == HashAlg::Sha384 { 256 } else { 128 };
+    let inner = if area.name_alg == HashAlg::Sha384 {
+        256
+    } else {
+        128
+    };
     if area.symmetric != (ALG_AES, inner, ALG_CFB) || area.scheme != ALG_NULL {
         return Err(refuse(
             Reason::EndorsementTemplate,
@@ -172,7 +179,10 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
             "tpm.endorsement_certificate.path",
             Reason::PathInvalid,
             "a chain to the root of a pinned maker",
-            printable(&format!("no maker is pinned (issuer {})", certificate.facts.issuer)),
+            printable(&format!(
+                "no maker is pinned (issuer {})",
+                certificate.facts.issuer
+            )),
             "add the root of this maker under [[tpm.maker]] in server.toml",
         )
     }))

@@ -24,9 +24,10 @@ pub use appraise::TpmAppraiser;
 pub use certificate::{CertificateUse, ChipCertificate, judge_certificate};
 pub use endorsement::Maker;
 pub use log::{
-    Boot, BootLog, Image, Judged, LogError, MAX_EVENTS, MAX_LOG, Registers, SecureBoot, SignatureDatabases, boot_values, judge_log,
+    Boot, BootCertificate, BootLog, Image, Judged, LogError, MAX_EVENTS, MAX_LOG, Registers, SecureBoot,
+    SignatureDatabases, boot_values, judge_log,
 };
+pub use public_area::{AreaError, Attributes, PublicArea};
 pub use recorded::{PcrValues, Recorded, RecordedCertify, RecordedKey, RecordedQuote};
 pub use shipped::{shipped, shipped_names};
 pub use signature::AttestSignature;
-pub use public_area::{AreaError, Attributes, PublicArea};

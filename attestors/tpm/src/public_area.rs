@@ -175,7 +175,9 @@ impl PublicArea {
         let mut reader = Reader::new(bytes);
         let _kind = reader.u16()?;
         let id = reader.u16()?;
-        let hash = hash_alg(id).filter(|hash| !hash.is_weak()).ok_or(AreaError::NameAlgorithm)?;
+        let hash = hash_alg(id)
+            .filter(|hash| !hash.is_weak())
+            .ok_or(AreaError::NameAlgorithm)?;
         let mut name = id.to_be_bytes().to_vec();
         name.extend(hash.digest(&[bytes]));
         Ok(name)

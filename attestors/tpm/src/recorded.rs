@@ -122,8 +122,10 @@ impl RecordedQuote<'_> {
             self.nonce,
         )?;
         if self.nonce.is_none() {
-            out.checks
-                .push(Check::passed(QUOTE.binding, "no nonce was asked for: nothing about freshness"));
+            out.checks.push(Check::passed(
+                QUOTE.binding,
+                "no nonce was asked for: nothing about freshness",
+            ));
         }
         counters(out, &attest);
         let Body::Quote {
@@ -132,7 +134,10 @@ impl RecordedQuote<'_> {
             listed_twice,
         } = attest.body
         else {
-            return Err(malformed(QUOTE.structure, "another structure than a quote".into()));
+            return Err(malformed(
+                QUOTE.structure,
+                "another structure than a quote".into(),
+            ));
         };
         let found = selection.as_ref().map(PcrSelection::to_string);
         if listed_twice {
@@ -149,7 +154,9 @@ impl RecordedQuote<'_> {
                 "tpm.quote.selection",
                 Reason::PcrSelectionMismatch,
                 expected,
-                found.clone().unwrap_or("an unknown bank, or one twice".to_owned()),
+                found
+                    .clone()
+                    .unwrap_or("an unknown bank, or one twice".to_owned()),
                 "quote exactly the registers that were asked for",
             )
         };

@@ -99,7 +99,9 @@ mod tests {
     }
 
     fn list() -> Vec<Entry> {
-        toml::from_str::<List>(include_str!("../anchors/anchors.toml")).unwrap().anchor
+        toml::from_str::<List>(include_str!("../anchors/anchors.toml"))
+            .unwrap()
+            .anchor
     }
 
     #[test]
@@ -107,8 +109,16 @@ mod tests {
         let entries = list();
         let mut known = BTreeSet::new();
         for entry in &entries {
-            assert!(entry.origin.contains(':') || entry.origin.starts_with("debian/"), "{}", entry.origin);
-            assert!(known.insert((entry.file.clone(), entry.sha256.clone())), "{}", entry.sha256);
+            assert!(
+                entry.origin.contains(':') || entry.origin.starts_with("debian/"),
+                "{}",
+                entry.origin
+            );
+            assert!(
+                known.insert((entry.file.clone(), entry.sha256.clone())),
+                "{}",
+                entry.sha256
+            );
         }
         let mut there = BTreeSet::new();
         for name in shipped_names() {
@@ -121,7 +131,12 @@ mod tests {
                     there.insert((file.clone(), hex::encode(sha256(&[&certificate.facts.der]))));
                 }
             }
-            assert!(entries.iter().filter(|entry| entry.file.starts_with(name)).all(|entry| entry.kind == maker.kind));
+            assert!(
+                entries
+                    .iter()
+                    .filter(|entry| entry.file.starts_with(name))
+                    .all(|entry| entry.kind == maker.kind)
+            );
         }
         assert_eq!(there, known);
     }
@@ -129,7 +144,9 @@ mod tests {
     #[test]
     fn every_root_may_issue_and_every_intermediate_leads_to_a_root() {
         const NOW: u64 = 1_795_000_000;
-        let makers: Vec<Maker> = shipped_names().map(|name| shipped(name).unwrap().unwrap()).collect();
+        let makers: Vec<Maker> = shipped_names()
+            .map(|name| shipped(name).unwrap().unwrap())
+            .collect();
         // Some makers' intermediates are below another's root.
         let roots: Vec<&[u8]> = makers
             .iter()

@@ -1,6 +1,8 @@
 //! TPMT_SIGNATURE (part 2, 11.3.4): read, then verified over the bytes that arrived, under the attestation key only.
 
-use touchmark_crypto::{CryptoError, HashAlg, PublicKey, SigScheme, ecdsa_fixed_from_der, ecdsa_fixed_from_parts};
+use touchmark_crypto::{
+    CryptoError, HashAlg, PublicKey, SigScheme, ecdsa_fixed_from_der, ecdsa_fixed_from_parts,
+};
 use touchmark_rats::Reason;
 
 use crate::{
@@ -49,8 +51,12 @@ impl TpmSignature {
             return Err((Reason::WeakHash, scheme.hash().name().to_owned()));
         }
         let bytes = match (scheme, key.key.kind().field_len()) {
-            (SigScheme::Ecdsa(_), Some(field)) => ecdsa_fixed_from_der(bytes, field)
-                .map_err(|_| (Reason::SignatureInvalid, "not a DER signature of this curve".to_owned()))?,
+            (SigScheme::Ecdsa(_), Some(field)) => ecdsa_fixed_from_der(bytes, field).map_err(|_| {
+                (
+                    Reason::SignatureInvalid,
+                    "not a DER signature of this curve".to_owned(),
+                )
+            })?,
             _ => bytes.to_vec(),
         };
         Ok(Self { scheme, bytes })
@@ -104,10 +110,7 @@ impl TpmSignature {
             SigScheme::RsaPkcs1(_) => ALG_RSASSA,
             SigScheme::RsaPss(_) => ALG_RSAPSS,
         };
-        if key
-            .scheme
-            .is_some_and(|own| own != (scheme, self.scheme.hash()))
-        {
+        if key.scheme.is_some_and(|own| own != (scheme, self.scheme.hash())) {
             return Err((Reason::AlgNotAllowed, "a scheme that is not the key's".to_owned()));
         }
         key.key

@@ -29,7 +29,11 @@ pub fn shape(bytes: &[u8]) -> Result<Shape, CryptoError> {
         },
     };
     scan.item(0)?;
-    if scan.at == bytes.len() { Ok(scan.shape) } else { Err(WHAT) }
+    if scan.at == bytes.len() {
+        Ok(scan.shape)
+    } else {
+        Err(WHAT)
+    }
 }
 
 const WHAT: CryptoError = CryptoError::Malformed("CBOR");
@@ -184,10 +188,28 @@ mod tests {
     /// RFC 8949, appendix A and section 4.2.1.
     #[test]
     fn deterministic_forms_are_told_from_others() {
-        for hex in ["00", "1864", "3863", "f97e00", "a10102", "83010203", "d818456449455446", "a201020304", "f6"] {
+        for hex in [
+            "00",
+            "1864",
+            "3863",
+            "f97e00",
+            "a10102",
+            "83010203",
+            "d818456449455446",
+            "a201020304",
+            "f6",
+        ] {
             assert_eq!(of(hex), Ok((true, false)), "{hex}");
         }
-        for hex in ["1800", "190001", "5f42010243030405ff", "9fff", "bfff", "a203040102", "7f657374726561646d696e67ff"] {
+        for hex in [
+            "1800",
+            "190001",
+            "5f42010243030405ff",
+            "9fff",
+            "bfff",
+            "a203040102",
+            "7f657374726561646d696e67ff",
+        ] {
             assert_eq!(of(hex), Ok((false, false)), "{hex}");
         }
         assert_eq!(of("a201020103"), Ok((true, true)));
@@ -197,9 +219,38 @@ mod tests {
     #[test]
     fn what_is_not_well_formed_is_refused() {
         for hex in [
-            "", "18", "19", "1a", "1b", "1901", "41", "61", "5affffffff00", "5bffffffffffffffff010203", "7b7fffffffffffffff010203",
-            "81", "8200", "a1", "a20102", "a100", "5f4100", "9f", "bf", "bf000000ff", "9f8000", "1c", "3f", "ff", "81ff", "5f00ff",
-            "5f7f4100ffff", "f800", "f81f", "0000", "61ff", "df00ff",
+            "",
+            "18",
+            "19",
+            "1a",
+            "1b",
+            "1901",
+            "41",
+            "61",
+            "5affffffff00",
+            "5bffffffffffffffff010203",
+            "7b7fffffffffffffff010203",
+            "81",
+            "8200",
+            "a1",
+            "a20102",
+            "a100",
+            "5f4100",
+            "9f",
+            "bf",
+            "bf000000ff",
+            "9f8000",
+            "1c",
+            "3f",
+            "ff",
+            "81ff",
+            "5f00ff",
+            "5f7f4100ffff",
+            "f800",
+            "f81f",
+            "0000",
+            "61ff",
+            "df00ff",
         ] {
             assert!(of(hex).is_err(), "{hex}");
         }

@@ -3,8 +3,8 @@
 
 use ciborium::Value;
 use coset::{
-    ContentType as CosetContentType, CoseSign1, Header, Label, RegisteredLabelWithPrivate, TaggedCborSerializable, iana,
-    iana::EnumI64,
+    ContentType as CosetContentType, CoseSign1, Header, Label, RegisteredLabelWithPrivate,
+    TaggedCborSerializable, iana, iana::EnumI64,
 };
 
 use crate::{
@@ -87,7 +87,12 @@ impl CoseMessage {
         }
         let message = CoseSign1::from_tagged_slice(bytes).map_err(|error| unreadable(error, bytes))?;
         let mut deterministic = outer.deterministic;
-        if let Some(bytes) = message.protected.original_data.as_deref().filter(|bytes| !bytes.is_empty()) {
+        if let Some(bytes) = message
+            .protected
+            .original_data
+            .as_deref()
+            .filter(|bytes| !bytes.is_empty())
+        {
             let inner = shape(bytes).map_err(malformed)?;
             if inner.duplicate_key {
                 return Err(CoseError::DuplicateLabel);
@@ -231,7 +236,11 @@ fn critical(protected: &Header, unprotected: &Header) -> Result<(), CoseError> {
         }
         _ => false,
     });
-    if understood { Ok(()) } else { Err(CoseError::Critical) }
+    if understood {
+        Ok(())
+    } else {
+        Err(CoseError::Critical)
+    }
 }
 
 fn labels(header: &Header) -> Vec<Label> {
@@ -244,8 +253,13 @@ fn labels(header: &Header) -> Vec<Label> {
         (6, !header.partial_iv.is_empty()),
         (7, !header.counter_signatures.is_empty()),
     ];
-    let fixed = fixed.iter().filter(|(_, there)| *there).map(|(label, _)| Label::Int(*label));
-    fixed.chain(header.rest.iter().map(|(label, _)| label.clone())).collect()
+    let fixed = fixed
+        .iter()
+        .filter(|(_, there)| *there)
+        .map(|(label, _)| Label::Int(*label));
+    fixed
+        .chain(header.rest.iter().map(|(label, _)| label.clone()))
+        .collect()
 }
 
 fn unreadable(error: coset::CoseError, bytes: &[u8]) -> CoseError {

@@ -29,7 +29,9 @@ pub(crate) fn verify(
     let (masked, digest) = body.split_at(split);
     // The bits above the encoding are zero.
     let clear = 8 * length - em_bits;
-    let top = 0xff_u8.checked_shr(u32::try_from(clear).map_err(|_| WRONG)?).unwrap_or(0);
+    let top = 0xff_u8
+        .checked_shr(u32::try_from(clear).map_err(|_| WRONG)?)
+        .unwrap_or(0);
     if trailer != [0xbc] || masked.first().is_none_or(|first| first & !top != 0) {
         return Err(WRONG);
     }
@@ -44,7 +46,11 @@ pub(crate) fn verify(
     let padding = block.iter().position(|byte| *byte != 0).ok_or(WRONG)?;
     let (one, salt) = block.get(padding..).and_then(<[u8]>::split_first).ok_or(WRONG)?;
     let expected = hash.digest(&[&[0; 8], &hash.digest(&[message]), salt]);
-    if *one == 1 && expected == digest { Ok(()) } else { Err(WRONG) }
+    if *one == 1 && expected == digest {
+        Ok(())
+    } else {
+        Err(WRONG)
+    }
 }
 
 /// MGF1 (RFC 8017, appendix B.2.1).

@@ -97,7 +97,9 @@ impl PublicKey {
                 return Err(CryptoError::KeyNotAccepted("curve is not P-256, P-384 or P-521"));
             };
             Self::from_ec_point(kind, &info.subject_public_key.data)
-        } else if *alg == oid!(1.2.840.113549.1.1.1) || (extra == Extra::Oaep && *alg == oid!(1.2.840.113549.1.1.7)) {
+        } else if *alg == oid!(1.2.840.113549.1.1.1)
+            || (extra == Extra::Oaep && *alg == oid!(1.2.840.113549.1.1.7))
+        {
             Self::from_rsa_der(&info.subject_public_key.data)
         } else {
             Err(CryptoError::KeyNotAccepted(
@@ -188,7 +190,8 @@ impl PublicKey {
 
     /// Whether the key is known to be weak although it is long enough: an RSA key of the flawed library of CVE-2017-15361.
     pub fn is_weak(&self) -> bool {
-        self.rsa_parts().is_some_and(|(modulus, _)| crate::roca::marked(modulus))
+        self.rsa_parts()
+            .is_some_and(|(modulus, _)| crate::roca::marked(modulus))
     }
 
     /// What kind of key it is.
@@ -223,7 +226,10 @@ impl PublicKey {
             return None;
         }
         let (_, rsa) = RSAPublicKey::from_der(&self.raw).ok()?;
-        Some((without_leading_zeros(rsa.modulus), without_leading_zeros(rsa.exponent)))
+        Some((
+            without_leading_zeros(rsa.modulus),
+            without_leading_zeros(rsa.exponent),
+        ))
     }
 
     /// Checks `signature` over `message`. ECDSA signatures are fixed-length `r ‖ s`. SHA-1 is never accepted, nor a
@@ -275,7 +281,12 @@ impl PublicKey {
     }
 
     /// Checks a signature over a digest that was made elsewhere, in the form that X.509 has signatures in: DER for ECDSA.
-    pub fn verify_digest(&self, scheme: SigScheme, digest: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+    pub fn verify_digest(
+        &self,
+        scheme: SigScheme,
+        digest: &[u8],
+        signature: &[u8],
+    ) -> Result<(), CryptoError> {
         let alg: &'static dyn lc::VerificationAlgorithm = match (self.kind, scheme) {
             (KeyKind::P256, SigScheme::Ecdsa(HashAlg::Sha256)) => &lc::ECDSA_P256_SHA256_ASN1,
             (KeyKind::P384, SigScheme::Ecdsa(HashAlg::Sha384)) => &lc::ECDSA_P384_SHA384_ASN1,

@@ -49,7 +49,9 @@ pub fn ecdh(peer: &PublicKey) -> Result<Ephemeral, CryptoError> {
     let alg = match peer.kind() {
         KeyKind::P256 => &agreement::ECDH_P256,
         KeyKind::P384 => &agreement::ECDH_P384,
-        KeyKind::P521 | KeyKind::Secp256k1 | KeyKind::Rsa { .. } => return Err(CryptoError::KeyNotAccepted("ECDH needs a curve point")),
+        KeyKind::P521 | KeyKind::Secp256k1 | KeyKind::Rsa { .. } => {
+            return Err(CryptoError::KeyNotAccepted("ECDH needs a curve point"));
+        }
     };
     let rng = aws_lc_rs::rand::SystemRandom::new();
     let private = EphemeralPrivateKey::generate(alg, &rng).map_err(|_| FAILED)?;
@@ -65,7 +67,11 @@ pub fn ecdh(peer: &PublicKey) -> Result<Ephemeral, CryptoError> {
 /// derived for one message.
 pub fn aes_cfb_zero_iv(key: &Secret, plaintext: &[u8]) -> Result<Vec<u8>, CryptoError> {
     const FAILED: CryptoError = CryptoError::Provider("AES-CFB");
-    let algorithm = if key.expose().len() == 32 { &AES_256 } else { &AES_128 };
+    let algorithm = if key.expose().len() == 32 {
+        &AES_256
+    } else {
+        &AES_128
+    };
     let key = UnboundCipherKey::new(algorithm, key.expose()).map_err(|_| FAILED)?;
     let key = EncryptingKey::cfb128(key).map_err(|_| FAILED)?;
     let mut in_out = plaintext.to_vec();

@@ -137,7 +137,9 @@ impl ClaimsSet {
         }
         for (key, _) in &self.members {
             if !matches!(key, Value::Text(_) | Value::Integer(_)) {
-                return Err(ClaimsError::malformed("a claim that is named neither by text nor by a number"));
+                return Err(ClaimsError::malformed(
+                    "a claim that is named neither by text nor by a number",
+                ));
             }
         }
         for (label, name, kind) in CLAIMS {
@@ -172,17 +174,25 @@ impl ClaimsSet {
             // A nested token: in JSON by its selector, in CBOR as it is.
             (Value::Array(parts), Form::Json) => match parts.as_slice() {
                 [Value::Text(kind), Value::Text(_)] => matches!(kind.as_str(), "JWT" | "CBOR" | "BUNDLE"),
-                [Value::Text(kind), Value::Array(digest)] => kind == "DIGEST" && is_digest(digest, Form::Json),
+                [Value::Text(kind), Value::Array(digest)] => {
+                    kind == "DIGEST" && is_digest(digest, Form::Json)
+                }
                 _ => false,
             },
             (Value::Array(parts), Form::Cbor) => match parts.as_slice() {
-                [Value::Text(kind), Value::Text(_) | Value::Bytes(_)] if kind == "JSON" || kind == "JWT" => true,
+                [Value::Text(kind), Value::Text(_) | Value::Bytes(_)] if kind == "JSON" || kind == "JWT" => {
+                    true
+                }
                 digest => is_digest(digest, Form::Cbor),
             },
             (Value::Bytes(_) | Value::Text(_) | Value::Tag(..), Form::Cbor) => true,
             _ => false,
         };
-        if fits { Ok(()) } else { Err(ClaimsError::invalid("submods")) }
+        if fits {
+            Ok(())
+        } else {
+            Err(ClaimsError::invalid("submods"))
+        }
     }
 }
 
@@ -210,10 +220,16 @@ pub fn check_document(bytes: &[u8]) -> Result<(), ClaimsError> {
 /// RFC 9393 section 2.3: tag-id (0), software-name (1), tag-version (12).
 fn is_software_identity(value: &Value) -> bool {
     let has = |label: i64, fits: fn(&Value) -> bool| {
-        let found = value.as_map().into_iter().flatten().find(|(key, _)| *key == Value::from(label));
+        let found = value
+            .as_map()
+            .into_iter()
+            .flatten()
+            .find(|(key, _)| *key == Value::from(label));
         found.is_some_and(|(_, value)| fits(value))
     };
-    has(0, |value| value.is_text() || value.is_bytes()) && has(1, Value::is_text) && has(12, Value::is_integer)
+    has(0, |value| value.is_text() || value.is_bytes())
+        && has(1, Value::is_text)
+        && has(12, Value::is_integer)
 }
 
 fn decode(bytes: &[u8]) -> Result<Value, ClaimsError> {
@@ -320,7 +336,9 @@ impl Kind {
                 _ => false,
             },
             Self::Time => value.is_integer(),
-            Self::Unsigned => value.as_integer().is_some_and(|number| u64::try_from(number).is_ok()),
+            Self::Unsigned => value
+                .as_integer()
+                .is_some_and(|number| u64::try_from(number).is_ok()),
             Self::Bool => value.is_bool(),
             Self::Bytes(least, most) => {
                 length(value, form).is_some_and(|length| (least..=most).contains(&length))

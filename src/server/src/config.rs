@@ -246,7 +246,10 @@ impl Config {
         for name in &file.tpm.shipped {
             let known: Vec<&str> = touchmark_attestor_tpm::shipped_names().collect();
             let maker = touchmark_attestor_tpm::shipped(name).ok_or_else(|| {
-                wrong(format!("tpm.shipped: no maker {name:?}; there are {}", known.join(", ")))
+                wrong(format!(
+                    "tpm.shipped: no maker {name:?}; there are {}",
+                    known.join(", ")
+                ))
             })?;
             makers.push(maker.map_err(|error| wrong(format!("tpm.shipped: {name}: {error}")))?);
         }

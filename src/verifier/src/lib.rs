@@ -12,6 +12,6 @@ mod verdict;
 
 pub use challenge::{Challenge, ChallengeError, Challenger, Issued, Subject, Wanted};
 pub use continuity::{Continuity, LastSeen, continuity};
-pub use reference::{MAX_VALUES, ReferenceError, ReferenceSet, ReferenceValue};
+pub use reference::{MAX_VALUES, ReferenceError, ReferenceSet, ReferenceValue, check as check_references};
 pub use renewal::{Certified, renew};
 pub use verdict::{Attested, Believed, Message, Refused, appraise};

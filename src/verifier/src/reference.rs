@@ -211,6 +211,11 @@ impl ReferenceSet {
             .is_some_and(|digests| digests.contains(&event.digest))
     }
 
+    /// The events that are none of its values, in their order.
+    pub fn unknown<'a>(&self, events: &'a [MeasuredEvent]) -> Vec<&'a MeasuredEvent> {
+        events.iter().filter(|event| !self.knows(event)).collect()
+    }
+
     /// What does not match, in the order of the log, then the registers that should not be empty.
     fn differences<'a>(
         &self,
@@ -228,7 +233,7 @@ impl ReferenceSet {
 }
 
 /// Holds a boot against the sets that apply to its host.
-pub(crate) fn check(sets: &[&ReferenceSet], events: &[MeasuredEvent], measured: &[(u8, bool)]) -> Check {
+pub fn check(sets: &[&ReferenceSet], events: &[MeasuredEvent], measured: &[(u8, bool)]) -> Check {
     const NAME: &str = "reference_values";
     let mut closest: Option<(&ReferenceSet, Vec<&MeasuredEvent>, Vec<u8>)> = None;
     for set in sets {

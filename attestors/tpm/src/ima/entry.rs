@@ -95,7 +95,15 @@ pub(super) fn formats(template: &str) -> Option<Vec<&str>> {
         "ima-buf" => vec!["d-ng", "n-ng", "buf"],
         "ima-modsig" => vec!["d-ng", "n-ng", "sig", "d-modsig", "modsig"],
         "evm-sig" => vec![
-            "d-ng", "n-ng", "evmsig", "xattrnames", "xattrlengths", "xattrvalues", "iuid", "igid", "imode",
+            "d-ng",
+            "n-ng",
+            "evmsig",
+            "xattrnames",
+            "xattrlengths",
+            "xattrvalues",
+            "iuid",
+            "igid",
+            "imode",
         ],
         // A format that the administrator wrote: its fields are its name.
         custom if custom.contains('|') => custom.split('|').collect(),
@@ -108,7 +116,10 @@ pub(super) fn digest_field<'a>(field: &'a [u8], format: &str) -> Result<FileDige
     const WRONG: ImaError = ImaError::Field("a file digest that is not algorithm, colon, NUL, digest");
     let end = field.iter().position(|byte| *byte == 0).ok_or(WRONG)?;
     let (name, digest) = (field.get(..end).ok_or(WRONG)?, field.get(end + 1..).ok_or(WRONG)?);
-    let name = std::str::from_utf8(name).map_err(|_| WRONG)?.strip_suffix(':').ok_or(WRONG)?;
+    let name = std::str::from_utf8(name)
+        .map_err(|_| WRONG)?
+        .strip_suffix(':')
+        .ok_or(WRONG)?;
     let name = if format == "d-ngv2" {
         name.split_once(':').ok_or(WRONG)?.1
     } else {
@@ -122,7 +133,9 @@ pub(super) fn file_digest<'a>(algorithm: &'a str, digest: Cow<'a, [u8]>) -> Resu
     let known = DIGESTS.iter().find(|(name, _)| *name == algorithm);
     let (_, length) = known.ok_or(ImaError::Algorithm)?;
     if digest.len() != *length {
-        return Err(ImaError::Field("a file digest that is not as long as its algorithm's"));
+        return Err(ImaError::Field(
+            "a file digest that is not as long as its algorithm's",
+        ));
     }
     Ok(FileDigest { algorithm, digest })
 }

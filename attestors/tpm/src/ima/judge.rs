@@ -45,7 +45,11 @@ pub fn judge_ima<'a>(bytes: &'a [u8], ascii: bool, expected: &ImaExpected<'_>) -
         entries: Vec::new(),
         attested: 0,
     };
-    let read = if ascii { read_ascii(bytes) } else { read_binary(bytes) };
+    let read = if ascii {
+        read_ascii(bytes)
+    } else {
+        read_binary(bytes)
+    };
     match read {
         Ok(entries) => out.entries = entries,
         Err(error) => {
@@ -61,9 +65,16 @@ pub fn judge_ima<'a>(bytes: &'a [u8], ascii: bool, expected: &ImaExpected<'_>) -
     }
     out.checks
         .push(Check::passed(STRUCTURE, format!("{} entries", out.entries.len())));
-    let mut edited = out.entries.iter().enumerate().filter(|(_, entry)| !is_whole(entry));
+    let mut edited = out
+        .entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| !is_whole(entry));
     if let Some((number, entry)) = edited.next() {
-        let found = format!("entry {number}, {}: data with another digest", printable(&entry.path));
+        let found = format!(
+            "entry {number}, {}: data with another digest",
+            printable(&entry.path)
+        );
         let remedy = "the list was edited: do not trust this host";
         // What was extended is the digest of other data: the list does not lead to the register either.
         for reason in [Reason::EventDataMismatch, Reason::LogMismatch] {
@@ -155,7 +166,11 @@ fn replay(entries: &[Entry<'_>], values: &PcrValues) -> (usize, Option<Check>) {
                     REPLAY,
                     Reason::LogMismatch,
                     "a list that leads to register 10",
-                    format!("register 10 ({}) holds {}, which no part of the list leads to", bank.name(), hex::encode(value)),
+                    format!(
+                        "register 10 ({}) holds {}, which no part of the list leads to",
+                        bank.name(),
+                        hex::encode(value)
+                    ),
                     "the list was edited, or is of another boot: do not trust this host",
                 );
                 return (0, Some(check));
@@ -169,7 +184,8 @@ fn replay(entries: &[Entry<'_>], values: &PcrValues) -> (usize, Option<Check>) {
 /// How many entries lead to a value. A register that nothing was extended into covers no entry of it.
 fn covered(entries: &[Entry<'_>], bank: HashAlg, extends: Extends, value: &[u8]) -> Option<usize> {
     let mut replay = Replay::new(bank, extends);
-    let mut reached = (replay.value() == value && !entries.iter().any(|entry| entry.register == IMA_PCR)).then_some(0);
+    let mut reached =
+        (replay.value() == value && !entries.iter().any(|entry| entry.register == IMA_PCR)).then_some(0);
     for (number, entry) in entries.iter().enumerate() {
         if entry.register == IMA_PCR {
             replay.extend(entry);
@@ -182,8 +198,16 @@ fn covered(entries: &[Entry<'_>], bank: HashAlg, extends: Extends, value: &[u8])
     }
     let reached = reached?;
     // Entries of other registers behind the last covered one are as old as it.
-    let behind = entries.iter().skip(reached).take_while(|entry| entry.register != IMA_PCR).count();
-    Some(if reached == 0 { entries.len() } else { reached + behind })
+    let behind = entries
+        .iter()
+        .skip(reached)
+        .take_while(|entry| entry.register != IMA_PCR)
+        .count();
+    Some(if reached == 0 {
+        entries.len()
+    } else {
+        reached + behind
+    })
 }
 
 /// The first entry is the digest of the registers of the boot before: 0 to 7, and since Linux 5.8 outside of SHA-1 to 9.
@@ -199,14 +223,17 @@ fn aggregate(entries: &[Entry<'_>], values: &PcrValues) -> Option<Check> {
     let bank = entry.file.hash()?;
     let registers = values.get(&bank)?;
     let fits = |last: u8| {
-        let parts: Option<Vec<&[u8]>> = (0..=last).map(|index| registers.get(&index).map(Vec::as_slice)).collect();
+        let parts: Option<Vec<&[u8]>> = (0..=last)
+            .map(|index| registers.get(&index).map(Vec::as_slice))
+            .collect();
         parts.map(|parts| bank.digest(&parts) == *entry.file.digest)
     };
     match (fits(7), fits(9)) {
         (None, _) => None,
-        (Some(true), _) | (_, Some(true)) => {
-            Some(Check::passed(AGGREGATE, "is the digest of the registers of this boot"))
-        }
+        (Some(true), _) | (_, Some(true)) => Some(Check::passed(
+            AGGREGATE,
+            "is the digest of the registers of this boot",
+        )),
         _ => Some(Check::failed(
             AGGREGATE,
             Reason::LogMismatch,

@@ -294,9 +294,13 @@ fn words_of<'a>(rest: &'a str, formats: &[&str]) -> Vec<&'a str> {
         return vec![digest, rest];
     };
     let rest = rest.strip_suffix(' ').unwrap_or(rest);
-    let is_hex = |word: &str| !word.is_empty() && word.len() % 2 == 0 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_hex = |word: &str| {
+        !word.is_empty() && word.len().is_multiple_of(2) && word.bytes().all(|b| b.is_ascii_hexdigit())
+    };
     match rest.rsplit_once(' ') {
-        Some((name, word)) if is_hex(word) && (*last != "sig" || word.len() >= 18) => vec![digest, name, word],
+        Some((name, word)) if is_hex(word) && (*last != "sig" || word.len() >= 18) => {
+            vec![digest, name, word]
+        }
         _ => vec![digest, rest, ""],
     }
 }

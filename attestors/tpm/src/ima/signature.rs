@@ -83,7 +83,11 @@ impl SignatureKeys {
             let verified = key.verify_digest(scheme(key), &digest, signature);
             !matches!(verified, Err(CryptoError::AlgNotAllowed(_))) && verified.is_ok()
         });
-        if verified { Ok(()) } else { Err(SignatureError::Invalid) }
+        if verified {
+            Ok(())
+        } else {
+            Err(SignatureError::Invalid)
+        }
     }
 }
 

@@ -3,14 +3,14 @@
 //! Two kinds of things are told apart: what a digest covers is a fact once the log was replayed; names of files and paths of images
 //! are the log's own account of what the digest beside them is of, and only digests are compared with anything.
 
-use touchmark_crypto::{HashAlg, sha256};
+use touchmark_crypto::{HashAlg, sha256, x509::DeviceCertificate};
 
 use super::{
     BootLog,
     describe::loader,
     event::{
-        Content, EV_APPLICATION, EV_EFI_ACTION, EV_EVENT_TAG, EV_IPL, EV_RUNTIME_DRIVER, EV_S_CRTM_VERSION, EV_SEPARATOR,
-        EV_VARIABLE_AUTHORITY, EV_VARIABLE_DRIVER_CONFIG, Event, known_kind,
+        Content, EV_APPLICATION, EV_EFI_ACTION, EV_EVENT_TAG, EV_IPL, EV_RUNTIME_DRIVER, EV_S_CRTM_VERSION,
+        EV_SEPARATOR, EV_VARIABLE_AUTHORITY, EV_VARIABLE_DRIVER_CONFIG, Event, known_kind,
     },
     judge::Registers,
     little::Little,
@@ -31,17 +31,35 @@ pub enum SecureBoot {
     Invalid(&'static str),
 }
 
-/// The certificates in the databases of Secure Boot, by SHA-256 of their DER, and how many image digests each holds beside.
+/// A certificate of Secure Boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootCertificate {
+    /// SHA-256 of its DER.
+    pub sha256: [u8; 32],
+    /// Its subject, for people; empty where it cannot be read.
+    pub subject: String,
+}
+
+impl BootCertificate {
+    fn of(der: &[u8]) -> Self {
+        Self {
+            sha256: sha256(&[der]),
+            subject: DeviceCertificate::parse(der).map_or(String::new(), |read| read.label()),
+        }
+    }
+}
+
+/// The certificates in the databases of Secure Boot, and how many image digests each holds beside.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SignatureDatabases {
     /// Platform key.
-    pub pk: Vec<[u8; 32]>,
+    pub pk: Vec<BootCertificate>,
     /// Key exchange keys.
-    pub kek: Vec<[u8; 32]>,
+    pub kek: Vec<BootCertificate>,
     /// What may boot.
-    pub db: Vec<[u8; 32]>,
+    pub db: Vec<BootCertificate>,
     /// What may not: certificates.
-    pub dbx: Vec<[u8; 32]>,
+    pub dbx: Vec<BootCertificate>,
     /// Image digests in `db`.
     pub db_digests: usize,
     /// Image digests in `dbx`.
@@ -68,8 +86,8 @@ pub struct Boot {
     pub secure_boot: SecureBoot,
     /// Whose signatures it accepts.
     pub databases: SignatureDatabases,
-    /// Certificates that images were accepted by, SHA-256 of their DER.
-    pub authorities: Vec<[u8; 32]>,
+    /// Certificates that images were accepted by.
+    pub authorities: Vec<BootCertificate>,
     /// What the firmware calls its version.
     pub firmware: Option<String>,
     /// EFI drivers from devices and disks.
@@ -152,7 +170,7 @@ impl Boot {
             _ => return,
         };
         certificates.extend(list.iter().filter_map(|signature| match signature {
-            Signature::X509(der) => Some(sha256(&[der])),
+            Signature::X509(der) => Some(BootCertificate::of(der)),
             _ => None,
         }));
         if let Some(digests) = digests {
@@ -241,10 +259,21 @@ impl Boot {
                 .find(|file| !tail.is_empty() && file.name.trim_end().ends_with(tail));
             found.cloned()
         };
+        // Older builds of GRUB name what they load by its kind only.
+        let called = |name: &str| self.files.iter().find(|file| file.name == name).cloned();
         self.kernel = kernel
             .and_then(file)
-            .or_else(|| self.sections.iter().find(|section| section.name == ".linux").cloned());
-        let read: Vec<Image> = initrds.iter().filter_map(|path| file(path)).collect();
+            .or_else(|| called("grub_linuxefi Kernel"))
+            .or_else(|| {
+                self.sections
+                    .iter()
+                    .find(|section| section.name == ".linux")
+                    .cloned()
+            });
+        let mut read: Vec<Image> = initrds.iter().filter_map(|path| file(path)).collect();
+        if read.is_empty() {
+            read.extend(called("grub_linuxefi Initrd"));
+        }
         self.initrds.extend(read);
         let sections = self.sections.iter().filter(|section| section.name == ".initrd");
         self.initrds.extend(sections.cloned());
@@ -263,7 +292,7 @@ fn image(event: &Event<'_>, bank: HashAlg, name: String) -> Option<Image> {
 }
 
 /// The certificate that an image was accepted by: firmware hashes the whole data, shim the certificate alone.
-fn authority(event: &Event<'_>, bank: HashAlg) -> Option<[u8; 32]> {
+fn authority(event: &Event<'_>, bank: HashAlg) -> Option<BootCertificate> {
     let variable = Variable::parse(event.data)?;
     let certificate = match variable.value.get(16..) {
         Some(behind_owner) if behind_owner.first() == Some(&0x30) => behind_owner,
@@ -272,14 +301,18 @@ fn authority(event: &Event<'_>, bank: HashAlg) -> Option<[u8; 32]> {
     let covered = event.is_digest_of(bank, event.data)
         || event.is_digest_of(bank, variable.value)
         || event.is_digest_of(bank, certificate);
-    (covered && certificate.first() == Some(&0x30)).then(|| sha256(&[certificate]))
+    (covered && certificate.first() == Some(&0x30)).then(|| BootCertificate::of(certificate))
 }
 
 fn secure_boot(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> SecureBoot {
     let register = registers.of(7);
     let mut found = SecureBoot::Unknown;
     let mut separated = false;
-    for event in log.events.iter().filter(|event| event.is_extended() && event.register == register) {
+    for event in log
+        .events
+        .iter()
+        .filter(|event| event.is_extended() && event.register == register)
+    {
         if event.kind == EV_SEPARATOR {
             separated = true;
         }

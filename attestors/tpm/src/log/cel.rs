@@ -23,7 +23,27 @@ const IMA_TEMPLATE: u8 = 7;
 pub(super) fn is_one(bytes: &[u8]) -> bool {
     matches!(
         bytes,
-        [RECNUM, 0, 0, 0, 8, _, _, _, _, _, _, _, _, PCR | NV_INDEX | CC_REGISTER, 0, 0, 0, 4, ..]
+        [
+            RECNUM,
+            0,
+            0,
+            0,
+            8,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            PCR | NV_INDEX | CC_REGISTER,
+            0,
+            0,
+            0,
+            4,
+            ..
+        ]
     )
 }
 
@@ -146,6 +166,8 @@ impl<'a> Tlv<'a> {
     }
 
     fn take(&mut self, kind: u8) -> Option<&'a [u8]> {
-        self.any().filter(|(found, _)| *found == kind).map(|(_, value)| value)
+        self.any()
+            .filter(|(found, _)| *found == kind)
+            .map(|(_, value)| value)
     }
 }

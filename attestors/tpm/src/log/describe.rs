@@ -3,9 +3,9 @@
 
 use super::{
     event::{
-        Content, EV_APPLICATION, EV_EFI_ACTION, EV_EVENT_TAG, EV_FIRMWARE_BLOB, EV_FIRMWARE_BLOB2, EV_GPT, EV_GPT2, EV_IPL,
-        EV_RUNTIME_DRIVER, EV_S_CRTM_VERSION, EV_SEPARATOR, EV_VARIABLE_AUTHORITY, EV_VARIABLE_BOOT, EV_VARIABLE_BOOT2,
-        EV_VARIABLE_DRIVER_CONFIG, Event, kind,
+        Content, EV_APPLICATION, EV_EFI_ACTION, EV_EVENT_TAG, EV_FIRMWARE_BLOB, EV_FIRMWARE_BLOB2, EV_GPT,
+        EV_GPT2, EV_IPL, EV_RUNTIME_DRIVER, EV_S_CRTM_VERSION, EV_SEPARATOR, EV_VARIABLE_AUTHORITY,
+        EV_VARIABLE_BOOT, EV_VARIABLE_BOOT2, EV_VARIABLE_DRIVER_CONFIG, Event, kind,
     },
     little::Little,
     uefi::{Guid, Variable, image_path, load_option, partition_table, signatures, text, utf16},
@@ -81,7 +81,9 @@ fn separator(data: &[u8]) -> String {
 
 /// A boot loader's own event: GRUB and shim write text, systemd's loader UTF-16.
 pub(crate) fn loader(data: &[u8]) -> String {
-    let wide = data.len() >= 2 && data.len() % 2 == 0 && data.iter().skip(1).step_by(2).all(|byte| *byte == 0);
+    let wide = data.len() >= 2
+        && data.len().is_multiple_of(2)
+        && data.iter().skip(1).step_by(2).all(|byte| *byte == 0);
     if wide { utf16(data) } else { text(data) }
 }
 

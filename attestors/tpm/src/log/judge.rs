@@ -10,8 +10,8 @@ use super::{
     boot::{Boot, SecureBoot},
     describe::describe,
     event::{
-        Content, EV_APPLICATION, EV_GPT, EV_GPT2, EV_RUNTIME_DRIVER, EV_SEPARATOR, EV_VARIABLE_BOOT, EV_VARIABLE_BOOT2,
-        EV_VARIABLE_DRIVER_CONFIG, Event,
+        Content, EV_APPLICATION, EV_GPT, EV_GPT2, EV_RUNTIME_DRIVER, EV_SEPARATOR, EV_VARIABLE_BOOT,
+        EV_VARIABLE_BOOT2, EV_VARIABLE_DRIVER_CONFIG, Event,
     },
     replay::{check_data, replay_all},
     uefi::{Variable, image_path, partition_table, signatures},
@@ -105,7 +105,8 @@ pub fn judge_log(
     out.checks.extend(rules(&log, bank, registers));
     out.boot = Boot::read(&log, bank, registers);
     out.bank = Some(bank);
-    out.checks.push(secure_boot(out.boot.secure_boot, require_secure_boot));
+    out.checks
+        .push(secure_boot(out.boot.secure_boot, require_secure_boot));
     out.events = log
         .events
         .iter()
@@ -122,12 +123,14 @@ pub fn judge_log(
     out
 }
 
-fn compare(
-    log: &BootLog<'_>,
-    values: &BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>,
-    checks: &mut Vec<Check>,
-) {
-    let remedy = "something was measured that the log does not show, or the log was edited: do not trust this boot";
+fn compare(log: &BootLog<'_>, values: &BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>, checks: &mut Vec<Check>) {
+    let remedy =
+        "something was measured that the log does not show, or the log was edited: do not trust this boot";
+    if !values.keys().any(|bank| log.has_bank(*bank)) {
+        let found =
+            "no register values were given in a bank of the log: what it says is told, and proved by nothing";
+        checks.push(Check::passed(REPLAY, found));
+    }
     let mut agreed: Vec<HashAlg> = Vec::new();
     let mut failures: Vec<(HashAlg, Check)> = Vec::new();
     for (bank, values) in values {
@@ -210,10 +213,13 @@ pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> V
     checks.extend(separators(log, registers));
     checks.extend(order(log, registers));
     checks.extend(extended().filter_map(|event| databases(event, registers)).next());
-    let undigested = log
-        .events
-        .iter()
-        .find(|event| !event.is_extended() && event.digests.iter().any(|(_, digest)| digest.iter().any(|b| *b != 0)));
+    let undigested = log.events.iter().find(|event| {
+        !event.is_extended()
+            && event
+                .digests
+                .iter()
+                .any(|(_, digest)| digest.iter().any(|b| *b != 0))
+    });
     if let Some(event) = undigested {
         checks.push(Check::noted(
             "log.no_action",
@@ -233,7 +239,11 @@ pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> V
         checks.push(Check::noted(
             "log.undigested_data",
             Reason::EventDataUnauthenticated,
-            format!("event {}: {}: data that cannot be read", event.number, describe(event)),
+            format!(
+                "event {}: {}: data that cannot be read",
+                event.number,
+                describe(event)
+            ),
         ));
     }
     if !Boot::read(log, bank, registers).left_firmware {
@@ -249,8 +259,15 @@ pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> V
 /// Separators of the firmware's registers: one each, and none that reports an error.
 fn separators(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
     let mut seen = [0_usize; 8];
-    for event in log.events.iter().filter(|event| event.kind == EV_SEPARATOR && event.content == Content::PcClient) {
-        let Some(count) = usize::try_from(event.register).ok().and_then(|at| seen.get_mut(at)) else {
+    for event in log
+        .events
+        .iter()
+        .filter(|event| event.kind == EV_SEPARATOR && event.content == Content::PcClient)
+    {
+        let Some(count) = usize::try_from(event.register)
+            .ok()
+            .and_then(|at| seen.get_mut(at))
+        else {
             continue;
         };
         *count += 1;
@@ -272,7 +289,10 @@ fn separators(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
             ));
         }
         if *count > 1 && registers == Registers::Pcr {
-            return failed(format!("event {}: a second one in register {}", event.number, event.register));
+            return failed(format!(
+                "event {}: a second one in register {}",
+                event.number, event.register
+            ));
         }
     }
     None
@@ -294,7 +314,10 @@ fn order(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
     for event in &log.events {
         let locality = !event.is_extended() && event.data.starts_with(b"StartupLocality\0");
         if locality && (measured || located) {
-            return failed(event, "the locality of startup, again or after something was measured");
+            return failed(
+                event,
+                "the locality of startup, again or after something was measured",
+            );
         }
         located |= locality;
         measured |= event.is_extended() && event.register == 0;
@@ -303,7 +326,9 @@ fn order(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
         }
         separated |= event.kind == EV_SEPARATOR;
         if separated && event.kind == EV_VARIABLE_DRIVER_CONFIG {
-            let name = Variable::parse(event.data).map(|variable| variable.name).unwrap_or_default();
+            let name = Variable::parse(event.data)
+                .map(|variable| variable.name)
+                .unwrap_or_default();
             if matches!(name.as_str(), "SecureBoot" | "PK" | "KEK" | "db" | "dbx") {
                 return failed(event, "a variable of Secure Boot after the separator");
             }
@@ -324,7 +349,10 @@ fn databases(event: &Event<'_>, registers: Registers) -> Option<Check> {
             "log.databases",
             Reason::Malformed,
             "signature lists whose header has no length",
-            format!("event {}: variable {} holds something else", event.number, variable.name),
+            format!(
+                "event {}: variable {} holds something else",
+                event.number, variable.name
+            ),
             "do not trust this boot: what its Secure Boot accepts is not known",
         )
     })

@@ -12,9 +12,9 @@ mod replay;
 mod tcg;
 mod uefi;
 
-pub use boot::{Boot, Image, SecureBoot, SignatureDatabases};
-pub use judge::{Judged, Registers, judge_log};
+pub use boot::{Boot, BootCertificate, Image, SecureBoot, SignatureDatabases};
 pub(crate) use judge::unreadable as unreadable_log;
+pub use judge::{Judged, Registers, judge_log};
 pub use replay::boot_values;
 pub(crate) use replay::{Explained, explain};
 
@@ -91,7 +91,10 @@ impl Trailing {
 /// Where the run of equal bytes at the end begins.
 fn last_run(bytes: &[u8]) -> usize {
     let last = bytes.last().copied().unwrap_or_default();
-    bytes.iter().rposition(|byte| *byte != last).map_or(0, |at| at + 1)
+    bytes
+        .iter()
+        .rposition(|byte| *byte != last)
+        .map_or(0, |at| at + 1)
 }
 
 /// A boot log, read but not yet held against any register.

@@ -4,8 +4,9 @@
 use touchmark_crypto::HashAlg;
 
 use super::{
-    LogError, MAX_EVENTS, Trailing, last_run,
+    LogError, MAX_EVENTS, Trailing,
     event::{Content, EV_NO_ACTION, Event},
+    last_run,
     little::Little,
 };
 use crate::public_area::hash_alg;

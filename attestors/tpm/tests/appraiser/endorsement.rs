@@ -5,7 +5,9 @@ use touchmark_attestor_tpm::{Maker, TpmAppraiser};
 use touchmark_crypto::{Secret, x509::MAX_CERTIFICATE};
 use touchmark_rats::{
     Appraiser, Candidate, MakerKind,
-    Reason::{self, IssuerNotCa, CertExpired, Eku, EndorsementMismatch, EndorsementTemplate, Malformed, PathInvalid},
+    Reason::{
+        self, CertExpired, Eku, EndorsementMismatch, EndorsementTemplate, IssuerNotCa, Malformed, PathInvalid,
+    },
     Retry, Voucher, cbor,
 };
 

@@ -129,7 +129,13 @@ fn p03_registers_that_do_not_exist_are_refused() {
     for pcr in [24, 255, 256, 0x0100_0000, u32::MAX] {
         let mut log = Log::boot();
         log.events[0].pcr = pcr;
-        assert_eq!(fails(&log.bytes()), Register { event: 1, register: pcr });
+        assert_eq!(
+            fails(&log.bytes()),
+            Register {
+                event: 1,
+                register: pcr
+            }
+        );
     }
     let mut log = Log::boot();
     log.events[0].pcr = 23;
@@ -187,7 +193,7 @@ fn p03_a_log_cut_within_an_event_is_refused_and_cut_between_events_is_shorter() 
         for length in [1, 4, 15] {
             fails(&[&whole[..], &vec![byte; length]].concat());
         }
-        let filled = [&whole[..], &vec![byte; 64]].concat();
+        let filled = [&whole[..], &[byte; 64]].concat();
         assert_eq!(BootLog::parse(&filled).unwrap().len(), log.events.len());
         fails(&[&filled[..], &[1]].concat());
     }

@@ -3,8 +3,8 @@
 use touchmark_rats::{
     PcrBank, PcrSelection,
     Reason::{
-        KeyPolicy, LogMismatch, Malformed, NonceMismatch, NonceMissing, PcrDigestMismatch, PcrSelectionMismatch,
-        WrongMagic, WrongType,
+        KeyPolicy, LogMismatch, Malformed, NonceMismatch, NonceMissing, PcrDigestMismatch,
+        PcrSelectionMismatch, WrongMagic, WrongType,
     },
 };
 
@@ -337,7 +337,11 @@ fn qualifying_data_that_is_not_exactly_the_binding_is_refused() {
     ] {
         let mut case = Case::good();
         case.quote().extra.clone_from(&extra);
-        let reason = if extra.is_empty() { NonceMissing } else { NonceMismatch };
+        let reason = if extra.is_empty() {
+            NonceMissing
+        } else {
+            NonceMismatch
+        };
         let appraisal = case.appraise();
         refused(&appraisal, "tpm.quote.binding", reason);
         assert!(!appraisal.authenticated);

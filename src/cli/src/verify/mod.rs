@@ -1,18 +1,47 @@
 //! `touchmark verify`: recorded evidence, appraised offline, with the anchors, nonces and times that the caller brings.
+//!
+//! Exit codes: 0 affirming, 1 refused, 2 unusable input, the evidence itself included where it cannot be read.
 
+mod endorsement;
+mod eventlog;
+mod input;
 mod manifest;
+mod measurements;
+mod outcome;
+mod quote;
+mod result;
+mod story;
+mod wrapper;
 
 use std::process::ExitCode;
 
 /// What to appraise.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verify {
+    /// A quote of a TPM, with the boot log that explains it.
+    Tpm(quote::Arguments),
+    /// An endorsement certificate: whether a maker vouches for a chip.
+    Ek(endorsement::Arguments),
+    /// A boot log: how the machine booted.
+    Eventlog(eventlog::Arguments),
+    /// A list of what the kernel measured while it ran.
+    Ima(measurements::Arguments),
+    /// A result of another verifier.
+    Ear(result::Arguments),
+    /// A wrapper of evidence, results or reference values.
+    Cmw(wrapper::Arguments),
     /// Every case of a manifest of evidence and tokens, against the verdicts that it expects.
     Manifest(manifest::Arguments),
 }
 
 pub(crate) fn run(command: &Verify) -> ExitCode {
     match command {
+        Verify::Tpm(arguments) => quote::run(arguments),
+        Verify::Ek(arguments) => endorsement::run(arguments),
+        Verify::Eventlog(arguments) => eventlog::run(arguments),
+        Verify::Ima(arguments) => measurements::run(arguments),
+        Verify::Ear(arguments) => result::run(arguments),
+        Verify::Cmw(arguments) => wrapper::run(arguments),
         Verify::Manifest(arguments) => manifest::run(arguments),
     }
 }

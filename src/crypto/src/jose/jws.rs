@@ -101,7 +101,10 @@ impl<'a> Jws<'a> {
             let text = value.as_str().ok_or(CryptoError::Malformed("x5c"))?;
             STANDARD.decode(text).map_err(|_| CryptoError::Malformed("x5c"))
         };
-        Some(list.ok_or(CryptoError::Malformed("x5c")).and_then(|list| list.iter().map(read).collect()))
+        Some(
+            list.ok_or(CryptoError::Malformed("x5c"))
+                .and_then(|list| list.iter().map(read).collect()),
+        )
     }
 
     /// Checks the signature under a key of somebody else, and that `alg` is the one algorithm of that key; gives out the payload,

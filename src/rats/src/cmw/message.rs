@@ -134,7 +134,9 @@ fn json(value: &Json, depth: usize) -> Result<Cmw, CmwError> {
                 Json::Number(format) => content_format(format.as_u64())?,
                 _ => return Err(CmwError::Malformed("a type is a media type or a content format")),
             };
-            let value = value.as_str().ok_or(CmwError::Malformed("a value is base64url"))?;
+            let value = value
+                .as_str()
+                .ok_or(CmwError::Malformed("a value is base64url"))?;
             let value = b64u_decode(value).map_err(|_| CmwError::Malformed("a value is base64url"))?;
             let indicator = indicator.map(|bits| self::indicator(bits.as_u64())).transpose()?;
             Ok(Cmw::Message {
@@ -164,7 +166,8 @@ fn cbor(value: Value, depth: usize) -> Result<Cmw, CmwError> {
     match value {
         Value::Array(parts) => {
             let mut parts = parts.into_iter();
-            let (Some(kind), Some(value), indicator, None) = (parts.next(), parts.next(), parts.next(), parts.next())
+            let (Some(kind), Some(value), indicator, None) =
+                (parts.next(), parts.next(), parts.next(), parts.next())
             else {
                 return Err(NOT_RECORD);
             };
@@ -277,6 +280,8 @@ fn collection_type(text: Option<&str>) -> Result<String, CmwError> {
     if scheme == Some(true) || oid {
         Ok(text.to_owned())
     } else {
-        Err(CmwError::Malformed("a collection's type is a URI or an object identifier"))
+        Err(CmwError::Malformed(
+            "a collection's type is a URI or an object identifier",
+        ))
     }
 }

@@ -70,6 +70,9 @@ pub enum Key {
     Other(String),
 }
 
+/// Digests by their algorithms.
+pub type Digests = Vec<(HashAlg, Vec<u8>)>;
+
 /// One measurement.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Measurement {
@@ -80,9 +83,9 @@ pub struct Measurement {
     /// Version.
     pub version: Option<String>,
     /// Digests of algorithms that are known here.
-    pub digests: Vec<(HashAlg, Vec<u8>)>,
+    pub digests: Digests,
     /// Registers with the digests that they may hold.
-    pub registers: Vec<(Key, Vec<(HashAlg, Vec<u8>)>)>,
+    pub registers: Vec<(Key, Digests)>,
 }
 
 /// Reads a tag by itself, under its number or not, with nothing after it.
@@ -182,7 +185,11 @@ fn keys(value: &Value, name: &'static str) -> Result<(), ClaimsError> {
     match value.as_array().map(Vec::as_slice) {
         Some([about, keys] | [about, keys, _]) => {
             environment(about)?;
-            if list(keys, name)?.iter().all(is_key) { Ok(()) } else { Err(invalid(name)) }
+            if list(keys, name)?.iter().all(is_key) {
+                Ok(())
+            } else {
+                Err(invalid(name))
+            }
         }
         _ => Err(invalid(name)),
     }
@@ -214,7 +221,9 @@ fn series(value: &Value) -> Result<(), ClaimsError> {
         match case.as_array().map(Vec::as_slice) {
             Some([selection, addition]) => {
                 for measured in [selection, addition] {
-                    list(measured, NAME)?.iter().try_for_each(|one| measurement(one).map(drop))?;
+                    list(measured, NAME)?
+                        .iter()
+                        .try_for_each(|one| measurement(one).map(drop))?;
                 }
             }
             _ => return Err(invalid(NAME)),
@@ -229,8 +238,12 @@ fn conditional(value: &Value) -> Result<(), ClaimsError> {
     let Some([conditions, endorsements]) = value.as_array().map(Vec::as_slice) else {
         return Err(invalid(NAME));
     };
-    list(conditions, NAME)?.iter().try_for_each(|one| stateful(one, NAME))?;
-    list(endorsements, NAME)?.iter().try_for_each(|one| reference(one).map(drop))
+    list(conditions, NAME)?
+        .iter()
+        .try_for_each(|one| stateful(one, NAME))?;
+    list(endorsements, NAME)?
+        .iter()
+        .try_for_each(|one| reference(one).map(drop))
 }
 
 /// [environment, [measurement], ?keys]; here no measurement at all is a condition too.
@@ -239,7 +252,9 @@ fn stateful(value: &Value, name: &'static str) -> Result<(), ClaimsError> {
         Some([about, claims] | [about, claims, Value::Array(_)]) => {
             environment(about)?;
             let claims = claims.as_array().ok_or_else(|| invalid(name))?;
-            bounded(claims)?.iter().try_for_each(|one| measurement(one).map(drop))
+            bounded(claims)?
+                .iter()
+                .try_for_each(|one| measurement(one).map(drop))
         }
         _ => Err(invalid(name)),
     }
@@ -278,17 +293,23 @@ fn measurement(value: &Value) -> Result<Measurement, ClaimsError> {
         Some(value) => Some(key(value).ok_or_else(|| invalid("key of measurement"))?),
     };
     let values = Members::some(members.required(1, "values")?, "values of measurement")?;
-    if let Some(by) = members.get(2) {
-        if !list(by, "authority of measurement")?.iter().all(is_key) {
-            return Err(invalid("authority of measurement"));
-        }
+    if let Some(by) = members.get(2)
+        && !list(by, "authority of measurement")?.iter().all(is_key)
+    {
+        return Err(invalid("authority of measurement"));
     }
     let version = match values.get(0) {
         None => None,
         Some(value) => {
             let version = Members::of(value, "version")?;
-            version.check(1, "scheme of version", |value| value.is_integer() || value.is_text())?;
-            Some(version.text(0, "version")?.ok_or_else(|| ClaimsError::missing("version"))?)
+            version.check(1, "scheme of version", |value| {
+                value.is_integer() || value.is_text()
+            })?;
+            Some(
+                version
+                    .text(0, "version")?
+                    .ok_or_else(|| ClaimsError::missing("version"))?,
+            )
         }
     };
     values.check(1, "svn", |value| match value {
@@ -301,14 +322,20 @@ fn measurement(value: &Value) -> Result<Measurement, ClaimsError> {
         Some(value) => digests(value)?,
     };
     values.check(3, "flags", |value| {
-        value
-            .as_map()
-            .is_some_and(|flags| flags.iter().all(|(flag, value)| flag.is_integer() && value.is_bool()))
+        value.as_map().is_some_and(|flags| {
+            flags
+                .iter()
+                .all(|(flag, value)| flag.is_integer() && value.is_bool())
+        })
     })?;
     values.check(4, "raw value", raw)?;
     values.check(5, "mask of raw value", Value::is_bytes)?;
-    values.check(6, "MAC address", |value| matches!(value.as_bytes().map(Vec::len), Some(6 | 8)))?;
-    values.check(7, "IP address", |value| matches!(value.as_bytes().map(Vec::len), Some(4 | 16)))?;
+    values.check(6, "MAC address", |value| {
+        matches!(value.as_bytes().map(Vec::len), Some(6 | 8))
+    })?;
+    values.check(7, "IP address", |value| {
+        matches!(value.as_bytes().map(Vec::len), Some(4 | 16))
+    })?;
     values.check(8, "serial number", Value::is_text)?;
     values.check(9, "ueid", |value| {
         let bytes = match value {
@@ -365,7 +392,7 @@ fn key(value: &Value) -> Option<Key> {
 }
 
 /// Digests, one of each algorithm: with two of one nobody could say which counts (section on comparison).
-fn digests(value: &Value) -> Result<Vec<(HashAlg, Vec<u8>)>, ClaimsError> {
+fn digests(value: &Value) -> Result<Digests, ClaimsError> {
     let mut seen: Vec<Algorithm> = Vec::new();
     let mut out = Vec::new();
     for one in list(value, "digests")? {
@@ -396,7 +423,7 @@ fn digests(value: &Value) -> Result<Vec<(HashAlg, Vec<u8>)>, ClaimsError> {
     Ok(out)
 }
 
-fn registers(value: &Value) -> Result<Vec<(Key, Vec<(HashAlg, Vec<u8>)>)>, ClaimsError> {
+fn registers(value: &Value) -> Result<Vec<(Key, Digests)>, ClaimsError> {
     const NAME: &str = "integrity registers";
     let members = value
         .as_map()
@@ -417,7 +444,9 @@ fn registers(value: &Value) -> Result<Vec<(Key, Vec<(HashAlg, Vec<u8>)>)>, Claim
 /// A key in one of its tagged forms.
 fn is_key(value: &Value) -> bool {
     match value {
-        Value::Tag(554..=557 | 559 | 561 | 562, inner) => inner.is_text() || inner.is_bytes() || inner.is_array(),
+        Value::Tag(554..=557 | 559 | 561 | 562, inner) => {
+            inner.is_text() || inner.is_bytes() || inner.is_array()
+        }
         Value::Tag(558, inner) => inner.is_map() || inner.is_bytes() || inner.is_array(),
         Value::Tag(560, inner) => inner.is_bytes(),
         value => uri(value).is_none() && matches!(value, Value::Tag(..)),

@@ -88,7 +88,9 @@ fn corim(value: &Value) -> Result<Corim, ClaimsError> {
                 return Err(invalid("href of locator"));
             }
             locator.check(1, "thumbprint of locator", |value| {
-                let several = value.as_array().filter(|several| several.iter().all(Value::is_array));
+                let several = value
+                    .as_array()
+                    .filter(|several| several.iter().all(Value::is_array));
                 digest(value).is_some()
                     || several.is_some_and(|several| several.iter().all(|one| digest(one).is_some()))
             })?;

@@ -20,7 +20,9 @@ impl<'a> Members<'a> {
             .iter()
             .any(|(key, _)| !matches!(key, Value::Integer(_) | Value::Text(_)))
         {
-            return Err(ClaimsError::malformed(&format!("{what} has a member of another name")));
+            return Err(ClaimsError::malformed(&format!(
+                "{what} has a member of another name"
+            )));
         }
         Ok(Self { what, members })
     }

@@ -6,7 +6,7 @@ mod comid;
 mod manifest;
 mod member;
 
-pub use comid::{Class, Comid, Environment, Key, Measurement, ReferenceTriple, read_comid};
+pub use comid::{Class, Comid, Digests, Environment, Key, Measurement, ReferenceTriple, read_comid};
 pub use manifest::{Corim, Tag, read_corim};
 
 /// Largest manifest, in bytes.

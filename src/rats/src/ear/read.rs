@@ -185,7 +185,8 @@ impl AttestationResult {
         let verifier = claims
             .get(1004, names.verifier)
             .ok_or_else(|| ClaimsError::missing(names.verifier))?;
-        let verifier = ClaimsSet::of(claims.form(), verifier).ok_or_else(|| ClaimsError::invalid(names.verifier))?;
+        let verifier =
+            ClaimsSet::of(claims.form(), verifier).ok_or_else(|| ClaimsError::invalid(names.verifier))?;
         let part = |label, name: &str| match verifier.get(label, name) {
             None => Err(ClaimsError::missing(name)),
             Some(Value::Text(text)) => Ok(text.clone()),
@@ -198,7 +199,9 @@ impl AttestationResult {
         {
             return Err(ClaimsError::invalid(names.raw));
         }
-        let submods = claims.get(266, "submods").ok_or_else(|| ClaimsError::missing("submods"))?;
+        let submods = claims
+            .get(266, "submods")
+            .ok_or_else(|| ClaimsError::missing("submods"))?;
         let submods = submods
             .as_map()
             .filter(|members| !members.is_empty())
@@ -236,7 +239,12 @@ impl AttestationResult {
     }
 }
 
-fn submodule(name: &str, value: &Value, form: Form, names: &Names) -> Result<AppraisedSubmodule, ClaimsError> {
+fn submodule(
+    name: &str,
+    value: &Value,
+    form: Form,
+    names: &Names,
+) -> Result<AppraisedSubmodule, ClaimsError> {
     let claims = ClaimsSet::of(form, value).ok_or_else(|| ClaimsError::invalid("submods"))?;
     unmixed(&claims, names)?;
     let value = claims
@@ -311,9 +319,9 @@ fn vector(value: &Value, form: Form) -> Option<Vec<(usize, i8)>> {
         .map(|(key, value)| {
             let at = match (key, form) {
                 (Value::Text(name), Form::Json) => VECTOR_CLAIMS.iter().position(|known| known == name)?,
-                (Value::Integer(number), Form::Cbor) => {
-                    usize::try_from(*number).ok().filter(|at| *at < VECTOR_CLAIMS.len())?
-                }
+                (Value::Integer(number), Form::Cbor) => usize::try_from(*number)
+                    .ok()
+                    .filter(|at| *at < VECTOR_CLAIMS.len())?,
                 _ => return None,
             };
             Some((at, i8::try_from(whole(value)?).ok()?))

@@ -7,6 +7,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use touchmark_attestor_tpm::PcrValues;
 use touchmark_crypto::{HashAlg, pem, sha256};
 
 use super::finding::Finding;
@@ -76,8 +77,9 @@ pub(super) struct Case {
 impl Manifest {
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let bytes = read_file(path, MAX_MANIFEST)?;
-        let document: Document = serde_json::from_slice(&bytes)
-            .map_err(|error| format!("not a manifest: {error}; its format is described in docs/guides/verifying.md"))?;
+        let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
+            format!("not a manifest: {error}; its format is described in docs/guides/verifying.md")
+        })?;
         if document.format != FORMAT {
             return Err(format!(
                 "format {} of a manifest, where {FORMAT} is understood",
@@ -120,7 +122,11 @@ impl Case {
 
     /// Whether what was found is what was expected.
     pub(super) fn agrees(&self, found: &Finding) -> bool {
-        let named = |names: &[&str]| names.iter().any(|name| self.names.iter().any(|known| known == name));
+        let named = |names: &[&str]| {
+            names
+                .iter()
+                .any(|name| self.names.iter().any(|known| known == name))
+        };
         match self.verdict.as_str() {
             "valid" => found.refused.is_empty(),
             "invalid" | "parse-error" => named(&found.refused),
@@ -141,9 +147,10 @@ impl Case {
                 let bytes = read_file(&path, MAX_FILE)?;
                 let digest = hex::encode(sha256(&[&bytes]));
                 match &file.sha256 {
-                    Some(expected) if *expected != digest => {
-                        Err(format!("file {:?} is not the one that the manifest names", file.name))
-                    }
+                    Some(expected) if *expected != digest => Err(format!(
+                        "file {:?} is not the one that the manifest names",
+                        file.name
+                    )),
                     _ => Ok(bytes),
                 }
             })
@@ -212,12 +219,13 @@ impl Case {
     }
 
     /// Register values by bank and number. Registers that do not exist are left out: nothing is compared with them.
-    pub(super) fn registers(&self, role: &str) -> Result<Option<BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>>, String> {
+    pub(super) fn registers(&self, role: &str) -> Result<Option<PcrValues>, String> {
         let Some(bytes) = self.optional(role)? else {
             return Ok(None);
         };
         let wrong = || format!("{role} is not {{bank: {{index: hex}}}}");
-        let text: BTreeMap<String, BTreeMap<u32, String>> = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+        let text: BTreeMap<String, BTreeMap<u32, String>> =
+            serde_json::from_slice(&bytes).map_err(|_| wrong())?;
         let mut out = BTreeMap::new();
         for (name, values) in text {
             let Some(bank) = bank(&name) else { continue };

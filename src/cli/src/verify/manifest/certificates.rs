@@ -25,10 +25,12 @@ pub(super) fn attestation(case: &Case) -> Result<Finding, String> {
 fn judge(case: &Case, der: &[u8], usage: CertificateUse) -> Result<Finding, String> {
     let anchors = anchors(case)?;
     let intermediates = case.certificates("intermediate")?;
-    Ok(match judge_certificate(der, &intermediates, &anchors, usage, case.time()?) {
-        Ok(chip) => Finding::of(&chip.checks),
-        Err(check) => Finding::of([&check]),
-    })
+    Ok(
+        match judge_certificate(der, &intermediates, &anchors, usage, case.time()?) {
+            Ok(chip) => Finding::of(&chip.checks),
+            Err(check) => Finding::of([&check]),
+        },
+    )
 }
 
 /// A chain outside of any device's profile: DER only, and no SHA-1.

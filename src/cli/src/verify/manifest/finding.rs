@@ -41,7 +41,11 @@ impl Finding {
     }
 
     pub(super) fn verdict(&self) -> &'static str {
-        if self.refused.is_empty() { "accepted" } else { "refused" }
+        if self.refused.is_empty() {
+            "accepted"
+        } else {
+            "refused"
+        }
     }
 }
 

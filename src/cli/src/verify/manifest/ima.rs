@@ -30,14 +30,20 @@ pub(super) fn list(case: &Case) -> Result<Finding, String> {
     let mut finding = Finding::default();
     let mut any = false;
     for (role, ascii) in [("ima_binary", false), ("ima_ascii", true)] {
-        let Some(list) = case.optional(role)? else { continue };
+        let Some(list) = case.optional(role)? else {
+            continue;
+        };
         any = true;
         let judged = judge_ima(&list, ascii, &expected);
         let found = Finding::of(&judged.checks);
         finding.refused.extend(found.refused);
         finding.noted.extend(found.noted);
     }
-    if any { Ok(finding) } else { Err("there is no file of role ima_binary or ima_ascii".to_owned()) }
+    if any {
+        Ok(finding)
+    } else {
+        Err("there is no file of role ima_binary or ima_ascii".to_owned())
+    }
 }
 
 /// Registers of the boot that no value was given for, as its log leads to them.

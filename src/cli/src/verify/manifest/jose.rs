@@ -70,7 +70,8 @@ fn compact(text: &str) -> Result<String, Reason> {
     if let Some(unprotected) = unprotected {
         // What is not signed is not looked at, but a name must not stand in both headers.
         let unprotected = unprotected.ok_or(Reason::Malformed)?;
-        let protected = touchmark_crypto::jose::b64u_decode(part("protected")?).map_err(|_| Reason::Malformed)?;
+        let protected =
+            touchmark_crypto::jose::b64u_decode(part("protected")?).map_err(|_| Reason::Malformed)?;
         let protected = json::object(&protected).map_err(|error| reason(&error))?;
         if unprotected.keys().any(|name| protected.contains_key(name)) {
             return Err(Reason::DuplicateMember);
@@ -106,8 +107,7 @@ pub(super) fn allowed(case: &Case) -> Option<Vec<JoseAlg>> {
 
 /// A key that the relying party pinned.
 pub(super) fn pinned(jwk: &[u8], alg: JoseAlg) -> Result<VerifyingKey, Finding> {
-    let jwk: Map<String, Value> =
-        json::object(jwk).map_err(|_| Finding::refused(Reason::KeyInvalid))?;
+    let jwk: Map<String, Value> = json::object(jwk).map_err(|_| Finding::refused(Reason::KeyInvalid))?;
     VerifyingKey::for_alg(&jwk, alg).map_err(|error| {
         Finding::refused(match error {
             JwkError::Alg | JwkError::NoAlg => Reason::AlgMismatch,

@@ -91,7 +91,11 @@ impl Tally {
             }
         };
         let agrees = case.agrees(&finding);
-        *(if agrees { &mut self.passed } else { &mut self.failed }) += 1;
+        *(if agrees {
+            &mut self.passed
+        } else {
+            &mut self.failed
+        }) += 1;
         line["outcome"] = if agrees { "passed" } else { "failed" }.into();
         line["found"] = finding.verdict().into();
         line["reasons"] = json!(finding.refused);
@@ -137,8 +141,17 @@ fn check(case: &Case) -> Result<Option<Finding>, String> {
 
 fn text(document: &Value) -> String {
     let names = |value: &Value| -> String {
-        let names: Vec<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
+        let names: Vec<&str> = value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        if names.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", names.join(", "))
+        }
     };
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut lines = Vec::new();
@@ -153,7 +166,11 @@ fn text(document: &Value) -> String {
         lines.push(match (case["found"].as_str(), case["why"].as_str()) {
             (Some(found), _) => {
                 let notes = names(&case["notes"]);
-                let noted = if notes.is_empty() { notes } else { format!(", noted{notes}") };
+                let noted = if notes.is_empty() {
+                    notes
+                } else {
+                    format!(", noted{notes}")
+                };
                 format!("{head}; found {found}{}{noted}", names(&case["reasons"]))
             }
             (None, Some(why)) => format!("{head}; {why}"),

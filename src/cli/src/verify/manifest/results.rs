@@ -1,7 +1,7 @@
 //! Attestation results, claims sets and wrappers.
 
 use touchmark_crypto::{
-    cose::{CoseMessage, ContentType},
+    cose::{ContentType, CoseMessage},
     jose::{JoseAlg, jws::Jws},
     x509::DeviceCertificate,
 };
@@ -58,7 +58,10 @@ pub(super) fn ear(case: &Case, profile: Profile) -> Result<Finding, String> {
         Err(error) => Finding::refused(jose::reason(&error)),
         Ok(payload) => judge(case, payload, profile)?,
     };
-    if ["jwk", "jku", "x5u", "x5c"].iter().any(|name| jws.has_header(name)) {
+    if ["jwk", "jku", "x5u", "x5c"]
+        .iter()
+        .any(|name| jws.has_header(name))
+    {
         finding.note(Reason::EmbeddedKey);
     }
     Ok(finding)
@@ -129,7 +132,9 @@ pub(super) fn wrapper(case: &Case) -> Result<Finding, String> {
 /// A wrapper in COSE: content type, signature, and what is in it.
 pub(super) fn signed_wrapper(case: &Case) -> Result<Finding, String> {
     let bytes = case.file("cmw")?;
-    signed(case, &bytes, "application/cmw+cbor", |payload| of(&Cmw::from_cbor(payload)))
+    signed(case, &bytes, "application/cmw+cbor", |payload| {
+        of(&Cmw::from_cbor(payload))
+    })
 }
 
 /// A COSE_Sign1 of a content type, signed by the signer that is pinned.

@@ -41,7 +41,11 @@ pub(super) fn proof(case: &Case) -> Result<Finding, String> {
 /// Whether a type was spelt in an unusual way, of a request that holds.
 fn judge(case: &Case, issuers: &Issuers) -> Result<Result<bool, TokenError>, String> {
     let profile = Profile::Wpt01;
-    let (request, wit, proof) = (text(case, "http_request")?, text(case, "wit")?, text(case, "wpt")?);
+    let (request, wit, proof) = (
+        text(case, "http_request")?,
+        text(case, "wit")?,
+        text(case, "wpt")?,
+    );
     let now = case.time()?;
     let fields: Vec<(String, String)> = request.as_deref().map(fields).unwrap_or_default();
     let carried = match (&request, &wit) {
@@ -64,7 +68,9 @@ fn judge(case: &Case, issuers: &Issuers) -> Result<Result<bool, TokenError>, Str
         (None, None) => return Err("there is no file of role wit or http_request".to_owned()),
     };
     let audience = case.text("audience").ok_or("there is no audience")?;
-    let demanded = case.demands("max_proof_lifetime_s").and_then(serde_json::Value::as_u64);
+    let demanded = case
+        .demands("max_proof_lifetime_s")
+        .and_then(serde_json::Value::as_u64);
     let expected = Expected {
         max_lifetime: demanded.unwrap_or(MAX_PROOF_LIFETIME),
         profile,

@@ -1,7 +1,8 @@
 //! Quotes and certifications.
 
 use touchmark_attestor_tpm::{
-    AttestSignature, CertificateUse, RecordedCertify, RecordedKey, RecordedQuote, Registers, judge_certificate, judge_log,
+    AttestSignature, CertificateUse, RecordedCertify, RecordedKey, RecordedQuote, Registers,
+    judge_certificate, judge_log,
 };
 use touchmark_crypto::{HashAlg, PublicKey, SigScheme, pem};
 use touchmark_rats::{Check, PcrBank, PcrSelection, Reason};
@@ -124,7 +125,9 @@ fn key(case: &Case, checks: &mut Vec<Check>) -> Result<Option<RecordedKey>, Stri
 
 fn public_key(bytes: &[u8]) -> Result<PublicKey, Check> {
     let text = String::from_utf8_lossy(bytes);
-    let der = pem::decode_all("PUBLIC KEY", &text).ok().and_then(|ders| ders.into_iter().next());
+    let der = pem::decode_all("PUBLIC KEY", &text)
+        .ok()
+        .and_then(|ders| ders.into_iter().next());
     PublicKey::from_spki(der.as_deref().unwrap_or(bytes)).map_err(|error| {
         Check::failed(
             "tpm.attestation_key",

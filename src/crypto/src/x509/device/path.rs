@@ -214,9 +214,9 @@ impl<'a> Search<'a> {
             return Err(DeviceError::TooLong);
         }
         let invalid = || DeviceError::SignatureInvalid(subject.facts.issuer.clone());
-        let scheme = subject
-            .scheme
-            .ok_or(DeviceError::AlgNotAllowed("a signature algorithm that is not known"))?;
+        let scheme = subject.scheme.ok_or(DeviceError::AlgNotAllowed(
+            "a signature algorithm that is not known",
+        ))?;
         let key = PublicKey::from_spki(&issuer.facts.spki).map_err(|_| invalid())?;
         let verified = match scheme {
             SigScheme::RsaPkcs1(HashAlg::Sha1) if self.sha1 == Sha1::OfMakers => {
@@ -232,7 +232,7 @@ impl<'a> Search<'a> {
         };
         // Certificates before version 3 cannot say it: only pinned ones are believed without.
         let pinned = self.anchors.certificates().iter().any(|anchor| anchor == issuer);
-        if !issuer.facts.is_ca && !(pinned && issuer.facts.version < 3) {
+        if !(issuer.facts.is_ca || pinned && issuer.facts.version < 3) {
             return Err(refuse("basicConstraints without cA"));
         }
         if issuer.has_key_usage && !issuer.facts.can_sign_certificates {
@@ -240,7 +240,9 @@ impl<'a> Search<'a> {
         }
         let below = u64::try_from(below).unwrap_or(u64::MAX);
         if issuer.path_length.is_some_and(|most| below > most) {
-            return Err(refuse("more intermediates below it than its pathLenConstraint allows"));
+            return Err(refuse(
+                "more intermediates below it than its pathLenConstraint allows",
+            ));
         }
         Ok(())
     }

@@ -98,7 +98,12 @@ impl DeviceCertificate {
         } else if !names.is_empty() {
             names.join(" ")
         } else {
-            let digits: Vec<String> = self.facts.serial.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digits: Vec<String> = self
+                .facts
+                .serial
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             format!("serial number {}", digits.concat())
         }
     }
@@ -278,7 +283,14 @@ impl DeviceCertificate {
 
 /// Extensions that may be critical although nothing here reads them: who issues by which policy, and about which key, changes
 /// nothing below an anchor that is pinned for this use.
-const UNDERSTOOD: &[&str] = &["2.5.29.14", "2.5.29.35", "2.5.29.32", "2.5.29.31", "2.5.29.9", "1.3.6.1.5.5.7.1.1"];
+const UNDERSTOOD: &[&str] = &[
+    "2.5.29.14",
+    "2.5.29.35",
+    "2.5.29.32",
+    "2.5.29.31",
+    "2.5.29.9",
+    "1.3.6.1.5.5.7.1.1",
+];
 
 struct Name {
     text: String,
@@ -378,8 +390,8 @@ fn time(value: &Tlv<'_>, notes: &mut Notes) -> Result<i64, CryptoError> {
     };
     let small = |value: i32| u8::try_from(value).map_err(|_| WHAT);
     let month = time::Month::try_from(small(number(at..at + 2)?)?).map_err(|_| WHAT)?;
-    let date = time::Date::from_calendar_date(year, month, small(number(at + 2..at + 4)?)?)
-        .map_err(|_| WHAT)?;
+    let date =
+        time::Date::from_calendar_date(year, month, small(number(at + 2..at + 4)?)?).map_err(|_| WHAT)?;
     let time = date
         .with_hms(
             small(number(at + 4..at + 6)?)?,

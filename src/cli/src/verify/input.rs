@@ -1,0 +1,207 @@
+//! What the commands of `verify` take: files of evidence, register values, certificates, times.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use touchmark_attestor_tpm::PcrValues;
+use touchmark_crypto::{HashAlg, PublicKey, pem, x509::DeviceAnchors, x509::DeviceCertificate};
+use touchmark_rats::{PcrBank, PcrSelection};
+
+use crate::exit::{UNUSABLE, fail};
+
+/// Largest file that is read, in bytes.
+const MAX_FILE: u64 = 64 << 20;
+
+/// Reads a file of evidence, `-` for standard input.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, ExitCode> {
+    let cannot = |why: String| fail(UNUSABLE, format!("{}: {why}", path.display()));
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        let mut limited = std::io::Read::take(std::io::stdin().lock(), MAX_FILE + 1);
+        std::io::Read::read_to_end(&mut limited, &mut bytes).map_err(|error| cannot(error.to_string()))?;
+        return if bytes.len() as u64 > MAX_FILE {
+            Err(cannot(over()))
+        } else {
+            Ok(bytes)
+        };
+    }
+    // Files below /sys have no length: what counts is how much there is.
+    let file = std::fs::File::open(path).map_err(|error| cannot(error.to_string()))?;
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_FILE + 1), &mut bytes)
+        .map_err(|error| cannot(error.to_string()))?;
+    if bytes.len() as u64 > MAX_FILE {
+        Err(cannot(over()))
+    } else {
+        Ok(bytes)
+    }
+}
+
+fn over() -> String {
+    format!("over {} MiB, which no evidence is", MAX_FILE >> 20)
+}
+
+/// A time in RFC 3339; now where none is given.
+pub(super) fn moment(text: Option<&str>) -> Result<u64, ExitCode> {
+    match text {
+        None => Ok(touchmark_tls::clock::now()),
+        Some(text) => touchmark_tls::clock::from_rfc3339(text).ok_or_else(|| {
+            fail(
+                UNUSABLE,
+                format!("--at {text}: not a time; write it like 2026-11-24T12:00:00Z"),
+            )
+        }),
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hexadecimal(name: &str, text: Option<&str>) -> Result<Option<Vec<u8>>, ExitCode> {
+    text.map(|text| {
+        hex::decode(text).map_err(|_| fail(UNUSABLE, format!("{name}: {text} is not hexadecimal")))
+    })
+    .transpose()
+}
+
+/// Certificates in files, DER or PEM.
+pub(super) fn certificates(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, ExitCode> {
+    let mut out = Vec::new();
+    for path in paths {
+        let bytes = read(path)?;
+        for der in in_file(&bytes) {
+            DeviceCertificate::parse(&der)
+                .map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))?;
+            out.push(der);
+        }
+    }
+    Ok(out)
+}
+
+/// Anchors in files.
+pub(super) fn anchors(paths: &[PathBuf]) -> Result<DeviceAnchors, ExitCode> {
+    let ders = certificates(paths)?;
+    DeviceAnchors::new(ders.iter().map(Vec::as_slice)).map_err(|error| fail(UNUSABLE, error))
+}
+
+/// The certificates in a file, whether DER or PEM.
+pub(super) fn in_file(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let text = std::str::from_utf8(bytes).ok();
+    let pems = text.and_then(|text| pem::decode_all(pem::CERTIFICATE, text).ok());
+    pems.unwrap_or_else(|| vec![bytes.to_vec()])
+}
+
+/// A public key in a file: SubjectPublicKeyInfo, DER or PEM, or that of a certificate.
+pub(super) fn public_key(path: &Path) -> Result<PublicKey, ExitCode> {
+    let bytes = read(path)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let spki = match pem::decode_all("PUBLIC KEY", &text) {
+        Ok(ders) => ders.into_iter().next().unwrap_or_default(),
+        Err(_) => match in_file(&bytes).first().map(|der| DeviceCertificate::parse(der)) {
+            Some(Ok(certificate)) => certificate.facts.spki,
+            _ => bytes.clone(),
+        },
+    };
+    PublicKey::from_file_signer_spki(&spki).map_err(|error| {
+        fail(
+            UNUSABLE,
+            format!(
+                "{}: {error}; give a public key or a certificate, DER or PEM",
+                path.display()
+            ),
+        )
+    })
+}
+
+/// Register values: `{"sha256": {"0": "hex"}}`, or what tpm2_pcrread prints.
+pub(super) fn registers(path: &Path) -> Result<PcrValues, ExitCode> {
+    let bytes = read(path)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let read = if text.trim_start().starts_with('{') {
+        from_json(&text)
+    } else {
+        from_tools(&text)
+    };
+    read.filter(|values| !values.is_empty()).ok_or_else(|| {
+        fail(
+            UNUSABLE,
+            format!(
+                "{}: no register values; give {{\"sha256\": {{\"0\": \"hex\"}}}}, or what tpm2_pcrread prints",
+                path.display()
+            ),
+        )
+    })
+}
+
+fn from_json(text: &str) -> Option<PcrValues> {
+    let read: BTreeMap<String, BTreeMap<u8, String>> = serde_json::from_str(text).ok()?;
+    read.into_iter()
+        .map(|(name, values)| {
+            let bank = bank(&name)?;
+            let values: Option<BTreeMap<u8, Vec<u8>>> = values
+                .into_iter()
+                .map(|(index, value)| Some((index, value_of(bank, &value)?)))
+                .collect();
+            Some((bank, values?))
+        })
+        .collect()
+}
+
+fn from_tools(text: &str) -> Option<PcrValues> {
+    let mut out = PcrValues::new();
+    let mut current = None;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':')?;
+        let (name, value) = (name.trim(), value.trim());
+        match (value.is_empty(), current) {
+            (true, _) => current = Some(bank(name)?),
+            (false, Some(bank)) => {
+                out.entry(bank)
+                    .or_default()
+                    .insert(name.parse().ok()?, value_of(bank, value)?);
+            }
+            (false, None) => return None,
+        }
+    }
+    Some(out)
+}
+
+fn value_of(bank: HashAlg, text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    hex::decode(digits).ok().filter(|value| value.len() == bank.len())
+}
+
+/// A bank by its name.
+pub(super) fn bank(name: &str) -> Option<HashAlg> {
+    [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512]
+        .into_iter()
+        .find(|hash| hash.name() == name)
+}
+
+/// A selection as tools write it: `sha256:0,1,2+sha384:0`.
+pub(super) fn selection(text: &str) -> Result<PcrSelection, ExitCode> {
+    let wrong = || {
+        fail(
+            UNUSABLE,
+            format!("--pcrs {text}: write it like sha256:0,1,2+sha384:0"),
+        )
+    };
+    text.split('+')
+        .map(|part| {
+            let (name, indices) = part.split_once(':').ok_or_else(wrong)?;
+            let indices: Result<Vec<u8>, ExitCode> = indices
+                .split(',')
+                .map(|index| index.parse().ok().filter(|index| *index < 24).ok_or_else(wrong))
+                .collect();
+            let mut indices = indices?;
+            indices.sort_unstable();
+            indices.dedup();
+            Ok(PcrBank {
+                bank: bank(name).ok_or_else(wrong)?,
+                indices,
+            })
+        })
+        .collect::<Result<_, _>>()
+        .map(PcrSelection)
+}

@@ -1,0 +1,109 @@
+//! `touchmark verify ima`: what the kernel measured while it ran.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use serde_json::{Value, json};
+use touchmark_attestor_tpm::ima::{ImaExpected, SignatureKeys, judge_ima};
+
+use super::{input, outcome::Report};
+use crate::output::Output;
+
+/// Most entries that are told of one kind.
+const MAX_TOLD: usize = 20;
+
+/// A list of the kernel's measurements.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The list, binary or ASCII, for example /sys/kernel/security/ima/binary_runtime_measurements; `-` for standard input.
+    file: PathBuf,
+    /// Register values that it has to lead to: JSON, or what tpm2_pcrread prints.
+    #[arg(long, value_name = "FILE")]
+    registers: Option<PathBuf>,
+    /// Keys whose signatures of files count: public keys or certificates. With any, each signature in the list has to be of one of them.
+    #[arg(long, value_name = "FILE")]
+    keys: Vec<PathBuf>,
+    /// Prints every entry.
+    #[arg(long)]
+    entries: bool,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    judge(arguments).map_or_else(|code| code, |report| report.print(arguments.output))
+}
+
+fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
+    let bytes = input::read(&arguments.file)?;
+    let values = match &arguments.registers {
+        None => Default::default(),
+        Some(path) => input::registers(path)?,
+    };
+    let keys: Vec<_> = arguments
+        .keys
+        .iter()
+        .map(|path| input::public_key(path))
+        .collect::<Result<_, _>>()?;
+    let keys = SignatureKeys::new(keys);
+    // A binary list begins with a register below 24 in four bytes, three of them zero; text has none.
+    let ascii = !bytes.iter().take(8).any(|byte| *byte == 0);
+    let expected = ImaExpected {
+        values,
+        keys: (!keys.is_empty()).then_some(&keys),
+    };
+    let judged = judge_ima(&bytes, ascii, &expected);
+    let entries: Vec<Value> = judged
+        .entries
+        .iter()
+        .enumerate()
+        .map(|(number, entry)| {
+            json!({
+                "entry": number,
+                "pcr": entry.register,
+                "template": entry.template,
+                "digest": format!("{}:{}", entry.file.algorithm, hex::encode(&entry.file.digest)),
+                "path": entry.path,
+                "violation": entry.is_violation(),
+                "signed": !entry.signature.is_empty(),
+                "attested": number < judged.attested,
+            })
+        })
+        .collect();
+    let mut story = Vec::new();
+    let mut tell = |title: &str, text: String| story.push(format!("{title:14}{text}"));
+    tell(
+        "Entries",
+        format!("{}, {} of them attested", judged.entries.len(), judged.attested),
+    );
+    let violations: Vec<&str> = judged
+        .entries
+        .iter()
+        .filter(|entry| entry.is_violation())
+        .map(|entry| entry.path.as_ref())
+        .collect();
+    for path in violations.iter().take(MAX_TOLD) {
+        tell("Violation", (*path).to_owned());
+    }
+    if violations.len() > MAX_TOLD {
+        tell("", format!("and {} more", violations.len() - MAX_TOLD));
+    }
+    if arguments.entries {
+        for entry in &judged.entries {
+            tell(
+                "",
+                format!(
+                    "{}:{} {}",
+                    entry.file.algorithm,
+                    hex::encode(&entry.file.digest),
+                    entry.path
+                ),
+            );
+        }
+    }
+    let mut report = Report::of(judged.checks)
+        .with("attested", json!(judged.attested))
+        .with("entries", entries.into());
+    report.story = story;
+    Ok(report)
+}

@@ -1,0 +1,174 @@
+//! How a machine booted, for people and as a document.
+
+use serde_json::{Value, json};
+use touchmark_attestor_tpm::{Boot, BootCertificate, Image, SecureBoot};
+
+/// Most command lines and commands that are told.
+const MAX_LINES: usize = 64;
+
+/// The story in lines.
+pub(super) fn lines(boot: &Boot) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut tell = |title: &str, text: String| out.push(format!("{title:14}{text}"));
+    tell(
+        "Firmware",
+        boot.firmware
+            .clone()
+            .unwrap_or_else(|| "does not say its version".to_owned()),
+    );
+    tell(
+        "Secure Boot",
+        match boot.secure_boot {
+            SecureBoot::On => "on".to_owned(),
+            SecureBoot::Off => "off".to_owned(),
+            SecureBoot::Unknown => "not measured".to_owned(),
+            SecureBoot::Invalid(how) => format!("not to be believed: {how}"),
+        },
+    );
+    let databases = &boot.databases;
+    for (name, certificates, digests) in [
+        ("PK", &databases.pk, 0),
+        ("KEK", &databases.kek, 0),
+        ("db", &databases.db, databases.db_digests),
+        ("dbx", &databases.dbx, databases.dbx_digests),
+    ] {
+        for certificate in certificates {
+            tell("", format!("{name:4} {}", self::certificate(certificate)));
+        }
+        if digests > 0 {
+            tell("", format!("{name:4} {digests} digests of images"));
+        }
+    }
+    for certificate in &boot.authorities {
+        tell("Accepted by", self::certificate(certificate));
+    }
+    for image in &boot.drivers {
+        tell("Driver", self::image(image));
+    }
+    for image in &boot.applications {
+        tell("Started", self::image(image));
+    }
+    for (title, images) in [
+        ("Kernel", boot.kernel.iter().collect::<Vec<_>>()),
+        ("Initrd", boot.initrds.iter().collect()),
+    ] {
+        for image in images {
+            tell(title, self::image(image));
+        }
+    }
+    let named = |image: &&Image| Some(*image) != boot.kernel.as_ref() && !boot.initrds.contains(image);
+    for image in boot.sections.iter().filter(named) {
+        tell("Section", self::image(image));
+    }
+    for image in boot.files.iter().filter(named).take(MAX_LINES) {
+        tell("File", self::image(image));
+    }
+    for line in boot.command_lines.iter().take(MAX_LINES) {
+        tell("Command line", line.clone());
+    }
+    let commands = boot.commands.len();
+    if commands > 0 {
+        tell("GRUB", format!("{commands} commands; the ones that load:"));
+    }
+    let loads = [
+        "linux",
+        "initrd",
+        "chainloader",
+        "multiboot",
+        "insmod /",
+        "kernel",
+    ];
+    for command in boot
+        .commands
+        .iter()
+        .filter(|command| loads.iter().any(|word| command.starts_with(word)))
+        .take(MAX_LINES)
+    {
+        tell("", command.clone());
+    }
+    tell(
+        "Handed over",
+        if boot.left_firmware {
+            "the firmware's boot services were left"
+        } else {
+            "the log does not say that the firmware's boot services were left"
+        }
+        .to_owned(),
+    );
+    if boot.unknown_events > 0 {
+        tell(
+            "Unknown",
+            format!(
+                "{} events of types that no specification has",
+                boot.unknown_events
+            ),
+        );
+    }
+    out
+}
+
+/// The story as a document.
+pub(super) fn document(boot: &Boot) -> Value {
+    let certificates = |list: &[BootCertificate]| -> Value {
+        list.iter()
+            .map(|certificate| json!({"sha256": hex::encode(certificate.sha256), "subject": certificate.subject}))
+            .collect()
+    };
+    let image = |image: &Image| {
+        json!({
+            "event": image.number,
+            "pcr": image.register,
+            "digest": hex::encode(&image.digest),
+            "name": image.name,
+        })
+    };
+    let images = |list: &[Image]| -> Value { list.iter().map(image).collect() };
+    let secure_boot = match boot.secure_boot {
+        SecureBoot::On => json!("on"),
+        SecureBoot::Off => json!("off"),
+        SecureBoot::Unknown => json!("unknown"),
+        SecureBoot::Invalid(_) => json!("invalid"),
+    };
+    json!({
+        "firmware": boot.firmware,
+        "secure_boot": secure_boot,
+        "databases": {
+            "pk": certificates(&boot.databases.pk),
+            "kek": certificates(&boot.databases.kek),
+            "db": certificates(&boot.databases.db),
+            "dbx": certificates(&boot.databases.dbx),
+            "db_digests": boot.databases.db_digests,
+            "dbx_digests": boot.databases.dbx_digests,
+        },
+        "authorities": certificates(&boot.authorities),
+        "drivers": images(&boot.drivers),
+        "applications": images(&boot.applications),
+        "files": images(&boot.files),
+        "sections": images(&boot.sections),
+        "kernel": boot.kernel.as_ref().map(image),
+        "initrds": images(&boot.initrds),
+        "command_lines": boot.command_lines,
+        "commands": boot.commands,
+        "left_firmware": boot.left_firmware,
+        "unknown_events": boot.unknown_events,
+    })
+}
+
+fn certificate(certificate: &BootCertificate) -> String {
+    let digest = hex::encode(certificate.sha256);
+    let short = digest.get(..16).unwrap_or_default();
+    format!("{} ({short}..)", certificate.subject)
+}
+
+fn image(image: &Image) -> String {
+    let name = if image.name.is_empty() {
+        "(without a path)"
+    } else {
+        &image.name
+    };
+    format!(
+        "{name}\n              PCR {}, {}",
+        image.register,
+        hex::encode(&image.digest)
+    )
+}
