@@ -112,7 +112,15 @@ fn attest(device: &Device, appraiser: &TpmAppraiser, references: &[&ReferenceSet
         attestation_public: &opened.attestation_public,
         keys: &[key.public.to_vec()],
     };
-    match appraise(&challenger, &challenge, appraiser, &message, references, NOW + 1) {
+    match appraise(
+        &challenger,
+        &challenge,
+        appraiser,
+        &message,
+        references,
+        &touchmark_verifier::ByReferences,
+        NOW + 1,
+    ) {
         Ok(Believed {
             attested,
             events,

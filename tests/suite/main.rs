@@ -18,6 +18,7 @@ mod lives;
 mod memory;
 mod naming;
 mod operators;
+mod policy;
 mod protocol;
 mod reboot;
 mod relay;

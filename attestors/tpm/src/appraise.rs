@@ -18,7 +18,7 @@ use crate::{
     attestation::{CERTIFY, QUOTE, Shape, check_attestation, malformed},
     attestation_key, credential,
     endorsement::{self, Maker},
-    log::{BootLog, Explained, explain, unreadable_log},
+    log::{Boot, BootLog, Explained, Registers, explain, rules, unreadable_log},
     offered_key,
     public_area::{PublicArea, hash_alg},
     signature::{AttestSignature, Attester},
@@ -443,12 +443,34 @@ fn check_log(out: &mut Appraisal, quoted: &Quoted, expected: &Expected<'_>) -> R
         NAME,
         format!("{} events explain {}", all.events.len(), expected.selection),
     ));
+    check_boot(out, log.explained_by(&all), expected)?;
     out.claims.set(
         "tpm.log_events",
-        ClaimValue::Int(i64::try_from(log.len()).unwrap_or(i64::MAX)),
+        ClaimValue::Int(i64::try_from(all.events.len()).unwrap_or(i64::MAX)),
     );
     out.events = all.events;
     out.measured = all.measured;
+    Ok(())
+}
+
+/// What the explained part of the log says of the boot, and whether firmware says it like that.
+fn check_boot(out: &mut Appraisal, log: BootLog<'_>, expected: &Expected<'_>) -> Result<(), Check> {
+    let Some(bank) = expected.selection.0.iter().map(|bank| bank.bank).max() else {
+        return Ok(());
+    };
+    let checks = rules(&log, bank, Registers::Pcr);
+    if let Some(failed) = checks.iter().find(|check| check.reason().is_some()) {
+        return Err(failed.clone());
+    }
+    let mut boot = Boot::read(&log, bank, Registers::Pcr).claims();
+    let notes = checks
+        .iter()
+        .filter_map(Check::note)
+        .map(|note| note.code().to_owned())
+        .collect();
+    boot.set("boot.notes", ClaimValue::Texts(notes));
+    out.claims.extend(&boot);
+    out.checks.extend(checks);
     Ok(())
 }
 

@@ -69,6 +69,36 @@ pub enum Request {
         /// Its label.
         label: String,
     },
+    /// Applies a set of policies, Cedar.
+    PolicyApply {
+        /// Label of the set, replaced as a whole.
+        label: String,
+        /// The policies.
+        text: String,
+        /// Labels of hosts for which the set only observes.
+        observe: Vec<String>,
+        /// Only say which hosts' decisions would change.
+        dry_run: bool,
+    },
+    /// Lists sets of policies, or shows one.
+    PolicyList,
+    /// A set of policies, whole.
+    PolicyShow {
+        /// Its label.
+        label: String,
+    },
+    /// Withdraws a set of policies.
+    PolicyDelete {
+        /// Its label.
+        label: String,
+        /// Only say which hosts' decisions would change.
+        dry_run: bool,
+    },
+    /// What the policies decide about a host by its last evidence, and why.
+    PolicyExplain {
+        /// Id or name.
+        host: String,
+    },
     /// Applies a file of registrations, TOML.
     RegistrationApply {
         /// The file's text.

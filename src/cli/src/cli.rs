@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{ca, daemon, events, host, id, reference, registration, verify, why, workload};
+use crate::{ca, daemon, events, host, id, policy, reference, registration, verify, why, workload};
 
 /// Hardware-backed workload identity: hosts prove what they are with their TPM, processes on them hold identities whose
 /// keys never leave the chip.
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Host(host::Host),
     /// Who gets which identifier.
     Registration(registration::Registrations),
+    /// Which evidence is good enough.
+    Policy(policy::PolicyArguments),
     /// What good measurements are.
     Reference(reference::References),
     /// Why something was refused: check, expected, found, remedy.

@@ -13,6 +13,7 @@ mod exit;
 mod host;
 mod id;
 mod output;
+mod policy;
 mod reference;
 mod registration;
 mod verify;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Ca(command) => ca::run(command),
         Command::Host(command) => host::run(command),
         Command::Registration(command) => registration::run(command),
+        Command::Policy(command) => policy::run(command),
         Command::Reference(command) => reference::run(command),
         Command::Why(arguments) => why::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),

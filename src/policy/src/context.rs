@@ -12,8 +12,13 @@ const MAX_SHOWN: usize = 200;
 pub(crate) fn context(claims: &Claims) -> Result<Context, String> {
     let mut records: BTreeMap<&str, Vec<(String, RestrictedExpression)>> = BTreeMap::new();
     for (name, value) in claims.iter() {
-        let (record, member) = name.split_once('.').ok_or(format!("claim {name} is in no group"))?;
-        records.entry(record).or_default().push((member.to_owned(), expression(value)));
+        let (record, member) = name
+            .split_once('.')
+            .ok_or(format!("claim {name} is in no group"))?;
+        records
+            .entry(record)
+            .or_default()
+            .push((member.to_owned(), expression(value)));
     }
     let pairs = records
         .into_iter()
@@ -90,5 +95,9 @@ fn path(node: &serde_json::Value) -> Option<String> {
     let access = node.get(".").or_else(|| node.get("has"))?;
     let base = path(access.get("left")?)?;
     let member = access.get("attr")?.as_str()?;
-    Some(if base.is_empty() { member.to_owned() } else { format!("{base}.{member}") })
+    Some(if base.is_empty() {
+        member.to_owned()
+    } else {
+        format!("{base}.{member}")
+    })
 }

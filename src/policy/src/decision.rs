@@ -43,7 +43,11 @@ impl Decision {
     /// The decision in words.
     pub fn explain(&self) -> String {
         let mut lines: Vec<String> = self.determining.iter().map(Determining::explain).collect();
-        lines.extend(self.errors.iter().map(|error| format!("evaluation failed: {error}")));
+        lines.extend(
+            self.errors
+                .iter()
+                .map(|error| format!("evaluation failed: {error}")),
+        );
         if lines.is_empty() {
             lines.push("no policy permits it".to_owned());
         }
@@ -58,13 +62,21 @@ impl Determining {
             Effect::Permit => "permits",
             Effect::Forbid => "forbids",
         };
-        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let reason = self
+            .reason
+            .as_ref()
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default();
         let claims: Vec<String> = self
             .claims
             .iter()
             .map(|(name, value)| format!("{name} = {value}"))
             .collect();
-        let on = if claims.is_empty() { String::new() } else { format!(" ({})", claims.join("; ")) };
+        let on = if claims.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", claims.join("; "))
+        };
         format!("{}/{} {verb}{reason}{on}", self.label, self.id)
     }
 }

@@ -7,8 +7,9 @@ use std::{
 };
 
 use cedar_policy::{
-    Authorizer, Effect as CedarEffect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
-    PrincipalConstraint, Request, RestrictedExpression, Schema, ValidationMode, Validator,
+    Authorizer, Effect as CedarEffect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy,
+    PolicyId, PolicySet, PrincipalConstraint, Request, RestrictedExpression, Schema, ValidationMode,
+    Validator,
 };
 use touchmark_rats::Claims;
 
@@ -79,8 +80,8 @@ impl std::fmt::Debug for Policies {
 impl Policies {
     /// Compiles sets together. One that does not parse, or does not validate strictly, refuses them all.
     pub fn compile(sources: &[Source]) -> Result<Self, PolicyError> {
-        let (schema, _) = Schema::from_cedarschema_str(SCHEMA)
-            .map_err(|error| PolicyError::Schema(error.to_string()))?;
+        let (schema, _) =
+            Schema::from_cedarschema_str(SCHEMA).map_err(|error| PolicyError::Schema(error.to_string()))?;
         let mut out = Self {
             schema,
             all: Vec::new(),
@@ -139,7 +140,11 @@ impl Policies {
                 .map(|error| {
                     let id = error.policy_id();
                     let named = set.policy(id).and_then(|policy| policy.annotation("id"));
-                    format!("policy {}: {}", named.map_or_else(|| counted(id), str::to_owned), flat(error))
+                    format!(
+                        "policy {}: {}",
+                        named.map_or_else(|| counted(id), str::to_owned),
+                        flat(error)
+                    )
                 })
                 .collect();
             return Err(PolicyError::Validation {
@@ -150,7 +155,8 @@ impl Policies {
         let mut policies: Vec<&Policy> = set.policies().collect();
         policies.sort_by_key(|policy| {
             let id = policy.id().to_string();
-            id.strip_prefix("policy").and_then(|number| number.parse::<usize>().ok())
+            id.strip_prefix("policy")
+                .and_then(|number| number.parse::<usize>().ok())
         });
         let mut names = BTreeSet::new();
         for (position, policy) in policies.into_iter().enumerate() {
@@ -164,11 +170,15 @@ impl Policies {
                 return Err(policy_error(format!("two policies are named {name:?}")));
             }
             let scope = match policy.principal_constraint() {
-                PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid) => Some(uid),
+                PrincipalConstraint::In(uid)
+                | PrincipalConstraint::Eq(uid)
+                | PrincipalConstraint::IsIn(_, uid) => Some(uid),
                 PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
             };
             self.named.extend(scope.clone());
-            let json = policy.to_json().map_err(|error| policy_error(error.to_string()))?;
+            let json = policy
+                .to_json()
+                .map_err(|error| policy_error(error.to_string()))?;
             self.all.push(Arc::new(Compiled {
                 policy: policy.new_id(PolicyId::new(format!("{label}/{name}"))),
                 label: label.clone(),
@@ -194,7 +204,11 @@ impl Policies {
             .collect();
         let mut decision = self.evaluate(subject, claims, &observing);
         for label in &observing {
-            let others: Vec<String> = observing.iter().filter(|other| *other != label).cloned().collect();
+            let others: Vec<String> = observing
+                .iter()
+                .filter(|other| *other != label)
+                .cloned()
+                .collect();
             // With this set as well: would it have changed the decision?
             if decision.allowed && !self.evaluate(subject, claims, &others).allowed {
                 decision.observed.push(label.clone());
@@ -227,11 +241,13 @@ impl Policies {
             "name".to_owned(),
             RestrictedExpression::new_string(subject.name.to_owned()),
         )]);
-        let entities: Vec<Entity> = groups
-            .iter()
-            .map(|group| Entity::with_uid(group.clone()))
-            .chain([Entity::new(host.clone(), attributes, groups.clone()).map_err(|error| error.to_string())?])
-            .collect();
+        let entities: Vec<Entity> =
+            groups
+                .iter()
+                .map(|group| Entity::with_uid(group.clone()))
+                .chain([Entity::new(host.clone(), attributes, groups.clone())
+                    .map_err(|error| error.to_string())?])
+                .collect();
         let entities =
             Entities::from_entities(entities, Some(&self.schema)).map_err(|error| error.to_string())?;
         let request = Request::new(
@@ -243,7 +259,11 @@ impl Policies {
         )
         .map_err(|error| error.to_string())?;
         let response = Authorizer::new().is_authorized(&request, &set, &entities);
-        let errors: Vec<String> = response.diagnostics().errors().map(|error| error.to_string()).collect();
+        let errors: Vec<String> = response
+            .diagnostics()
+            .errors()
+            .map(|error| error.to_string())
+            .collect();
         let allowed = response.decision() == cedar_policy::Decision::Allow && errors.is_empty();
         let determining = response
             .diagnostics()
@@ -284,9 +304,13 @@ impl Policies {
         }
         let mut set = PolicySet::new();
         for compiled in &self.all {
-            let applies = compiled.scope.as_ref().is_none_or(|scope| key.named.contains(scope));
+            let applies = compiled
+                .scope
+                .as_ref()
+                .is_none_or(|scope| key.named.contains(scope));
             if applies && !key.without.contains(&compiled.label) {
-                set.add(compiled.policy.clone()).map_err(|error| error.to_string())?;
+                set.add(compiled.policy.clone())
+                    .map_err(|error| error.to_string())?;
             }
         }
         if slices.len() >= MAX_SLICES {
@@ -330,7 +354,9 @@ fn check_label(label: &str) -> Result<(), PolicyError> {
 /// The name of a policy without one: its position in the text, from 1.
 fn counted(id: &PolicyId) -> String {
     let id = id.to_string();
-    let number = id.strip_prefix("policy").and_then(|number| number.parse::<usize>().ok());
+    let number = id
+        .strip_prefix("policy")
+        .and_then(|number| number.parse::<usize>().ok());
     number.map_or(id, |number| (number + 1).to_string())
 }
 

@@ -25,6 +25,7 @@ policies! {
     "physical-tpm-only",
     "ima-known-packages",
     "known-events-only",
+    "firmware-denied",
 }
 
 /// What decides where no policy was applied: the whole boot matches a set of reference values.

@@ -24,7 +24,13 @@ fn good() -> Claims {
     claims.set("references.matched", texts(&["release-2026-11"]));
     claims.set("tpm.reset_count", ClaimValue::Int(7));
     claims.set("boot.secure_boot", ClaimValue::Text("on".into()));
-    for name in ["boot.pk", "boot.kek", "boot.dbx", "boot.authorities", "boot.applications"] {
+    for name in [
+        "boot.pk",
+        "boot.kek",
+        "boot.dbx",
+        "boot.authorities",
+        "boot.applications",
+    ] {
         claims.set(name, texts(&[]));
     }
     claims.set("boot.db", texts(&[UEFI_CA]));
@@ -104,15 +110,33 @@ fn every_shipped_policy_permits_a_good_host_and_stops_a_bad_one() {
         ),
         (
             "ima-known-packages",
-            vec![with("ima.unknown", ClaimValue::Int(1)), with("ima.violations", ClaimValue::Int(1))],
+            vec![
+                with("ima.unknown", ClaimValue::Int(1)),
+                with("ima.violations", ClaimValue::Int(1)),
+            ],
         ),
-        ("known-events-only", vec![with("boot.unknown_events", ClaimValue::Int(1))]),
+        (
+            "firmware-denied",
+            vec![{
+                let mut leaky = with("device.maker", text("stmicro"));
+                leaky.set("tpm.firmware_version", text("0x0049000400000000"));
+                leaky
+            }],
+        ),
+        (
+            "known-events-only",
+            vec![with("boot.unknown_events", ClaimValue::Int(1))],
+        ),
     ];
     assert_eq!(bad.len(), shipped().len());
     for (name, claims) in bad {
         let policy = named(name);
         // A policy that only forbids stands beside one that permits.
-        let sets: Vec<&str> = if policy.contains("permit (") { vec![policy] } else { vec![policy, PERMIT] };
+        let sets: Vec<&str> = if policy.contains("permit (") {
+            vec![policy]
+        } else {
+            vec![policy, PERMIT]
+        };
         assert!(decide(&sets, &good()).allowed, "{name}");
         for claims in claims {
             assert!(!decide(&sets, claims).allowed, "{name}");
@@ -141,12 +165,27 @@ fn a_forbid_that_tests_a_claim_that_is_not_there_is_refused_at_upload() {
 fn a09_a_policy_that_does_not_parse_or_validate_is_refused_whole() {
     for (text, expected) in [
         ("permit (principal, action, resource)", "unexpected end"),
-        ("permit (principal, action, resource) when { context.boot };", "boot"),
-        ("permit (principal, action, resource) when { context.device.vouched == \"yes\" };", "policy 1: "),
-        ("permit (principal, action, resource) when { context.nothing };", "nothing"),
-        ("permit (principal == Touchmark::Guest::\"a\", action, resource);", "Guest"),
+        (
+            "permit (principal, action, resource) when { context.boot };",
+            "boot",
+        ),
+        (
+            "permit (principal, action, resource) when { context.device.vouched == \"yes\" };",
+            "policy 1: ",
+        ),
+        (
+            "permit (principal, action, resource) when { context.nothing };",
+            "nothing",
+        ),
+        (
+            "permit (principal == Touchmark::Guest::\"a\", action, resource);",
+            "Guest",
+        ),
         ("permit (principal == ?principal, action, resource);", "template"),
-        ("@id(\"a\") permit (principal, action, resource); @id(\"a\") permit (principal, action, resource);", "\"a\""),
+        (
+            "@id(\"a\") permit (principal, action, resource); @id(\"a\") permit (principal, action, resource);",
+            "\"a\"",
+        ),
     ] {
         let error = Policies::compile(&[source("good", DEFAULT), source("broken", text)]).unwrap_err();
         let text = error.to_string();
@@ -167,7 +206,11 @@ fn a09_an_error_of_evaluation_denies() {
     let decision = decide(&[PERMIT, overflowing], &good());
     assert!(!decision.allowed);
     assert_eq!(decision.errors.len(), 1);
-    assert!(decision.explain().contains("evaluation failed"), "{}", decision.explain());
+    assert!(
+        decision.explain().contains("evaluation failed"),
+        "{}",
+        decision.explain()
+    );
 }
 
 #[test]
@@ -179,7 +222,10 @@ fn a_claim_that_the_schema_does_not_know_denies() {
 
 #[test]
 fn a_decision_names_the_policy_and_the_claims_that_it_tests() {
-    let decision = decide(&[named("secure-boot-known-keys")], &with("boot.secure_boot", ClaimValue::Text("off".into())));
+    let decision = decide(
+        &[named("secure-boot-known-keys")],
+        &with("boot.secure_boot", ClaimValue::Text("off".into())),
+    );
     let forbids: Vec<&str> = decision.determining.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(forbids, ["secure-boot"]);
     assert_eq!(decision.determining[0].effect, Effect::Forbid);
@@ -187,9 +233,18 @@ fn a_decision_names_the_policy_and_the_claims_that_it_tests() {
         decision.determining[0].claims,
         [("boot.secure_boot".to_owned(), "off".to_owned())]
     );
-    assert!(decision.determining[0].remedy.as_ref().unwrap().contains("Secure Boot"));
+    assert!(
+        decision.determining[0]
+            .remedy
+            .as_ref()
+            .unwrap()
+            .contains("Secure Boot")
+    );
     let explained = decision.explain();
-    assert!(explained.contains("set-0/secure-boot forbids: Secure Boot has to be on"), "{explained}");
+    assert!(
+        explained.contains("set-0/secure-boot forbids: Secure Boot has to be on"),
+        "{explained}"
+    );
 }
 
 #[test]
@@ -200,7 +255,14 @@ fn policies_for_groups_and_hosts_touch_no_others() {
     assert!(decide_for(&[text], &["rack-7", "web"], &good()).allowed);
     assert!(!decide_for(&[text], &["rack-8"], &good()).allowed);
     assert!(!decide_for(&[text], &[], &good()).allowed);
-    assert!(!decide_for(&[text], &["rack-7"], &with("tpm.reset_count", ClaimValue::Int(101))).allowed);
+    assert!(
+        !decide_for(
+            &[text],
+            &["rack-7"],
+            &with("tpm.reset_count", ClaimValue::Int(101))
+        )
+        .allowed
+    );
 }
 
 #[test]
@@ -225,6 +287,35 @@ fn a_set_that_only_observes_denies_nobody_and_says_what_it_would_have_done() {
     assert!(decision.allowed);
     assert_eq!(decision.observed, ["strict"]);
     assert!(policies.decide(&of_lab, &good()).observed.is_empty());
-    let elsewhere = Subject { labels: &[], ..of_lab };
+    let elsewhere = Subject {
+        labels: &[],
+        ..of_lab
+    };
     assert!(!policies.decide(&elsewhere, &off).allowed);
+}
+
+#[test]
+fn e22_a_firmware_on_the_denied_list_is_forbidden_for_its_maker_alone() {
+    let mut leaky = good();
+    leaky.set("device.maker", ClaimValue::Text("stmicro".into()));
+    leaky.set(
+        "tpm.firmware_version",
+        ClaimValue::Text("0x0049000400000000".into()),
+    );
+    let policies = [PERMIT, named("firmware-denied")];
+    let decision = decide(&policies, &leaky);
+    assert!(!decision.allowed);
+    assert_eq!(decision.determining[0].id, "firmware-denied");
+    leaky.set("device.maker", ClaimValue::Text("infineon".into()));
+    assert!(decide(&policies, &leaky).allowed);
+}
+
+#[test]
+fn p01_an_event_of_an_unknown_type_is_denied_where_policy_says_so() {
+    let decision = decide(
+        &[PERMIT, named("known-events-only")],
+        &with("boot.unknown_events", ClaimValue::Int(1)),
+    );
+    assert!(!decision.allowed);
+    assert_eq!(decision.determining[0].id, "known-events");
 }

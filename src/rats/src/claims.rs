@@ -1,9 +1,12 @@
 //! What an appraisal established, as named and typed values that policy can test.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
+
+use serde::{Deserialize, Serialize};
 
 /// The value of a claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum ClaimValue {
     /// Yes or no.
     Bool(bool),
@@ -15,14 +18,15 @@ pub enum ClaimValue {
     Texts(Vec<String>),
 }
 
-/// Claims by name. Names are dotted, the platform first: `tpm.reset_count`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Claims(BTreeMap<&'static str, ClaimValue>);
+/// Claims by name. Names are dotted, the group first: `tpm.reset_count`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Claims(BTreeMap<Cow<'static, str>, ClaimValue>);
 
 impl Claims {
     /// Adds or replaces a claim.
-    pub fn set(&mut self, name: &'static str, value: ClaimValue) {
-        self.0.insert(name, value);
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: ClaimValue) {
+        self.0.insert(name.into(), value);
     }
 
     /// The claim of this name.
@@ -31,8 +35,14 @@ impl Claims {
     }
 
     /// All claims in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &ClaimValue)> {
-        self.0.iter().map(|(name, value)| (*name, value))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &ClaimValue)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value))
+    }
+
+    /// Adds all of another's claims, which win where both have one.
+    pub fn extend(&mut self, other: &Self) {
+        self.0
+            .extend(other.0.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
 }
 

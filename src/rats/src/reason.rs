@@ -84,6 +84,8 @@ reasons! {
     NoReferenceValues = "no_reference_values",
     /// A measured event is not among the reference values.
     ReferenceMismatch = "reference_mismatch",
+    /// No policy permits it, or one forbids it.
+    PolicyDenied = "policy_denied",
     /// The host is evicted or suspect.
     HostNotActive = "host_not_active",
     /// The host's attestation is missing or too old.

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::http::StatusCode;
 use touchmark_api::attest::ADMISSION;
-use touchmark_rats::{MeasuredEvent, Reason, Refusal, Retry};
-use touchmark_store::{Consumed, Host, RefusedAttempt, Seen, StoreError};
+use touchmark_rats::{Claims, MeasuredEvent, Reason, Refusal, Retry};
+use touchmark_store::{Consumed, Host, Kept, RefusedAttempt, Seen, StoreError};
 use touchmark_verifier::{Believed, Message, ReferenceSet, Refused, appraise};
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     attest::{consumption, same_or_refused},
     greet::note,
     message::Received,
+    policy::ByPolicy,
     refuse::{Reply, new_id, stored},
 };
 
@@ -40,16 +41,30 @@ impl Attempt<'_> {
             .collect();
         let (challenger, appraiser) = (&self.service.challenger, &self.service.appraiser);
         let challenge = &self.received.challenge;
+        let policies = self.service.policies();
+        let admission = ByPolicy::new(&policies, self.host);
         // A log of megabytes takes its time: the runtime is told.
         tokio::task::block_in_place(|| {
-            appraise(challenger, challenge, appraiser, message, &applicable, self.now)
+            appraise(
+                challenger,
+                challenge,
+                appraiser,
+                message,
+                &applicable,
+                &admission,
+                self.now,
+            )
         })
     }
 
-    /// Reference values as this host's boot was, where its log explains it.
-    pub(crate) fn reference(&self, events: &[MeasuredEvent], measured: &[(u8, bool)]) -> Option<String> {
+    /// What is kept of an appraisal: reference values as this host's boot was, where its log explains it, and claims.
+    pub(crate) fn kept(&self, events: &[MeasuredEvent], measured: &[(u8, bool)], claims: &Claims) -> Kept {
         let captured = ReferenceSet::capture(&self.host.name, events, measured);
-        captured.ok().map(|set| set.to_toml())
+        Kept {
+            reference: captured.ok().map(|set| set.to_toml()),
+            // Maps of names to plain values always serialize.
+            claims: serde_json::to_string(claims).unwrap_or_default(),
+        }
     }
 
     /// Refuses the host: stored where its evidence was authentic, else noted.
@@ -70,7 +85,7 @@ impl Attempt<'_> {
             refusal: stored(&id, &host.id, &format!("host {}", host.name), refusal, self.now),
             evidence: self.received.wrapped.clone(),
             log: self.log.to_vec(),
-            reference: self.reference(&refused.events, &refused.measured),
+            kept: self.kept(&refused.events, &refused.measured, &refused.claims),
             // Of a copy's counters nothing is learnt.
             seen: refused
                 .counters

@@ -212,7 +212,7 @@ async fn admit(attempt: &Attempt<'_>, public: &[u8], believed: Believed) -> Resu
         now,
         ..
     } = *attempt;
-    let reference = attempt.reference(&believed.events, &believed.measured);
+    let kept = attempt.kept(&believed.events, &believed.measured, believed.attested.claims());
     let attested = believed.attested;
     let lifetime = service.config.host_lifetime;
     let authority = Arc::clone(&service.authority);
@@ -261,7 +261,7 @@ async fn admit(attempt: &Attempt<'_>, public: &[u8], believed: Believed) -> Resu
         key,
         evidence: received.wrapped.clone(),
         log: received.log.clone(),
-        reference,
+        kept,
         issuance: Issuance {
             registration: "host".to_owned(),
             registered: String::new(),

@@ -15,7 +15,7 @@ use touchmark_rats::{
     tpm,
 };
 use touchmark_store::{AttestationKey, CertifiedKey, Consumed, Host, Issuance, StoreError};
-use touchmark_verifier::{Attested, Certified, Message, appraise, renew};
+use touchmark_verifier::{Attested, ByReferences, Certified, Message, appraise, renew};
 
 use crate::{
     Service,
@@ -124,8 +124,17 @@ impl Ask<'_> {
             keys: &keys,
         };
         let (challenger, challenge) = (&service.challenger, &received.challenge);
-        let believed = appraise(challenger, challenge, &service.appraiser, &message, &[], self.now)
-            .map_err(|refused| (refused.refusal.clone(), refused.authenticated))?;
+        // Of a key nothing is asked that policy decides: its host was admitted.
+        let believed = appraise(
+            challenger,
+            challenge,
+            &service.appraiser,
+            &message,
+            &[],
+            &ByReferences,
+            self.now,
+        )
+        .map_err(|refused| (refused.refusal.clone(), refused.authenticated))?;
         same_boot(self.key, &believed.attested).map_err(|refusal| (refusal, true))?;
         Ok(believed.attested)
     }

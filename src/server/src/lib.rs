@@ -20,6 +20,8 @@ mod listen;
 mod message;
 mod operator;
 mod own;
+mod policy;
+mod policy_admin;
 mod reattest;
 mod refuse;
 mod run;

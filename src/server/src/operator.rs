@@ -7,14 +7,14 @@ use touchmark_api::admin::{Answer, Enrolment, Request};
 use touchmark_crypto::{PublicKey, pem, x509::Certificate};
 use touchmark_issuer::RegistrationFile;
 use touchmark_rats::Voucher;
-use touchmark_store::{Change, Host, NewHost, StoreError, StoredRefusal, StoredRegistration};
+use touchmark_store::{Change, Host, NewHost, PolicyText, StoreError, StoredRefusal, StoredRegistration};
 use touchmark_tls::clock;
 use touchmark_verifier::ReferenceSet;
 
-use crate::{ServerError, Service};
+use crate::{ServerError, Service, policy_admin};
 
 /// Why a request is not answered with a document.
-enum Failure {
+pub(crate) enum Failure {
     Refused(String),
     Unusable(String),
     Failed(String),
@@ -35,7 +35,7 @@ impl From<ServerError> for Failure {
     }
 }
 
-type Outcome = Result<Value, Failure>;
+pub(crate) type Outcome = Result<Value, Failure>;
 
 /// Carries out one request.
 pub(crate) async fn answer(service: &Arc<Service>, request: Request) -> Answer {
@@ -52,6 +52,23 @@ pub(crate) async fn answer(service: &Arc<Service>, request: Request) -> Answer {
         Request::ReferenceApply { file } => apply_reference(service, &file, now).await,
         Request::ReferenceList => Ok(reference_list(service)),
         Request::ReferenceDelete { label } => delete_reference(service, &label, now).await,
+        Request::PolicyApply {
+            label,
+            text,
+            observe,
+            dry_run,
+        } => {
+            let set = PolicyText {
+                label,
+                body: text,
+                observe,
+            };
+            policy_admin::apply(service, set, dry_run, now).await
+        }
+        Request::PolicyList => policy_admin::list(service).await,
+        Request::PolicyShow { label } => policy_admin::show(service, &label).await,
+        Request::PolicyDelete { label, dry_run } => policy_admin::delete(service, &label, dry_run, now).await,
+        Request::PolicyExplain { host } => policy_admin::explain(service, &host).await,
         Request::RegistrationApply { file, dry_run, prune } => {
             apply_registrations(service, &file, dry_run, prune, now).await
         }

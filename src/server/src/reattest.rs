@@ -176,7 +176,7 @@ async fn accept(
     let log = (!received.log.is_empty()).then(|| {
         (
             log.to_vec(),
-            attempt.reference(&believed.events, &believed.measured),
+            attempt.kept(&believed.events, &believed.measured, believed.attested.claims()),
         )
     });
     let renewed = match renewed(service, peer, key, &believed.attested, now).await {

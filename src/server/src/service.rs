@@ -31,6 +31,7 @@ use crate::{
     keys,
     limits::{Notes, Rates},
     listen,
+    policy::Applied,
     stream::Streams,
 };
 
@@ -59,6 +60,7 @@ pub struct Service {
     pub(crate) changes: tokio::sync::Mutex<()>,
     pub(crate) notes: Notes,
     pub(crate) references: RwLock<Arc<Vec<ReferenceSet>>>,
+    pub(crate) policies: RwLock<Arc<Applied>>,
     pub(crate) registrations: RwLock<Arc<Vec<Registered>>>,
     /// Begins with the time of this start, so that it grows over starts as well.
     pub(crate) generation: AtomicU64,
@@ -120,6 +122,9 @@ impl Service {
             changes: tokio::sync::Mutex::default(),
             notes: Notes::new(store.clone(), Instant::now()),
             references: RwLock::default(),
+            policies: RwLock::new(Arc::new(
+                Applied::compile(&[]).map_err(|error| ServerError::Other(error.to_string()))?,
+            )),
             registrations: RwLock::default(),
             generation: AtomicU64::new(now << 20),
             streams: Streams::default(),
@@ -128,6 +133,7 @@ impl Service {
             config,
         };
         service.reload_references().await?;
+        service.reload_policies().await?;
         service.reload_registrations().await?;
         service.note_name(now).await?;
         service.check_capacity().await?;

@@ -60,7 +60,10 @@ CREATE TABLE evidence (
     at INTEGER NOT NULL,
     evidence BLOB NOT NULL,
     log BLOB NOT NULL,
-    reference TEXT
+    -- Reference values as this boot was, where its log explained the quote.
+    reference TEXT,
+    -- What the appraisal established, JSON.
+    claims TEXT NOT NULL
 ) STRICT;
 
 -- Challenges that were answered: consumption is a row written with what it led to.
@@ -109,6 +112,14 @@ CREATE TABLE registrations (
 CREATE TABLE reference_sets (
     label TEXT PRIMARY KEY,
     body TEXT NOT NULL,
+    applied_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE policy_sets (
+    label TEXT PRIMARY KEY,
+    body TEXT NOT NULL,
+    -- Labels of hosts for which the set only observes, JSON.
+    observe TEXT NOT NULL,
     applied_at INTEGER NOT NULL
 ) STRICT;
 

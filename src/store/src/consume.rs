@@ -4,6 +4,7 @@ use sqlx::{Row, Sqlite, Transaction};
 use touchmark_identity::WorkloadId;
 use touchmark_issuer::{Credential, Kind};
 
+use crate::Host;
 use crate::{
     AttestationKey, CertifiedKey, Seen, Store, StoreError, StoredRefusal,
     certified::{certify, prolong},
@@ -62,6 +63,15 @@ pub struct Issuance {
     pub certified: Option<CertifiedKey>,
 }
 
+/// What is kept of an appraisal beside the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// Reference values captured from the boot, TOML, where its log explained the quote.
+    pub reference: Option<String>,
+    /// What was established, JSON: what policies are tried on before they are applied.
+    pub claims: String,
+}
+
 /// A host's admission.
 #[derive(Debug, Clone)]
 pub struct Admitted {
@@ -71,8 +81,8 @@ pub struct Admitted {
     pub evidence: Vec<u8>,
     /// The boot log.
     pub log: Vec<u8>,
-    /// Reference values captured from it, TOML.
-    pub reference: Option<String>,
+    /// What is kept of its appraisal.
+    pub kept: Kept,
     /// The host's certificate.
     pub issuance: Issuance,
 }
@@ -86,8 +96,8 @@ pub struct RefusedAttempt {
     pub evidence: Vec<u8>,
     /// The boot log.
     pub log: Vec<u8>,
-    /// Reference values captured from it, TOML, where the log explained the quote.
-    pub reference: Option<String>,
+    /// What is kept of its appraisal.
+    pub kept: Kept,
     /// The counters in it.
     pub seen: Option<Seen>,
     /// Whether it shows that there may be two of this host: then it gets nothing more until an operator has acted.
@@ -155,7 +165,7 @@ impl Store {
             &consumption.host,
             &admitted.evidence,
             &admitted.log,
-            &admitted.reference,
+            &admitted.kept,
             now,
         )
         .await?;
@@ -203,7 +213,7 @@ impl Store {
             &consumption.host,
             &attempt.evidence,
             &attempt.log,
-            &attempt.reference,
+            &attempt.kept,
             now,
         )
         .await?;
@@ -335,6 +345,24 @@ impl Store {
     }
 }
 
+impl Store {
+    /// What was kept of the last appraisal of each active host: host, name, labels, captured reference values, claims.
+    pub async fn appraisals(&self) -> Result<Vec<(Host, Kept)>, StoreError> {
+        let rows: Vec<(String, Option<String>, String)> =
+            sqlx::query_as("SELECT host, reference, claims FROM evidence ORDER BY host")
+                .fetch_all(&self.pool)
+                .await?;
+        let hosts = self.hosts().await?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(id, reference, claims)| {
+                let host = hosts.iter().find(|host| host.id == id && host.is_active())?;
+                Some((host.clone(), Kept { reference, claims }))
+            })
+            .collect())
+    }
+}
+
 /// Refuses unless the host may be given something; takes the write lock on its row.
 pub(crate) async fn lock_active(tx: &mut Transaction<'_, Sqlite>, host: &str) -> Result<(), StoreError> {
     let locked =
@@ -397,18 +425,19 @@ pub(crate) async fn keep_evidence(
     host: &str,
     evidence: &[u8],
     log: &[u8],
-    reference: &Option<String>,
+    kept: &Kept,
     now: u64,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO evidence (host, at, evidence, log, reference) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (host) DO UPDATE SET at = ?2, evidence = ?3, log = ?4, reference = ?5",
+        "INSERT INTO evidence (host, at, evidence, log, reference, claims) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (host) DO UPDATE SET at = ?2, evidence = ?3, log = ?4, reference = ?5, claims = ?6",
     )
     .bind(host)
     .bind(signed(now))
     .bind(evidence)
     .bind(log)
-    .bind(reference)
+    .bind(&kept.reference)
+    .bind(&kept.claims)
     .execute(&mut **tx)
     .await?;
     Ok(())

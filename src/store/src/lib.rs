@@ -7,16 +7,18 @@ mod error;
 mod events;
 mod hosts;
 mod open;
+mod policies;
 mod references;
 mod registrations;
 mod standing;
 
 pub use certified::CertifiedKey;
-pub use consume::{Admitted, Consumed, Consumption, Issuance, RefusedAttempt, Stored};
+pub use consume::{Admitted, Consumed, Consumption, Issuance, Kept, RefusedAttempt, Stored};
 pub use error::StoreError;
 pub use events::{Event, StoredRefusal};
 pub use hosts::{AttestationKey, Enrolled, Host, NewHost, Pending};
 pub use open::Store;
+pub use policies::PolicyText;
 pub use registrations::{Change, StoredRegistration};
 pub use standing::{Reattested, Seen};
 

@@ -4,7 +4,7 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::{
     Consumed, Consumption, Issuance, Store, StoreError, StoredRefusal,
-    consume::{consume, keep_evidence, lock_active, write_issuance},
+    consume::{Kept, consume, keep_evidence, lock_active, write_issuance},
     events::{record, write_refusal},
     open::signed,
 };
@@ -29,8 +29,8 @@ pub struct Reattested {
     pub evidence: Vec<u8>,
     /// Its digest.
     pub digest: [u8; 32],
-    /// The boot log, whole, and reference values captured from it, TOML; `None` where it gained nothing.
-    pub log: Option<(Vec<u8>, Option<String>)>,
+    /// The boot log, whole, and what is kept of its appraisal; `None` where it gained nothing.
+    pub log: Option<(Vec<u8>, Kept)>,
     /// The host's certificate, where it was renewed.
     pub issuance: Option<Issuance>,
 }
@@ -68,7 +68,7 @@ impl Store {
             .await?;
         let (host, evidence) = (&consumption.host, &reattested.evidence);
         match &reattested.log {
-            Some((log, reference)) => keep_evidence(&mut tx, host, evidence, log, reference, now).await?,
+            Some((log, kept)) => keep_evidence(&mut tx, host, evidence, log, kept, now).await?,
             None => {
                 sqlx::query("UPDATE evidence SET at = ?, evidence = ? WHERE host = ?")
                     .bind(signed(now))

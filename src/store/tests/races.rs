@@ -79,7 +79,7 @@ fn admitted(host: &str, number: u16, credential: Credential) -> Admitted {
         },
         evidence: Vec::new(),
         log: Vec::new(),
-        reference: None,
+        kept: touchmark_store::Kept::default(),
         issuance: Issuance {
             registration: "host".into(),
             registered: String::new(),

@@ -14,4 +14,4 @@ pub use challenge::{Challenge, ChallengeError, Challenger, Issued, Subject, Want
 pub use continuity::{Continuity, LastSeen, continuity};
 pub use reference::{MAX_VALUES, ReferenceError, ReferenceSet, ReferenceValue, check as check_references};
 pub use renewal::{Certified, renew};
-pub use verdict::{Attested, Believed, Message, Refused, appraise};
+pub use verdict::{Admission, Attested, Believed, ByReferences, Message, Refused, appraise};

@@ -211,6 +211,22 @@ impl ReferenceSet {
             .is_some_and(|digests| digests.contains(&event.digest))
     }
 
+    /// Whether a boot that was captured as `boot` matches the set wholly.
+    pub fn covers(&self, boot: &Self) -> bool {
+        let known = |(pcr, digests): (&u8, &BTreeSet<Vec<u8>>)| {
+            self.digests
+                .get(pcr)
+                .is_some_and(|allowed| digests.is_subset(allowed))
+        };
+        boot.digests.iter().all(known) && boot.empty.is_subset(&self.empty)
+    }
+
+    /// Whether a boot matches the set wholly.
+    pub fn matches(&self, events: &[MeasuredEvent], measured: &[(u8, bool)]) -> bool {
+        let (unknown, bare) = self.differences(events, measured);
+        unknown.is_empty() && bare.is_empty()
+    }
+
     /// The events that are none of its values, in their order.
     pub fn unknown<'a>(&self, events: &'a [MeasuredEvent]) -> Vec<&'a MeasuredEvent> {
         events.iter().filter(|event| !self.knows(event)).collect()

@@ -2,8 +2,8 @@
 
 use touchmark_crypto::sha256;
 use touchmark_rats::{
-    Appraisal, Appraiser, AttestedKey, Binding, BootCounters, Check, Claims, Expected, MeasuredEvent,
-    Purpose, Reason, Refusal, Retry, Voucher, rest_digest,
+    Appraisal, Appraiser, AttestedKey, Binding, BootCounters, Check, ClaimValue, Claims, Expected, MakerKind,
+    MeasuredEvent, Purpose, Reason, Refusal, Retry, Voucher, rest_digest,
 };
 
 use crate::{
@@ -113,6 +113,8 @@ pub struct Refused {
     pub measured: Vec<(u8, bool)>,
     /// The device's counters, where the evidence was authentic.
     pub counters: Option<BootCounters>,
+    /// What was established, where the evidence was authentic.
+    pub claims: Claims,
 }
 
 impl Believed {
@@ -122,10 +124,58 @@ impl Believed {
             refusal,
             authenticated: true,
             counters: self.attested.counters,
+            claims: self.attested.claims,
             events: self.events,
             measured: self.measured,
         }
     }
+}
+
+/// Who decides whether evidence that holds is good enough.
+pub trait Admission: Sync {
+    /// Whether a boot that matches no reference values is refused whatever is decided: so it is where an operator applied no policy.
+    fn needs_references(&self) -> bool;
+
+    /// Decides by what was established. A check that failed refuses.
+    fn decide(&self, claims: &Claims) -> Vec<Check>;
+}
+
+/// Admits what holds and matches reference values.
+#[derive(Debug, Clone, Copy)]
+pub struct ByReferences;
+
+impl Admission for ByReferences {
+    fn needs_references(&self) -> bool {
+        true
+    }
+
+    fn decide(&self, _: &Claims) -> Vec<Check> {
+        Vec::new()
+    }
+}
+
+/// What is established about the device, and about the boot by reference values.
+fn establish(appraisal: &mut Appraisal, voucher: Option<&Voucher>, references: &[&ReferenceSet]) {
+    let claims = &mut appraisal.claims;
+    claims.set("device.vouched", ClaimValue::Bool(voucher.is_some()));
+    claims.set(
+        "device.simulated",
+        ClaimValue::Bool(voucher.is_some_and(|voucher| voucher.simulated)),
+    );
+    if let Some(voucher) = voucher {
+        claims.set("device.maker", ClaimValue::Text(voucher.maker.clone()));
+        let kind = match voucher.kind {
+            MakerKind::Physical => "physical",
+            MakerKind::Hypervisor => "hypervisor",
+        };
+        claims.set("device.kind", ClaimValue::Text(kind.to_owned()));
+    }
+    let matched = references
+        .iter()
+        .filter(|set| set.matches(&appraisal.events, &appraisal.measured))
+        .map(|set| set.label().to_owned())
+        .collect();
+    claims.set("references.matched", ClaimValue::Texts(matched));
 }
 
 /// Appraises a second message against its challenge. `references` are the sets that apply to the host; they count where
@@ -136,6 +186,7 @@ pub fn appraise(
     appraiser: &dyn Appraiser,
     message: &Message<'_>,
     references: &[&ReferenceSet],
+    admission: &dyn Admission,
     now: u64,
 ) -> Result<Believed, Box<Refused>> {
     let unread = |refusal| {
@@ -143,6 +194,7 @@ pub fn appraise(
             refusal,
             authenticated: false,
             counters: None,
+            claims: Claims::default(),
             events: Vec::new(),
             measured: Vec::new(),
         })
@@ -201,11 +253,27 @@ pub fn appraise(
         ));
     }
     if appraisal.failure().is_none() && !challenge.selection.0.is_empty() {
-        appraisal.checks.push(reference::check(
-            references,
-            &appraisal.events,
-            &appraisal.measured,
-        ));
+        establish(&mut appraisal, challenge.subject.voucher.as_ref(), references);
+        let check = reference::check(references, &appraisal.events, &appraisal.measured);
+        match check.reason() {
+            // Policy may have other grounds to admit a boot; that it matched nothing is noted.
+            Some(reason) if !admission.needs_references() => {
+                let mut decided = admission.decide(&appraisal.claims);
+                for failed in decided.iter_mut().filter(|check| check.reason().is_some()) {
+                    failed.found = format!("{}\n{}", failed.found, check.found);
+                }
+                appraisal
+                    .checks
+                    .push(Check::noted(check.name, reason, check.found));
+                appraisal.checks.extend(decided);
+            }
+            Some(_) => appraisal.checks.push(check),
+            None => {
+                appraisal.checks.push(check);
+                let decided = admission.decide(&appraisal.claims);
+                appraisal.checks.extend(decided);
+            }
+        }
     }
     match appraisal.failure() {
         Some(check) => {
@@ -220,6 +288,11 @@ pub fn appraise(
                 refusal: Refusal::from(check.clone()).retry(retry),
                 authenticated: appraisal.authenticated,
                 counters: appraisal.counters.filter(|_| appraisal.authenticated),
+                claims: if appraisal.authenticated {
+                    appraisal.claims
+                } else {
+                    Claims::default()
+                },
                 events: appraisal.events,
                 measured: appraisal.measured,
             }))

@@ -5,6 +5,8 @@
 
 use touchmark_crypto::{HashAlg, sha256, x509::DeviceCertificate};
 
+use touchmark_rats::{ClaimValue, Claims};
+
 use super::{
     BootLog,
     describe::loader,
@@ -153,6 +155,45 @@ impl Boot {
         }
         boot.name_kernel(kernel_path.as_deref(), &initrd_paths);
         boot
+    }
+
+    /// The story as claims that policy can test.
+    pub fn claims(&self) -> Claims {
+        let mut claims = Claims::default();
+        let texts = |values: Vec<String>| ClaimValue::Texts(values);
+        let certificates = |list: &[BootCertificate]| {
+            texts(
+                list.iter()
+                    .map(|certificate| hex::encode(certificate.sha256))
+                    .collect(),
+            )
+        };
+        let digests = |list: &[Image]| texts(list.iter().map(|image| hex::encode(&image.digest)).collect());
+        let secure_boot = match self.secure_boot {
+            SecureBoot::On => "on",
+            SecureBoot::Off => "off",
+            SecureBoot::Unknown => "unknown",
+            SecureBoot::Invalid(_) => "invalid",
+        };
+        claims.set("boot.secure_boot", ClaimValue::Text(secure_boot.to_owned()));
+        claims.set("boot.pk", certificates(&self.databases.pk));
+        claims.set("boot.kek", certificates(&self.databases.kek));
+        claims.set("boot.db", certificates(&self.databases.db));
+        claims.set("boot.dbx", certificates(&self.databases.dbx));
+        claims.set("boot.authorities", certificates(&self.authorities));
+        claims.set("boot.applications", digests(&self.applications));
+        if let Some(kernel) = &self.kernel {
+            claims.set("boot.kernel", ClaimValue::Text(hex::encode(&kernel.digest)));
+        }
+        claims.set("boot.initrds", digests(&self.initrds));
+        claims.set("boot.command_lines", texts(self.command_lines.clone()));
+        if let Some(firmware) = &self.firmware {
+            claims.set("boot.firmware", ClaimValue::Text(firmware.clone()));
+        }
+        claims.set("boot.left_firmware", ClaimValue::Bool(self.left_firmware));
+        let unknown = i64::try_from(self.unknown_events).unwrap_or(i64::MAX);
+        claims.set("boot.unknown_events", ClaimValue::Int(unknown));
+        claims
     }
 
     fn read_database(&mut self, event: &Event<'_>, bank: HashAlg) {

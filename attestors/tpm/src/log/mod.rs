@@ -13,10 +13,12 @@ mod tcg;
 mod uefi;
 
 pub use boot::{Boot, BootCertificate, Image, SecureBoot, SignatureDatabases};
-pub(crate) use judge::unreadable as unreadable_log;
 pub use judge::{Judged, Registers, judge_log};
+pub(crate) use judge::{rules, unreadable as unreadable_log};
 pub use replay::boot_values;
 pub(crate) use replay::{Explained, explain};
+
+use std::collections::BTreeSet;
 
 use touchmark_crypto::HashAlg;
 
@@ -124,6 +126,14 @@ impl<'a> BootLog<'a> {
             trailing: read.trailing,
             agile: read.agile,
         })
+    }
+
+    /// The log as far as it explains what was quoted: only those of its events are believed.
+    pub(crate) fn explained_by(mut self, explained: &Explained) -> Self {
+        let numbers: BTreeSet<usize> = explained.events.iter().map(|event| event.number).collect();
+        self.events
+            .retain(|event| !event.is_extended() || numbers.contains(&event.number));
+        self
     }
 
     /// Number of events after the header.

@@ -97,8 +97,16 @@ impl Sent<'_> {
             keys: &keys,
         };
         let appraiser = TpmAppraiser::new(Vec::new());
-        appraise(server, &challenge, &appraiser, &message, references, NOW + 1)
-            .map(|believed| believed.attested)
+        appraise(
+            server,
+            &challenge,
+            &appraiser,
+            &message,
+            references,
+            &touchmark_verifier::ByReferences,
+            NOW + 1,
+        )
+        .map(|believed| believed.attested)
     }
 
     #[track_caller]

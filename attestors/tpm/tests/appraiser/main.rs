@@ -10,6 +10,7 @@
 
 mod attestation_key;
 mod boot_log;
+mod boot_rules;
 mod control;
 mod endorsement;
 mod exchange;

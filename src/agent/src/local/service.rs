@@ -50,15 +50,26 @@ impl<I: Identities> Workloads<I> {
     }
 }
 
+impl<I: Identities> Workloads<I> {
+    /// Whether a registration that selects by digest came only after the caller was looked at: who matched nothing is looked at again.
+    fn looked_too_early<T>(&self, caller: &Caller, held: &Result<T, Denied>) -> bool {
+        matches!(held, Err(Denied::NoIdentity)) && caller.exe_sha256.is_none() && self.0.needs_digest()
+    }
+}
+
 #[tonic::async_trait]
 impl<I: Identities> WorkloadIdentity for Workloads<I> {
     async fn fetch_x509(
         &self,
         request: Request<FetchX509Request>,
     ) -> Result<Response<FetchX509Response>, Status> {
-        let caller = self.caller("FetchX509", &request).await?;
+        let mut caller = self.caller("FetchX509", &request).await?;
         let asked = identifier(self.0.trust_domain(), &request.get_ref().identifier)?;
-        let held = self.0.x509(&caller, asked).await.and_then(at_least_one);
+        let mut held = self.0.x509(&caller, asked.clone()).await.and_then(at_least_one);
+        if self.looked_too_early(&caller, &held) {
+            caller = self.caller("FetchX509", &request).await?;
+            held = self.0.x509(&caller, asked).await.and_then(at_least_one);
+        }
         let held = held.map_err(|denied| refusal("FetchX509", &caller, denied))?;
         let identities = held.into_iter().map(x509_identity).collect();
         Ok(Response::new(FetchX509Response { identities }))
@@ -68,9 +79,13 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
         &self,
         request: Request<FetchWitRequest>,
     ) -> Result<Response<FetchWitResponse>, Status> {
-        let caller = self.caller("FetchWit", &request).await?;
+        let mut caller = self.caller("FetchWit", &request).await?;
         let asked = identifier(self.0.trust_domain(), &request.get_ref().identifier)?;
-        let held = self.0.wit(&caller, asked).await.and_then(at_least_one);
+        let mut held = self.0.wit(&caller, asked.clone()).await.and_then(at_least_one);
+        if self.looked_too_early(&caller, &held) {
+            caller = self.caller("FetchWit", &request).await?;
+            held = self.0.wit(&caller, asked).await.and_then(at_least_one);
+        }
         let held = held.map_err(|denied| refusal("FetchWit", &caller, denied))?;
         let identities = held.into_iter().map(wit_identity).collect();
         Ok(Response::new(FetchWitResponse { identities }))

@@ -60,7 +60,7 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
 }
 
 /// Reference values from files.
-pub(super) fn references(paths: &[PathBuf]) -> Result<Vec<ReferenceSet>, ExitCode> {
+pub(crate) fn references(paths: &[PathBuf]) -> Result<Vec<ReferenceSet>, ExitCode> {
     paths
         .iter()
         .map(|path| {

@@ -16,7 +16,7 @@ use crate::exit::{UNUSABLE, fail};
 const MAX_FILE: u64 = 64 << 20;
 
 /// Reads a file of evidence, `-` for standard input.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, ExitCode> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ExitCode> {
     let cannot = |why: String| fail(UNUSABLE, format!("{}: {why}", path.display()));
     if path == Path::new("-") {
         let mut bytes = Vec::new();
@@ -45,7 +45,7 @@ fn over() -> String {
 }
 
 /// A time in RFC 3339; now where none is given.
-pub(super) fn moment(text: Option<&str>) -> Result<u64, ExitCode> {
+pub(crate) fn moment(text: Option<&str>) -> Result<u64, ExitCode> {
     match text {
         None => Ok(touchmark_tls::clock::now()),
         Some(text) => touchmark_tls::clock::from_rfc3339(text).ok_or_else(|| {
@@ -58,7 +58,7 @@ pub(super) fn moment(text: Option<&str>) -> Result<u64, ExitCode> {
 }
 
 /// Bytes in hexadecimal.
-pub(super) fn hexadecimal(name: &str, text: Option<&str>) -> Result<Option<Vec<u8>>, ExitCode> {
+pub(crate) fn hexadecimal(name: &str, text: Option<&str>) -> Result<Option<Vec<u8>>, ExitCode> {
     text.map(|text| {
         hex::decode(text).map_err(|_| fail(UNUSABLE, format!("{name}: {text} is not hexadecimal")))
     })
@@ -66,7 +66,7 @@ pub(super) fn hexadecimal(name: &str, text: Option<&str>) -> Result<Option<Vec<u
 }
 
 /// Certificates in files, DER or PEM.
-pub(super) fn certificates(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, ExitCode> {
+pub(crate) fn certificates(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, ExitCode> {
     let mut out = Vec::new();
     for path in paths {
         let bytes = read(path)?;
@@ -80,20 +80,20 @@ pub(super) fn certificates(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, ExitCode> 
 }
 
 /// Anchors in files.
-pub(super) fn anchors(paths: &[PathBuf]) -> Result<DeviceAnchors, ExitCode> {
+pub(crate) fn anchors(paths: &[PathBuf]) -> Result<DeviceAnchors, ExitCode> {
     let ders = certificates(paths)?;
     DeviceAnchors::new(ders.iter().map(Vec::as_slice)).map_err(|error| fail(UNUSABLE, error))
 }
 
 /// The certificates in a file, whether DER or PEM.
-pub(super) fn in_file(bytes: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn in_file(bytes: &[u8]) -> Vec<Vec<u8>> {
     let text = std::str::from_utf8(bytes).ok();
     let pems = text.and_then(|text| pem::decode_all(pem::CERTIFICATE, text).ok());
     pems.unwrap_or_else(|| vec![bytes.to_vec()])
 }
 
 /// A public key in a file: SubjectPublicKeyInfo, DER or PEM, or that of a certificate.
-pub(super) fn public_key(path: &Path) -> Result<PublicKey, ExitCode> {
+pub(crate) fn public_key(path: &Path) -> Result<PublicKey, ExitCode> {
     let bytes = read(path)?;
     let text = String::from_utf8_lossy(&bytes);
     let spki = match pem::decode_all("PUBLIC KEY", &text) {
@@ -115,7 +115,7 @@ pub(super) fn public_key(path: &Path) -> Result<PublicKey, ExitCode> {
 }
 
 /// Register values: `{"sha256": {"0": "hex"}}`, or what tpm2_pcrread prints.
-pub(super) fn registers(path: &Path) -> Result<PcrValues, ExitCode> {
+pub(crate) fn registers(path: &Path) -> Result<PcrValues, ExitCode> {
     let bytes = read(path)?;
     let text = String::from_utf8_lossy(&bytes);
     let read = if text.trim_start().starts_with('{') {
@@ -173,14 +173,14 @@ fn value_of(bank: HashAlg, text: &str) -> Option<Vec<u8>> {
 }
 
 /// A bank by its name.
-pub(super) fn bank(name: &str) -> Option<HashAlg> {
+pub(crate) fn bank(name: &str) -> Option<HashAlg> {
     [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512]
         .into_iter()
         .find(|hash| hash.name() == name)
 }
 
 /// A selection as tools write it: `sha256:0,1,2+sha384:0`.
-pub(super) fn selection(text: &str) -> Result<PcrSelection, ExitCode> {
+pub(crate) fn selection(text: &str) -> Result<PcrSelection, ExitCode> {
     let wrong = || {
         fail(
             UNUSABLE,

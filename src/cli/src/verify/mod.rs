@@ -4,7 +4,7 @@
 
 mod endorsement;
 mod eventlog;
-mod input;
+pub(crate) mod input;
 mod manifest;
 mod measurements;
 mod outcome;
@@ -12,6 +12,8 @@ mod quote;
 mod result;
 mod story;
 mod wrapper;
+
+pub(crate) use eventlog::references;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,189 @@
+//! `touchmark policy test`: a table of evidence and the decisions that are expected, for an operator's own CI.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use touchmark_attestor_tpm::{PcrValues, Registers, judge_log};
+use touchmark_policy::{Policies, Source, Subject};
+use touchmark_rats::{Check, ClaimValue, Claims};
+use touchmark_verifier::ReferenceSet;
+
+use super::label_of;
+use crate::{
+    admin::read_file,
+    exit::{REFUSED, UNUSABLE, fail},
+    output::{Output, report},
+    verify::{input, references},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    /// Cedar files; each is a set by its name.
+    policies: Vec<PathBuf>,
+    /// Reference values that are applied.
+    #[serde(default)]
+    references: Vec<PathBuf>,
+    #[serde(rename = "case")]
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    #[serde(default = "any_host")]
+    host: String,
+    #[serde(default)]
+    labels: Vec<String>,
+    /// A boot log, and the registers that it has to lead to.
+    eventlog: Option<PathBuf>,
+    registers: Option<PathBuf>,
+    /// Claims beside those of the log, or instead of them.
+    #[serde(default)]
+    claims: BTreeMap<String, ClaimValue>,
+    expect: Expect,
+    /// A policy that has to be among those that decide, `label/id`.
+    by: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Expect {
+    Permit,
+    Deny,
+}
+
+fn any_host() -> String {
+    "host".to_owned()
+}
+
+pub(super) fn run(output: Output, file: &Path) -> Result<(), ExitCode> {
+    let text = read_file(file)?;
+    let table: Table =
+        toml::from_str(&text).map_err(|error| fail(UNUSABLE, format!("{}: {error}", file.display())))?;
+    let here = file.parent().unwrap_or(Path::new("."));
+    let sources = table
+        .policies
+        .iter()
+        .map(|path| {
+            Ok(Source {
+                label: label_of(path),
+                text: read_file(&here.join(path))?,
+                observe: Vec::new(),
+            })
+        })
+        .collect::<Result<Vec<_>, ExitCode>>()?;
+    let policies = Policies::compile(&sources).map_err(|error| fail(UNUSABLE, error))?;
+    let paths: Vec<PathBuf> = table.references.iter().map(|path| here.join(path)).collect();
+    let sets = references(&paths)?;
+    let results = table
+        .cases
+        .iter()
+        .map(|case| judge(case, here, &policies, &sets))
+        .collect::<Result<Vec<Value>, ExitCode>>()?;
+    let failed = results.iter().filter(|result| result["passed"] == false).count();
+    let document = json!({"passed": results.len() - failed, "failed": failed, "cases": results});
+    report(output, &document, |document| {
+        let line = |case: &Value| {
+            let text = |name: &str| case[name].as_str().unwrap_or_default();
+            let word = if case["passed"] == true {
+                "ok    "
+            } else {
+                "FAILED"
+            };
+            format!(
+                "{word} {}: expected {}, {}: {}",
+                text("name"),
+                text("expected"),
+                text("decision"),
+                text("explanation").replace('\n', "; ")
+            )
+        };
+        let mut lines: Vec<String> = document["cases"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(line)
+            .collect();
+        lines.push(format!(
+            "{} passed, {} failed",
+            document["passed"], document["failed"]
+        ));
+        lines.join("\n")
+    });
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(ExitCode::from(REFUSED))
+    }
+}
+
+fn judge(case: &Case, here: &Path, policies: &Policies, sets: &[ReferenceSet]) -> Result<Value, ExitCode> {
+    let mut claims = Claims::default();
+    claims.set("device.vouched", ClaimValue::Bool(false));
+    claims.set("device.simulated", ClaimValue::Bool(false));
+    claims.set("references.matched", ClaimValue::Texts(Vec::new()));
+    let mut unheld = None;
+    if let Some(path) = &case.eventlog {
+        let log = input::read(&here.join(path))?;
+        let values: PcrValues = match &case.registers {
+            None => PcrValues::new(),
+            Some(path) => input::registers(&here.join(path))?,
+        };
+        let judged = judge_log(&log, Registers::Pcr, &values, false);
+        unheld = judged
+            .checks
+            .iter()
+            .find(|check| check.reason().is_some())
+            .cloned();
+        claims.extend(&judged.boot.claims());
+        let notes = judged
+            .checks
+            .iter()
+            .filter_map(Check::note)
+            .map(|note| note.code().to_owned())
+            .collect();
+        claims.set("boot.notes", ClaimValue::Texts(notes));
+        let matched = sets
+            .iter()
+            .filter(|set| set.unknown(&judged.events).is_empty())
+            .map(|set| set.label().to_owned())
+            .collect();
+        claims.set("references.matched", ClaimValue::Texts(matched));
+    }
+    for (name, value) in &case.claims {
+        claims.set(name.clone(), value.clone());
+    }
+    let subject = Subject {
+        name: &case.host,
+        labels: &case.labels,
+        platform: "tpm",
+    };
+    let decision = policies.decide(&subject, &claims);
+    // Evidence that does not hold is refused before any policy is asked.
+    let permitted = decision.allowed && unheld.is_none();
+    let explanation = unheld.map_or_else(
+        || decision.explain(),
+        |check| format!("{}: {}", check.name, check.found),
+    );
+    let by = case.by.as_ref().is_none_or(|by| {
+        decision
+            .determining
+            .iter()
+            .any(|one| format!("{}/{}", one.label, one.id) == *by)
+    });
+    let passed = permitted == (case.expect == Expect::Permit) && by;
+    Ok(json!({
+        "name": case.name,
+        "passed": passed,
+        "expected": if case.expect == Expect::Permit { "permit" } else { "deny" },
+        "decision": if permitted { "permit" } else { "deny" },
+        "explanation": explanation,
+    }))
+}

@@ -1,0 +1,92 @@
+//! Policies: applied, tried before they are applied, and felt by hosts.
+
+use touchmark_tests::dev::{Dev, eventually};
+
+const STRICT: &str = r#"
+@id("new-firmware")
+@reason("only this firmware")
+@remedy("update the firmware")
+forbid (principal, action == Touchmark::Action::"attest", resource)
+unless { context has boot && context.boot has firmware && context.boot.firmware == "Another 2.0" };
+"#;
+const PERMIT: &str = r#"@id("all") permit (principal, action, resource);"#;
+
+fn apply(dev: &Dev, label: &str, text: &str, more: &[&str]) -> std::process::Output {
+    let file = dev.file(&format!("{label}.cedar"), text);
+    dev.touchmark(&[&["policy", "apply", "-f", &file, "--output", "json"], more].concat())
+}
+
+#[test]
+fn r065_policies_are_tried_on_the_last_evidence_of_every_host_and_decide_when_it_attests_again() {
+    let dev = Dev::start(&["--tpm", "2", "--fault", "kernel@2"]);
+    assert_eq!(dev.host("host-2")["reason"], "reference_mismatch");
+    // Of what no policy of an operator's has changed, reference values decide.
+    assert_eq!(dev.json(&["policy", "explain", "host-1"])["decision"], "permit");
+    let dry = apply(&dev, "all", PERMIT, &["--dry-run"]);
+    let dry: serde_json::Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert_eq!(dry["hosts"].as_array().unwrap().len(), 1, "{dry}");
+    assert_eq!(
+        (&dry["hosts"][0]["host"], &dry["hosts"][0]["decision"]),
+        (&"host-2".into(), &"permit".into())
+    );
+    assert_eq!(
+        dev.json(&["policy", "list"]),
+        serde_json::json!([]),
+        "nothing was applied"
+    );
+    assert!(apply(&dev, "all", PERMIT, &[]).status.success());
+    eventually("host 2 is admitted", || dev.host("host-2")["state"] == "attested");
+    // A stricter set: both would fall out, and do so when they attest again.
+    let strict = apply(&dev, "strict", STRICT, &[]);
+    let strict: serde_json::Value = serde_json::from_slice(&strict.stdout).unwrap();
+    assert_eq!(strict["hosts"].as_array().unwrap().len(), 2, "{strict}");
+    let _server = dev.restart_server(|text| format!("reattest_interval = \"8s\"\n{text}"));
+    eventually("the hosts' refusal", || {
+        dev.host("host-1")["reason"] == "policy_denied"
+    });
+    let why = dev.json(&["why", "host-1"]);
+    assert_eq!(
+        (&why["check"], &why["remedy"]),
+        (&"policy".into(), &"update the firmware".into())
+    );
+    let found = why["found"].as_str().unwrap();
+    assert!(
+        found
+            .contains("strict/new-firmware forbids: only this firmware (boot.firmware = Touchmark Simulated"),
+        "{found}"
+    );
+    assert!(dev.touchmark(&["policy", "delete", "strict"]).status.success());
+    eventually("the hosts are admitted", || {
+        dev.host("host-1")["state"] == "attested"
+    });
+}
+
+#[test]
+fn a09_a_policy_that_does_not_validate_changes_nothing() {
+    let dev = Dev::start(&[]);
+    assert!(apply(&dev, "all", PERMIT, &[]).status.success());
+    let before = dev.json(&["policy", "show", "all"]);
+    for broken in [
+        "permit (principal, action, resource",
+        "permit (principal, action, resource) when { context.boot.nothing };",
+        "forbid (principal, action, resource) when { context.ima.unknown > 0 };",
+        "permit (principal == ?principal, action, resource);",
+    ] {
+        for label in ["all", "another"] {
+            let refused = apply(&dev, label, broken, &[]);
+            assert_eq!(refused.status.code(), Some(2), "{broken}");
+            assert!(
+                String::from_utf8_lossy(&refused.stderr).contains(label),
+                "{broken}"
+            );
+        }
+    }
+    assert_eq!(dev.json(&["policy", "show", "all"]), before);
+    assert_eq!(dev.json(&["policy", "list"]).as_array().unwrap().len(), 1);
+    // After a restart the same policies decide.
+    let _server = dev.restart_server(|text| text);
+    eventually("the service answers", || {
+        dev.json(&["policy", "list"])[0]["label"] == "all"
+    });
+    assert_eq!(dev.json(&["policy", "explain", "host-1"])["decision"], "permit");
+}
