@@ -21,6 +21,7 @@ mod operators;
 mod policy;
 mod protocol;
 mod reboot;
+mod references;
 mod relay;
 mod requirements;
 mod standing;

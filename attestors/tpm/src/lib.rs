@@ -12,6 +12,7 @@ mod certificate;
 mod credential;
 mod endorsement;
 pub mod ima;
+mod image;
 mod log;
 mod offered_key;
 mod public_area;
@@ -23,6 +24,7 @@ mod signature;
 pub use appraise::TpmAppraiser;
 pub use certificate::{CertificateUse, ChipCertificate, judge_certificate};
 pub use endorsement::Maker;
+pub use image::{EfiImage, ImageError, ImageValue};
 pub use log::{
     Boot, BootCertificate, BootLog, Image, Judged, LogError, MAX_EVENTS, MAX_LOG, Registers, SecureBoot,
     SignatureDatabases, boot_values, judge_log,

@@ -61,6 +61,34 @@ pub enum Request {
     ReferenceApply {
         /// The file's text.
         file: String,
+        /// Only stage it: it decides nothing until it is promoted.
+        stage: bool,
+        /// Valid beside the generations before, instead of in their place.
+        beside: bool,
+    },
+    /// Stages the values of a vendor's manifest (CoRIM), if one of the signers that the configuration names signed it.
+    ReferenceImport {
+        /// The manifest in COSE_Sign1, base64.
+        manifest: String,
+        /// Label of the set.
+        label: String,
+    },
+    /// Makes a staged generation valid beside the others.
+    ReferencePromote {
+        /// Its label.
+        label: String,
+    },
+    /// Retires all valid generations but the newest.
+    ReferenceRetire {
+        /// Their label.
+        label: String,
+    },
+    /// What one set has and another has not: `LABEL`, `LABEL@GENERATION`, or a host for its last boot.
+    ReferenceDiff {
+        /// The one.
+        left: String,
+        /// The other.
+        right: String,
     },
     /// Lists sets of reference values.
     ReferenceList,

@@ -1,12 +1,17 @@
 //! `touchmark reference`: what good measurements are.
 
+mod compute;
+
 use std::{path::PathBuf, process::ExitCode};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::Value;
 use touchmark_api::admin::Request;
 
 use crate::{
     admin::{Operator, read_file},
     output::{Output, report, table},
+    verify::input,
 };
 
 /// Reference values.
@@ -28,11 +33,60 @@ enum Command {
         #[arg(long)]
         label: Option<String>,
     },
-    /// Applies a set: hosts whose boots match it are admitted.
+    /// Prints the values that boot files lead to, as TOML for `apply`: of a unified kernel image (PCR 4, 9, 11), or of a kernel and its
+    /// initrds as GRUB loads them (PCR 4, 9). Asks no service.
+    Compute {
+        /// A unified kernel image, or a kernel.
+        kernel: PathBuf,
+        /// Initrds that the kernel is loaded with.
+        #[arg(long, value_name = "FILE")]
+        initrd: Vec<PathBuf>,
+        /// Further EFI executables that are started before it: shim, GRUB, systemd-boot.
+        #[arg(long, value_name = "FILE")]
+        loader: Vec<PathBuf>,
+        /// Values that the rest of the boot has, TOML: what is computed is added to them.
+        #[arg(long, value_name = "FILE")]
+        with: Option<PathBuf>,
+        /// Label of the set.
+        #[arg(long)]
+        label: String,
+    },
+    /// Applies a set in place of the one before under its label: hosts whose boots match it are admitted.
     Apply {
         /// TOML file; `-` for standard input.
         #[arg(short, long)]
         file: PathBuf,
+        /// Only stages it: it decides nothing until it is promoted.
+        #[arg(long)]
+        stage: bool,
+        /// Beside the generations before instead of in their place, so that a fleet can be updated host by host.
+        #[arg(long, conflicts_with = "stage")]
+        beside: bool,
+    },
+    /// Stages what a vendor's signed manifest (CoRIM) states, if a signer that the service pins has signed it.
+    Import {
+        /// The manifest, COSE_Sign1.
+        file: PathBuf,
+        /// Label of the set.
+        #[arg(long)]
+        label: String,
+    },
+    /// Makes a staged generation valid, beside those before it.
+    Promote {
+        /// Its label.
+        label: String,
+    },
+    /// Retires the valid generations of a label but the newest: the update is through.
+    Retire {
+        /// Their label.
+        label: String,
+    },
+    /// What one set has and another has not, event by event.
+    Diff {
+        /// LABEL, LABEL@GENERATION, or a host for its last boot.
+        left: String,
+        /// The other.
+        right: String,
     },
     /// Lists the sets that are applied.
     List,
@@ -47,7 +101,18 @@ pub(crate) fn run(arguments: References) -> ExitCode {
     let operator = arguments.operator;
     let done = match arguments.command {
         Command::Capture { host, label } => capture(&operator, host, label),
-        Command::Apply { file } => apply(&operator, &file),
+        Command::Compute {
+            kernel,
+            initrd,
+            loader,
+            with,
+            label,
+        } => compute::run(&kernel, &initrd, &loader, with.as_deref(), &label),
+        Command::Apply { file, stage, beside } => apply(&operator, &file, stage, beside),
+        Command::Import { file, label } => import(&operator, &file, label),
+        Command::Promote { label } => promote(&operator, label),
+        Command::Retire { label } => retire(&operator, label),
+        Command::Diff { left, right } => diff(&operator, left, right),
         Command::List => list(&operator),
         Command::Delete { label } => delete(&operator, label),
     };
@@ -63,20 +128,99 @@ fn capture(operator: &Operator, host: String, label: Option<String>) -> Result<(
     Ok(())
 }
 
-fn apply(operator: &Operator, file: &std::path::Path) -> Result<(), ExitCode> {
+fn apply(operator: &Operator, file: &std::path::Path, stage: bool, beside: bool) -> Result<(), ExitCode> {
     let document = operator.ask(&Request::ReferenceApply {
         file: read_file(file)?,
+        stage,
+        beside,
     })?;
-    report(operator.output, &document, |document| {
-        let label = document["label"].as_str().unwrap_or_default();
-        if document["changed"] == true {
-            format!(
-                "applied {} values as '{label}'; hosts that match them are admitted at their next try",
+    report(operator.output, &document, entered);
+    Ok(())
+}
+
+fn import(operator: &Operator, file: &std::path::Path, label: String) -> Result<(), ExitCode> {
+    let manifest = STANDARD.encode(input::read(file)?);
+    let document = operator.ask(&Request::ReferenceImport { manifest, label })?;
+    report(operator.output, &document, entered);
+    Ok(())
+}
+
+/// A generation that came in, and whose boots it fits.
+fn entered(document: &Value) -> String {
+    let label = document["label"].as_str().unwrap_or_default();
+    let generation = &document["generation"];
+    let mut lines = vec![
+        match (document["changed"] == true, document["state"] == "staged") {
+            (false, _) => {
+                format!("'{label}' is there as it is (generation {generation}); nothing was changed")
+            }
+            (true, true) => format!(
+                "staged {} values as '{label}', generation {generation}; they decide nothing until touchmark reference promote {label}",
                 document["values"]
-            )
+            ),
+            (true, false) => format!(
+                "applied {} values as '{label}', generation {generation}; hosts that match them are admitted at their next try",
+                document["values"]
+            ),
+        },
+    ];
+    for host in document["hosts"].as_array().into_iter().flatten() {
+        let name = host["host"].as_str().unwrap_or_default();
+        lines.push(if host["fits"] == true {
+            format!("{name}: its last boot fits")
         } else {
-            format!("'{label}' is applied as it is; nothing was changed")
+            format!(
+                "{name}: {} events of its last boot are not in it",
+                host["unknown_events"]
+            )
+        });
+    }
+    lines.join("\n")
+}
+
+fn promote(operator: &Operator, label: String) -> Result<(), ExitCode> {
+    let document = operator.ask(&Request::ReferencePromote { label })?;
+    report(operator.output, &document, |document| {
+        format!(
+            "'{}', generation {}, is valid now",
+            document["label"].as_str().unwrap_or_default(),
+            document["generation"]
+        )
+    });
+    Ok(())
+}
+
+fn retire(operator: &Operator, label: String) -> Result<(), ExitCode> {
+    let document = operator.ask(&Request::ReferenceRetire { label })?;
+    report(operator.output, &document, |document| {
+        format!(
+            "retired {} generations of '{}'; hosts that still boot them are refused at their next attestation",
+            document["retired"],
+            document["label"].as_str().unwrap_or_default()
+        )
+    });
+    Ok(())
+}
+
+fn diff(operator: &Operator, left: String, right: String) -> Result<(), ExitCode> {
+    let document = operator.ask(&Request::ReferenceDiff { left, right })?;
+    report(operator.output, &document, |document| {
+        let mut lines = Vec::new();
+        for (mark, side) in [("-", "only_left"), ("+", "only_right")] {
+            for value in document[side].as_array().into_iter().flatten() {
+                lines.push(format!(
+                    "{mark} PCR {:2} {} {}",
+                    value["pcr"],
+                    value["digest"].as_str().unwrap_or_default(),
+                    value["description"].as_str().unwrap_or_default()
+                ));
+            }
         }
+        if lines.is_empty() {
+            lines.push("no difference".to_owned());
+        }
+        lines.push(format!("{} values are the same", document["same"]));
+        lines.join("\n")
     });
     Ok(())
 }
@@ -95,7 +239,17 @@ fn delete(operator: &Operator, label: String) -> Result<(), ExitCode> {
 fn list(operator: &Operator) -> Result<(), ExitCode> {
     let document = operator.ask(&Request::ReferenceList)?;
     report(operator.output, &document, |document| {
-        table(document, &[("label", "LABEL"), ("values", "VALUES")])
+        table(
+            document,
+            &[
+                ("label", "LABEL"),
+                ("generation", "GENERATION"),
+                ("state", "STATE"),
+                ("values", "VALUES"),
+                ("source", "SOURCE"),
+                ("applied_at", "APPLIED"),
+            ],
+        )
     });
     Ok(())
 }

@@ -1,14 +1,16 @@
 //! `server.toml`: parsed whole before anything is opened.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use touchmark_api::{Guarded, device::Settings};
 use touchmark_attestor_tpm::Maker;
-use touchmark_crypto::{pem, x509::DeviceAnchors};
+use touchmark_crypto::{jose::json, pem, x509::DeviceAnchors};
 use touchmark_helper::Device;
 use touchmark_identity::{Naming, TrustDomain};
 use touchmark_issuer::parse_duration;
@@ -37,7 +39,17 @@ struct File {
     #[serde(default)]
     tpm: Tpm,
     #[serde(default)]
+    reference: ReferenceFile,
+    #[serde(default)]
     limits: Limits,
+}
+
+/// Who may sign reference values: names and files with their public keys, JWK.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReferenceFile {
+    #[serde(default)]
+    signers: BTreeMap<String, PathBuf>,
 }
 
 fn state() -> PathBuf {
@@ -208,6 +220,8 @@ pub struct Config {
     pub selection: PcrSelection,
     /// Makers whose chips are believed.
     pub makers: Vec<Maker>,
+    /// Who may sign reference values, by name.
+    pub reference_signers: Vec<(String, Map<String, Value>)>,
     /// Request rates.
     pub limits: Limits,
 }
@@ -259,6 +273,21 @@ impl Config {
             }
             makers.push(read_maker(here, maker)?);
         }
+        let mut reference_signers = Vec::new();
+        for (name, path) in &file.reference.signers {
+            let path = here.join(path);
+            let text = files::read_config(&path)?;
+            let jwk = json::object(text.as_bytes())
+                .ok()
+                .filter(|jwk| !jwk.contains_key("d"));
+            let jwk = jwk.ok_or_else(|| {
+                wrong(format!(
+                    "reference.signers.{name}: {} is no public JWK",
+                    path.display()
+                ))
+            })?;
+            reference_signers.push((name.clone(), jwk));
+        }
         let owner_auth = match &file.device.owner_auth_file {
             None => Guarded::default(),
             Some(path) => Guarded::from(files::read_secret(&here.join(path))?),
@@ -283,6 +312,7 @@ impl Config {
             device: Device::new(&helper, settings),
             selection: PcrSelection::sha256(pcrs),
             makers,
+            reference_signers,
             limits: file.limits,
         })
     }

@@ -23,6 +23,7 @@ mod own;
 mod policy;
 mod policy_admin;
 mod reattest;
+mod reference_admin;
 mod refuse;
 mod run;
 mod service;

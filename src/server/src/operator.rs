@@ -11,7 +11,7 @@ use touchmark_store::{Change, Host, NewHost, PolicyText, StoreError, StoredRefus
 use touchmark_tls::clock;
 use touchmark_verifier::ReferenceSet;
 
-use crate::{ServerError, Service, policy_admin};
+use crate::{ServerError, Service, policy_admin, reference_admin};
 
 /// Why a request is not answered with a document.
 pub(crate) enum Failure {
@@ -49,9 +49,17 @@ pub(crate) async fn answer(service: &Arc<Service>, request: Request) -> Answer {
         Request::HostReplace { host, device, reason } => replace(service, &host, device, &reason, now).await,
         Request::Why { id } => why(service, &id).await,
         Request::ReferenceCapture { host, label } => capture(service, &host, label.as_deref()).await,
-        Request::ReferenceApply { file } => apply_reference(service, &file, now).await,
-        Request::ReferenceList => Ok(reference_list(service)),
-        Request::ReferenceDelete { label } => delete_reference(service, &label, now).await,
+        Request::ReferenceApply { file, stage, beside } => {
+            reference_admin::apply(service, &file, stage, beside, now).await
+        }
+        Request::ReferenceImport { manifest, label } => {
+            reference_admin::import(service, &manifest, &label, now).await
+        }
+        Request::ReferencePromote { label } => reference_admin::promote(service, &label, now).await,
+        Request::ReferenceRetire { label } => reference_admin::retire(service, &label, now).await,
+        Request::ReferenceDiff { left, right } => reference_admin::diff(service, &left, &right).await,
+        Request::ReferenceList => reference_admin::list(service).await,
+        Request::ReferenceDelete { label } => reference_admin::delete(service, &label, now).await,
         Request::PolicyApply {
             label,
             text,
@@ -360,32 +368,6 @@ async fn capture(service: &Service, id: &str, label: Option<&str>) -> Outcome {
         }
     };
     Ok(json!({"host": host.name, "reference": text}))
-}
-
-async fn apply_reference(service: &Service, file: &str, now: u64) -> Outcome {
-    let set = ReferenceSet::from_toml(file).map_err(|error| Failure::Unusable(error.to_string()))?;
-    let _turn = service.changes.lock().await;
-    let changed = service
-        .store
-        .apply_reference(set.label(), &set.to_toml(), now)
-        .await?;
-    service.reload_references().await?;
-    Ok(json!({"label": set.label(), "values": set.len(), "changed": changed}))
-}
-
-async fn delete_reference(service: &Service, label: &str, now: u64) -> Outcome {
-    let _turn = service.changes.lock().await;
-    service.store.delete_reference(label, now).await?;
-    service.reload_references().await?;
-    Ok(json!({"label": label, "deleted": true}))
-}
-
-fn reference_list(service: &Service) -> Value {
-    service
-        .references()
-        .iter()
-        .map(|set| json!({"label": set.label(), "values": set.len()}))
-        .collect()
 }
 
 async fn apply_registrations(service: &Service, file: &str, dry_run: bool, prune: bool, now: u64) -> Outcome {

@@ -229,9 +229,11 @@ impl Service {
     /// Reads the reference values again after they were applied.
     pub(crate) async fn reload_references(&self) -> Result<(), ServerError> {
         let mut sets = Vec::new();
-        for (label, body) in self.store.references().await? {
-            let set = ReferenceSet::from_toml(&body)
-                .map_err(|error| ServerError::Other(format!("stored reference values {label:?}: {error}")))?;
+        let valid = self.store.references().await?.into_iter();
+        for generation in valid.filter(|generation| generation.state == "valid") {
+            let set = ReferenceSet::from_toml(&generation.body).map_err(|error| {
+                ServerError::Other(format!("stored reference values {:?}: {error}", generation.label))
+            })?;
             sets.push(set);
         }
         *self.references.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sets);

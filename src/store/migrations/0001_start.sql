@@ -109,10 +109,17 @@ CREATE TABLE registrations (
     PRIMARY KEY (label, name)
 ) STRICT;
 
+-- Generations of a set under one label: staged ones decide nothing yet, several valid ones stand beside each other while a fleet is
+-- updated, retired ones are kept to be compared with.
 CREATE TABLE reference_sets (
-    label TEXT PRIMARY KEY,
+    label TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('staged', 'valid', 'retired')),
+    -- Who says so: an operator, or the signer of a vendor's manifest.
+    source TEXT NOT NULL,
     body TEXT NOT NULL,
-    applied_at INTEGER NOT NULL
+    applied_at INTEGER NOT NULL,
+    PRIMARY KEY (label, generation)
 ) STRICT;
 
 CREATE TABLE policy_sets (

@@ -19,6 +19,7 @@ pub use events::{Event, StoredRefusal};
 pub use hosts::{AttestationKey, Enrolled, Host, NewHost, Pending};
 pub use open::Store;
 pub use policies::PolicyText;
+pub use references::{Entry, Generation};
 pub use registrations::{Change, StoredRegistration};
 pub use standing::{Reattested, Seen};
 

@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use touchmark_rats::{Check, MeasuredEvent, Reason};
+use touchmark_rats::{
+    Check, MeasuredEvent, Reason,
+    corim::{Corim, Key, Tag as CorimTag},
+};
 
 /// Most values in one set.
 pub const MAX_VALUES: usize = 10_000;
@@ -29,6 +32,9 @@ pub enum ReferenceError {
     /// A label that is empty, too long or not printable.
     #[error("label {0:?}: use 1 to 64 letters, digits, '.', '_' or '-'")]
     Label(String),
+    /// A manifest that says nothing of registers.
+    #[error("the manifest has no measurement that is named by the number of a register")]
+    NoRegisters,
     /// Nothing in it, so that nothing could match.
     #[error("no reference value and no empty register: nothing could match this set")]
     Empty,
@@ -180,6 +186,63 @@ impl ReferenceSet {
             self.values.clone(),
             empty,
         )
+    }
+
+    /// The set that a vendor's manifest states: measurements named by the number of a register, each of its digests a value of it.
+    pub fn from_corim(label: &str, corim: &Corim) -> Result<Self, ReferenceError> {
+        let mut values = Vec::new();
+        for tag in &corim.tags {
+            let CorimTag::Comid(comid) = tag else { continue };
+            for triple in &comid.references {
+                let class = triple.environment.class.clone().unwrap_or_default();
+                let about: Vec<String> = [class.vendor, class.model].into_iter().flatten().collect();
+                for measurement in &triple.measurements {
+                    let pcr = match &measurement.key {
+                        Some(Key::Number(number)) => u8::try_from(*number).ok(),
+                        Some(Key::Text(text)) => text.strip_prefix("pcr").unwrap_or(text).parse().ok(),
+                        _ => None,
+                    };
+                    let Some(pcr) = pcr.filter(|pcr| *pcr < 24) else {
+                        continue;
+                    };
+                    let named = measurement
+                        .name
+                        .clone()
+                        .into_iter()
+                        .chain(measurement.version.clone());
+                    let description: Vec<String> = about.iter().cloned().chain(named).collect();
+                    for (_, digest) in &measurement.digests {
+                        values.push(ReferenceValue {
+                            pcr,
+                            digest: hex::encode(digest),
+                            description: description.join(" "),
+                        });
+                    }
+                }
+            }
+        }
+        if values.is_empty() {
+            return Err(ReferenceError::NoRegisters);
+        }
+        Self::new(label.to_owned(), None, values, Vec::new())
+    }
+
+    /// The set of these values.
+    pub fn of(label: &str, values: Vec<ReferenceValue>) -> Result<Self, ReferenceError> {
+        Self::new(label.to_owned(), None, values, Vec::new())
+    }
+
+    /// The values, in their order.
+    pub fn values(&self) -> &[ReferenceValue] {
+        &self.values
+    }
+
+    /// Whether a value is among these.
+    pub fn has(&self, value: &ReferenceValue) -> bool {
+        let digest = hex::decode(&value.digest).unwrap_or_default();
+        self.digests
+            .get(&value.pcr)
+            .is_some_and(|digests| digests.contains(&digest))
     }
 
     /// The label.

@@ -1,0 +1,209 @@
+//! Reference values: staged before they decide, several generations at once, compared, signed by a vendor.
+
+use ciborium::Value;
+use serde_json::json;
+use touchmark_crypto::{Purpose, Signer, SigningAlg, SoftwareKey, jose::Jwk};
+use touchmark_tests::dev::{Dev, eventually};
+
+fn captured(dev: &Dev, host: &str, label: &str) -> String {
+    let output = dev.touchmark(&["reference", "capture", host, "--label", label]);
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn states(dev: &Dev, label: &str) -> Vec<(u64, String)> {
+    let list = dev.json(&["reference", "list"]);
+    let of_label = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["label"] == label);
+    of_label
+        .map(|one| {
+            (
+                one["generation"].as_u64().unwrap(),
+                one["state"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_staged_generation_decides_nothing_and_a_promoted_one_stands_beside_the_one_before() {
+    let dev = Dev::start(&["--tpm", "2", "--fault", "kernel@2"]);
+    let release = "release";
+    let first = dev.file("first.toml", &captured(&dev, "host-1", release));
+    let second = dev.file("second.toml", &captured(&dev, "host-2", release));
+    let simulated = dev.json(&["reference", "list"])[0]["label"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    dev.json(&["reference", "apply", "-f", &first]);
+    assert!(
+        dev.touchmark(&["reference", "delete", &simulated])
+            .status
+            .success()
+    );
+    let staged = dev.json(&["reference", "apply", "-f", &second, "--stage"]);
+    assert_eq!(
+        (&staged["state"], &staged["generation"]),
+        (&json!("staged"), &json!(2))
+    );
+    let hosts = staged["hosts"].as_array().unwrap();
+    assert_eq!(
+        hosts.iter().map(|host| host["fits"] == true).collect::<Vec<_>>(),
+        [false, true],
+        "it says whose boots it would fit: {hosts:?}"
+    );
+    assert_eq!(states(&dev, release), [(1, "valid".into()), (2, "staged".into())]);
+    assert_eq!(dev.host("host-2")["state"], "refused");
+    // What differs, in words: the kernel by its path and digest.
+    let diff = dev.json(&["reference", "diff", "release", "release@2"]);
+    let only = diff["only_right"].to_string();
+    assert!(only.contains("vmlinuz-6.1.0-31"), "{diff}");
+    assert!(diff["same"].as_u64().unwrap() > 20, "{diff}");
+    dev.json(&["reference", "promote", release]);
+    assert_eq!(states(&dev, release), [(1, "valid".into()), (2, "valid".into())]);
+    eventually("host 2 is admitted", || dev.host("host-2")["state"] == "attested");
+    // Both releases are good at once; then the update is through.
+    let _server = dev.restart_server(|text| format!("reattest_interval = \"8s\"\n{text}"));
+    dev.json(&["reference", "retire", release]);
+    eventually("host 1 is refused", || {
+        dev.host("host-1")["reason"] == "reference_mismatch"
+    });
+    assert_eq!(dev.host("host-2")["state"], "attested");
+    assert_eq!(
+        dev.touchmark(&["reference", "promote", release]).status.code(),
+        Some(1)
+    );
+    assert_eq!(
+        dev.touchmark(&["reference", "retire", release]).status.code(),
+        Some(1)
+    );
+}
+
+/// A manifest (CoRIM) that states these digests of register 4, signed by `key`.
+fn manifest(key: &SoftwareKey, digests: &[&str], content_type: &str) -> Vec<u8> {
+    let int = |number: i64| Value::from(number);
+    let map = |members: Vec<(i64, Value)>| {
+        Value::Map(
+            members
+                .into_iter()
+                .map(|(key, value)| (int(key), value))
+                .collect(),
+        )
+    };
+    let measurements = digests
+        .iter()
+        .map(|digest| {
+            let digest = Value::Array(vec![int(1), Value::Bytes(hex::decode(digest).unwrap())]);
+            map(vec![(0, int(4)), (1, map(vec![(2, Value::Array(vec![digest]))]))])
+        })
+        .collect();
+    let environment = map(vec![(0, map(vec![(1, Value::Text("ACME".into()))]))]);
+    let triple = Value::Array(vec![environment, Value::Array(measurements)]);
+    let comid = map(vec![
+        (1, map(vec![(0, Value::Text("boot".into()))])),
+        (4, map(vec![(0, Value::Array(vec![triple]))])),
+    ]);
+    let tag = Value::Tag(506, Box::new(Value::Bytes(encoded(&comid))));
+    let corim = Value::Tag(
+        501,
+        Box::new(map(vec![
+            (0, Value::Text("release".into())),
+            (1, Value::Array(vec![tag])),
+        ])),
+    );
+    let payload = encoded(&corim);
+    let protected = encoded(&map(vec![(1, int(-7)), (3, Value::Text(content_type.into()))]));
+    let signed = encoded(&Value::Array(vec![
+        Value::Text("Signature1".into()),
+        Value::Bytes(protected.clone()),
+        Value::Bytes(Vec::new()),
+        Value::Bytes(payload.clone()),
+    ]));
+    let signature = key.sign(Purpose::Wit, &signed).unwrap();
+    encoded(&Value::Tag(
+        18,
+        Box::new(Value::Array(vec![
+            Value::Bytes(protected),
+            Value::Map(Vec::new()),
+            Value::Bytes(payload),
+            Value::Bytes(signature),
+        ])),
+    ))
+}
+
+fn encoded(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    ciborium::into_writer(value, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn c08_poisoned_or_unsigned_reference_values_change_nothing_and_signed_ones_are_staged() {
+    const RIM: &str = "application/rim+cbor";
+    let dev = Dev::start(&[]);
+    let (vendor, stranger) = (
+        SoftwareKey::generate(SigningAlg::Es256).unwrap(),
+        SoftwareKey::generate(SigningAlg::Es256).unwrap(),
+    );
+    let jwk = Jwk::new(vendor.public_key().clone()).unwrap();
+    let jwk = dev.file("vendor.jwk", &serde_json::to_string(&jwk.to_json()).unwrap());
+    let digest = "ab".repeat(32);
+    let good = manifest(&vendor, &[&digest], RIM);
+    let import = |bytes: &[u8]| {
+        let path = dev.system().join("manifest.cose");
+        std::fs::write(&path, bytes).unwrap();
+        dev.touchmark(&[
+            "reference",
+            "import",
+            path.to_str().unwrap(),
+            "--label",
+            "vendor",
+            "--output",
+            "json",
+        ])
+    };
+    let refused = |bytes: &[u8], why: &str| {
+        let output = import(bytes);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(
+            text.contains(why) && text.contains("nothing was changed"),
+            "{text}"
+        );
+    };
+    let before = dev.json(&["reference", "list"]);
+    refused(&good, "no signer is pinned");
+    let _server = dev.restart_server(|text| format!("{text}\n[reference.signers]\nacme = \"{jwk}\"\n"));
+    eventually("the service answers", || {
+        dev.json(&["reference", "list"]) == before
+    });
+    refused(&manifest(&stranger, &[&digest], RIM), "no signer that is pinned");
+    refused(&manifest(&vendor, &[&digest], "application/cbor"), "content type");
+    let mut poisoned = good.clone();
+    let at = poisoned
+        .windows(32)
+        .position(|bytes| bytes == [0xab; 32])
+        .unwrap();
+    poisoned[at] ^= 1;
+    refused(&poisoned, "no signer that is pinned");
+    // The manifest itself, which nobody signed.
+    refused(&good[40..], "signed");
+    refused(b"", "signed");
+    assert_eq!(dev.json(&["reference", "list"]), before);
+    let output = import(&good);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let staged: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&staged["state"], &staged["source"]),
+        (&json!("staged"), &json!("acme"))
+    );
+    assert_eq!(states(&dev, "vendor"), [(1, "staged".into())]);
+    assert_eq!(dev.json(&["policy", "explain", "host-1"])["decision"], "permit");
+}
