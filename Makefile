@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help check test demo bench fmt clean install
+.PHONY: help check test demo bench fuzz fmt clean install
 
 # One folder for every target and for what the targets start.
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -16,6 +16,7 @@ help:
 	@echo 'make test    install what is missing, build, and run all tests'
 	@echo 'make check   formatting, lints, documentation, dependencies'
 	@echo 'make bench   measure, and print the table of targets and results'
+	@echo 'make fuzz    fuzz every parser for two minutes (FUZZ_SECONDS, FUZZ_TARGETS)'
 	@echo 'make fmt     format all sources'
 	@echo 'make clean   remove everything that was built'
 
@@ -45,6 +46,9 @@ bench: install
 	@echo 'Building with optimization (the first time takes some minutes) ...'
 	@cargo build $(LOCKED) --release --workspace --bins
 	@cargo bench $(LOCKED) --package touchmark-tests --bench performance
+
+fuzz: install
+	@bash tests/fuzz/run
 
 fmt:
 	@cargo fmt --all

@@ -137,6 +137,35 @@ run touchmark why host-2
 touchmark why host-2 --output json | jq -e '.found | contains("PCR 4: /boot/vmlinuz-6.1.0-31-amd64")' >/dev/null ||
   wrong "the refusal does not name the kernel"
 shown "host-2 is refused, by the name of the kernel that is not among the good ones"
+second_log=$(sim '.tpms[1].eventlog')
+run touchmark verify eventlog "$second_log" --reference "$work/good.toml" >"$work/story" && wrong "the log matches"
+grep -E '^(Secure Boot|Kernel|Command line|!)|vmlinuz' "$work/story"
+grep -q '^! .*vmlinuz-6.1.0-31-amd64' "$work/story" || wrong "the story does not mark the kernel"
+shown "the same log, appraised offline, tells how host-2 booted and marks what differs"
+touchmark reference capture host-2 --label release-2026-11 >"$work/next.toml"
+run touchmark reference apply --file "$work/next.toml" --stage
+run touchmark reference diff release-2026-11 release-2026-11@2
+touchmark reference diff release-2026-11 release-2026-11@2 --output json |
+  jq -e '[.only_right[].description] | any(contains("vmlinuz-6.1.0-31"))' >/dev/null || wrong "the kernel is no difference"
+state_is host-2 refused || wrong "a staged set decided"
+shown "the other kernel's values are staged and compared event by event; they decide nothing"
+cat >"$work/fleet.cedar" <<CEDAR
+@id("measured-good") permit (principal, action == Touchmark::Action::"attest", resource)
+when { !context.references.matched.isEmpty() };
+@id("secure-boot")
+@reason("Secure Boot has to be on")
+@remedy("switch Secure Boot on")
+forbid (principal, action == Touchmark::Action::"attest", resource)
+unless { context has boot && context.boot.secure_boot == "on" };
+CEDAR
+run touchmark policy check "$work/fleet.cedar"
+run touchmark policy apply --file "$work/fleet.cedar" --dry-run
+run touchmark policy apply --file "$work/fleet.cedar"
+echo 'permit (principal, action, resource) when { context.boot.secure_boot == 1 };' >"$work/broken.cedar"
+if run touchmark policy apply --label fleet --file "$work/broken.cedar"; then wrong "a broken policy was applied"; fi
+run touchmark policy explain host-1
+touchmark policy list --output json | jq -e 'length == 1 and .[0].policies == 2' >/dev/null || wrong "the old set did not stay"
+shown "policies decide by what was measured; one that does not validate is refused and the old set stays"
 
 step "5. A process on host-1 gets an X.509 credential and a WIT; their keys are in its TPM"
 cat >"$work/registration.toml" <<TOML
