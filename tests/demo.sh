@@ -141,6 +141,7 @@ second_log=$(sim '.tpms[1].eventlog')
 run touchmark verify eventlog "$second_log" --reference "$work/good.toml" >"$work/story" && wrong "the log matches"
 grep -E '^(Secure Boot|Kernel|Command line|!)|vmlinuz' "$work/story"
 grep -q '^! .*vmlinuz-6.1.0-31-amd64' "$work/story" || wrong "the story does not mark the kernel"
+grep -q '^! .*Firmware' "$work/story" && wrong "the story marks what is the same"
 shown "the same log, appraised offline, tells how host-2 booted and marks what differs"
 touchmark reference capture host-2 --label release-2026-11 >"$work/next.toml"
 run touchmark reference apply --file "$work/next.toml" --stage

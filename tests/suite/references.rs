@@ -62,6 +62,33 @@ fn a_staged_generation_decides_nothing_and_a_promoted_one_stands_beside_the_one_
     let only = diff["only_right"].to_string();
     assert!(only.contains("vmlinuz-6.1.0-31"), "{diff}");
     assert!(diff["same"].as_u64().unwrap() > 20, "{diff}");
+    // Offline, the other log is told with exactly these events marked, in the bank that the values are of.
+    let log = &dev.description()["tpms"][1]["eventlog"];
+    let told = dev.touchmark(&[
+        "verify",
+        "eventlog",
+        log.as_str().unwrap(),
+        "--reference",
+        &first,
+        "--output",
+        "json",
+    ]);
+    assert_eq!(told.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(told["bank"], "sha256");
+    let marked: Vec<&str> = told["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["differs"] == true)
+        .map(|event| event["description"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        marked.len(),
+        diff["only_right"].as_array().unwrap().len(),
+        "{marked:?}"
+    );
+    assert!(marked.iter().all(|text| text.contains("6.1.0-31")), "{marked:?}");
     dev.json(&["reference", "promote", release]);
     assert_eq!(states(&dev, release), [(1, "valid".into()), (2, "valid".into())]);
     eventually("host 2 is admitted", || dev.host("host-2")["state"] == "attested");

@@ -26,8 +26,8 @@ pub use certificate::{CertificateUse, ChipCertificate, judge_certificate};
 pub use endorsement::Maker;
 pub use image::{EfiImage, ImageError, ImageValue};
 pub use log::{
-    Boot, BootCertificate, BootLog, Image, Judged, LogError, MAX_EVENTS, MAX_LOG, Registers, SecureBoot,
-    SignatureDatabases, boot_values, judge_log,
+    Boot, BootCertificate, BootLog, Image, Judged, LogError, LogUse, MAX_EVENTS, MAX_LOG, Registers,
+    SecureBoot, SignatureDatabases, boot_values, judge_log,
 };
 pub use public_area::{AreaError, Attributes, PublicArea};
 pub use recorded::{PcrValues, Recorded, RecordedCertify, RecordedKey, RecordedQuote};

@@ -140,10 +140,14 @@ impl Policies {
                 .map(|error| {
                     let id = error.policy_id();
                     let named = set.policy(id).and_then(|policy| policy.annotation("id"));
+                    let what = flat(error);
+                    let what = what
+                        .strip_prefix(&format!("for policy `{id}`, "))
+                        .unwrap_or(&what)
+                        .to_owned();
                     format!(
-                        "policy {}: {}",
+                        "policy {}: {what}",
                         named.map_or_else(|| counted(id), str::to_owned),
-                        flat(error)
                     )
                 })
                 .collect();

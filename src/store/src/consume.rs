@@ -4,9 +4,8 @@ use sqlx::{Row, Sqlite, Transaction};
 use touchmark_identity::WorkloadId;
 use touchmark_issuer::{Credential, Kind};
 
-use crate::Host;
 use crate::{
-    AttestationKey, CertifiedKey, Seen, Store, StoreError, StoredRefusal,
+    AttestationKey, CertifiedKey, Kept, Seen, Store, StoreError, StoredRefusal,
     certified::{certify, prolong},
     events::{record, write_refusal},
     open::signed,
@@ -61,15 +60,6 @@ pub struct Issuance {
     pub credential: Credential,
     /// Its key, where its certification came with the request; `None` where it is on record, or for the service's own.
     pub certified: Option<CertifiedKey>,
-}
-
-/// What is kept of an appraisal beside the evidence.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Kept {
-    /// Reference values captured from the boot, TOML, where its log explained the quote.
-    pub reference: Option<String>,
-    /// What was established, JSON: what policies are tried on before they are applied.
-    pub claims: String,
 }
 
 /// A host's admission.
@@ -332,34 +322,6 @@ impl Store {
         .await?;
         tx.commit().await?;
         Ok(Consumed::First)
-    }
-
-    /// Reference values captured from a host's last authenticated evidence, TOML.
-    pub async fn captured(&self, host: &str) -> Result<Option<String>, StoreError> {
-        let captured: Option<Option<String>> =
-            sqlx::query_scalar("SELECT reference FROM evidence WHERE host = ?")
-                .bind(host)
-                .fetch_optional(&self.pool)
-                .await?;
-        Ok(captured.flatten())
-    }
-}
-
-impl Store {
-    /// What was kept of the last appraisal of each active host: host, name, labels, captured reference values, claims.
-    pub async fn appraisals(&self) -> Result<Vec<(Host, Kept)>, StoreError> {
-        let rows: Vec<(String, Option<String>, String)> =
-            sqlx::query_as("SELECT host, reference, claims FROM evidence ORDER BY host")
-                .fetch_all(&self.pool)
-                .await?;
-        let hosts = self.hosts().await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(id, reference, claims)| {
-                let host = hosts.iter().find(|host| host.id == id && host.is_active())?;
-                Some((host.clone(), Kept { reference, claims }))
-            })
-            .collect())
     }
 }
 

@@ -3,8 +3,8 @@
 use sqlx::{Sqlite, Transaction};
 
 use crate::{
-    Consumed, Consumption, Issuance, Store, StoreError, StoredRefusal,
-    consume::{Kept, consume, keep_evidence, lock_active, write_issuance},
+    Consumed, Consumption, Issuance, Kept, Store, StoreError, StoredRefusal,
+    consume::{consume, keep_evidence, lock_active, write_issuance},
     events::{record, write_refusal},
     open::signed,
 };

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use touchmark_crypto::HashAlg;
 use touchmark_rats::{
     Check, MeasuredEvent, Reason,
     corim::{Corim, Key, Tag as CorimTag},
@@ -237,12 +238,27 @@ impl ReferenceSet {
         &self.values
     }
 
+    /// The bank that all its digests are of, by their length. `None` where they are of several, or there are none.
+    pub fn bank(&self) -> Option<HashAlg> {
+        let mut lengths = self.digests.values().flatten().map(Vec::len);
+        let first = lengths.next()?;
+        let bank = [HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512]
+            .into_iter()
+            .find(|bank| bank.len() == first);
+        bank.filter(|_| lengths.all(|length| length == first))
+    }
+
     /// Whether a value is among these.
     pub fn has(&self, value: &ReferenceValue) -> bool {
         let digest = hex::decode(&value.digest).unwrap_or_default();
         self.digests
             .get(&value.pcr)
             .is_some_and(|digests| digests.contains(&digest))
+    }
+
+    /// The registers that it has values for, or lists as empty.
+    pub fn registers(&self) -> BTreeSet<u8> {
+        self.digests.keys().chain(&self.empty).copied().collect()
     }
 
     /// The label.

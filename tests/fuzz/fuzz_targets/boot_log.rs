@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use touchmark_attestor_tpm::{BootLog, MAX_EVENTS, MAX_LOG, Registers, boot_values, judge_log};
+use touchmark_attestor_tpm::{BootLog, MAX_EVENTS, MAX_LOG, LogUse, Registers, boot_values, judge_log};
 use touchmark_rats::Reason;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     // A log leads to the registers that it leads to, and says the same of them whatever they count.
     let values = boot_values(&log);
     for registers in [Registers::Pcr, Registers::Rtmr] {
-        let judged = judge_log(bytes, registers, &values, false);
+        let judged = judge_log(bytes, registers, &values, LogUse::default());
         assert!(judged.checks.iter().all(|check| check.reason() != Some(Reason::LogMismatch)));
         assert!(judged.events.iter().all(|event| event.description.is_ascii()));
     }

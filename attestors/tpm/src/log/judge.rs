@@ -39,6 +39,16 @@ impl Registers {
     }
 }
 
+/// What a log is wanted for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogUse {
+    /// It is a failure that the log does not show Secure Boot on beyond doubt.
+    pub secure_boot: bool,
+    /// The bank that events are told in, where values allow it: that of the reference values they will be held against. Without one, the
+    /// strongest that is compared.
+    pub bank: Option<HashAlg>,
+}
+
 /// A log, judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
@@ -66,12 +76,12 @@ pub(crate) fn unreadable(error: &LogError) -> Reason {
 }
 
 /// Judges a whole log against register values, by bank. Registers that the log does not extend are not compared, nor are banks without
-/// values. `require_secure_boot` makes it a failure that the log does not show Secure Boot on beyond doubt.
+/// values.
 pub fn judge_log(
     bytes: &[u8],
     registers: Registers,
     values: &BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>,
-    require_secure_boot: bool,
+    wanted: LogUse,
 ) -> Judged {
     let mut out = Judged {
         checks: Vec::new(),
@@ -98,15 +108,24 @@ pub fn judge_log(
         format!("{} events, {}", log.len(), names.join(" ")),
     ));
     compare(&log, values, &mut out.checks);
-    // What is read of events is read where their digests are strongest, and compared.
-    let compared = log.banks().iter().filter(|bank| values.contains_key(bank));
-    let bank = compared.max().or_else(|| log.banks().iter().max()).copied();
+    // What is read of events is read where their digests are compared with registers, if any are.
+    let compared = log.banks().iter().any(|bank| values.contains_key(bank));
+    let usable = || {
+        log.banks()
+            .iter()
+            .copied()
+            .filter(|bank| !compared || values.contains_key(bank))
+    };
+    let bank = wanted
+        .bank
+        .filter(|bank| usable().any(|other| other == *bank))
+        .or_else(|| usable().max());
     let Some(bank) = bank else { return out };
     out.checks.extend(rules(&log, bank, registers));
     out.boot = Boot::read(&log, bank, registers);
     out.bank = Some(bank);
     out.checks
-        .push(secure_boot(out.boot.secure_boot, require_secure_boot));
+        .push(secure_boot(out.boot.secure_boot, wanted.secure_boot));
     out.events = log
         .events
         .iter()

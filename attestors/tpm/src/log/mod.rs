@@ -13,7 +13,7 @@ mod tcg;
 mod uefi;
 
 pub use boot::{Boot, BootCertificate, Image, SecureBoot, SignatureDatabases};
-pub use judge::{Judged, Registers, judge_log};
+pub use judge::{Judged, LogUse, Registers, judge_log};
 pub(crate) use judge::{rules, unreadable as unreadable_log};
 pub use replay::boot_values;
 pub(crate) use replay::{Explained, explain};

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use touchmark_attestor_tpm::{PcrValues, Registers, judge_log};
+use touchmark_attestor_tpm::{LogUse, PcrValues, Registers, judge_log};
 use touchmark_policy::{Policies, Source, Subject};
 use touchmark_rats::{Check, ClaimValue, Claims};
 use touchmark_verifier::ReferenceSet;
@@ -136,7 +136,11 @@ fn judge(case: &Case, here: &Path, policies: &Policies, sets: &[ReferenceSet]) -
             None => PcrValues::new(),
             Some(path) => input::registers(&here.join(path))?,
         };
-        let judged = judge_log(&log, Registers::Pcr, &values, false);
+        let wanted = LogUse {
+            bank: sets.iter().find_map(ReferenceSet::bank),
+            ..LogUse::default()
+        };
+        let judged = judge_log(&log, Registers::Pcr, &values, wanted);
         unheld = judged
             .checks
             .iter()

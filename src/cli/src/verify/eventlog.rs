@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use serde_json::{Value, json};
-use touchmark_attestor_tpm::{Judged, Registers, judge_log};
-use touchmark_rats::MeasuredEvent;
+use touchmark_attestor_tpm::{Judged, LogUse, Registers, judge_log};
+use touchmark_crypto::HashAlg;
+use touchmark_rats::{Check, MeasuredEvent, Reason};
 use touchmark_verifier::{ReferenceSet, check_references};
 
 use super::{input, outcome::Report, story};
@@ -55,8 +56,13 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     } else {
         Registers::Pcr
     };
-    let judged = judge_log(&log, registers, &values, arguments.require_secure_boot);
-    Ok(told(judged, &sets, arguments.events))
+    let wanted = LogUse {
+        secure_boot: arguments.require_secure_boot,
+        bank: sets.iter().find_map(ReferenceSet::bank),
+    };
+    let judged = judge_log(&log, registers, &values, wanted);
+    let named = sets.iter().flat_map(ReferenceSet::registers).collect();
+    Ok(told(judged, &sets, &named, arguments.events))
 }
 
 /// Reference values from files.
@@ -71,8 +77,8 @@ pub(crate) fn references(paths: &[PathBuf]) -> Result<Vec<ReferenceSet>, ExitCod
         .collect()
 }
 
-/// A log that was judged, as a report: the story, the events that no set knows marked.
-pub(super) fn told(judged: Judged, sets: &[ReferenceSet], all: bool) -> Report {
+/// A log that was judged, as a report: the story, the events of `registers` that no set knows marked.
+pub(super) fn told(judged: Judged, sets: &[ReferenceSet], registers: &BTreeSet<u8>, all: bool) -> Report {
     let Judged {
         mut checks,
         boot,
@@ -84,15 +90,14 @@ pub(super) fn told(judged: Judged, sets: &[ReferenceSet], all: bool) -> Report {
     };
     let mut unknown: BTreeSet<usize> = BTreeSet::new();
     if !sets.is_empty() {
-        let named: Vec<&ReferenceSet> = sets.iter().collect();
-        // Which registers hold nothing is known of a quote, not of a log.
-        checks.push(check_references(&named, &events, &[]));
-        let closest = sets
+        let (held, beside): (Vec<MeasuredEvent>, Vec<MeasuredEvent>) = events
             .iter()
-            .map(|set| set.unknown(&events))
-            .min_by_key(Vec::len)
-            .unwrap_or_default();
-        unknown.extend(closest.into_iter().map(|event| event.number));
+            .cloned()
+            .partition(|event| registers.contains(&event.pcr));
+        checks.push(held_against(sets, bank, &held));
+        checks.extend(not_held(&beside));
+        let closest = sets.iter().map(|set| set.unknown(&held)).min_by_key(Vec::len);
+        unknown.extend(closest.unwrap_or_default().into_iter().map(|event| event.number));
     }
     let mut report = Report::of(checks)
         .with("bank", bank.name().into())
@@ -117,6 +122,47 @@ pub(super) fn told(judged: Judged, sets: &[ReferenceSet], all: bool) -> Report {
         )
     }));
     report
+}
+
+fn held_against(sets: &[ReferenceSet], bank: HashAlg, events: &[MeasuredEvent]) -> Check {
+    if sets
+        .iter()
+        .any(|set| set.bank().is_none_or(|other| other == bank))
+    {
+        let named: Vec<&ReferenceSet> = sets.iter().collect();
+        // Which registers hold nothing is known of a quote, not of a log.
+        return check_references(&named, events, &[]);
+    }
+    let banks: BTreeSet<&str> = sets
+        .iter()
+        .filter_map(ReferenceSet::bank)
+        .map(HashAlg::name)
+        .collect();
+    Check::failed(
+        "reference_values",
+        Reason::NoReferenceValues,
+        format!(
+            "reference values of {}, in which the registers were given",
+            bank.name()
+        ),
+        format!("values of {}", Vec::from_iter(banks).join(", ")),
+        "give the registers of the bank that the reference values are of",
+    )
+}
+
+/// Says which registers the log extends that were held against nothing.
+fn not_held(events: &[MeasuredEvent]) -> Option<Check> {
+    let registers: BTreeSet<u8> = events.iter().map(|event| event.pcr).collect();
+    let names: Vec<String> = registers.iter().map(u8::to_string).collect();
+    (!names.is_empty()).then(|| {
+        Check::passed(
+            "reference_values.beside",
+            format!(
+                "PCR {} is held against nothing: no values name it",
+                names.join(", ")
+            ),
+        )
+    })
 }
 
 fn listed(events: &[MeasuredEvent], unknown: &BTreeSet<usize>) -> Value {

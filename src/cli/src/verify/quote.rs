@@ -4,9 +4,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::json;
 use touchmark_attestor_tpm::{
-    CertificateUse, PcrValues, RecordedKey, RecordedQuote, Registers, judge_certificate, judge_log,
+    CertificateUse, LogUse, PcrValues, RecordedKey, RecordedQuote, Registers, judge_certificate, judge_log,
 };
 use touchmark_rats::{Check, PcrSelection, Reason};
+use touchmark_verifier::ReferenceSet;
 
 use super::{eventlog, input, outcome};
 use crate::{
@@ -109,13 +110,17 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         .collect();
     let report = match (held, log) {
         (true, Some(log)) => {
-            let judged_log = judge_log(
-                &log,
-                Registers::Pcr,
-                &judged.quoted,
-                arguments.require_secure_boot,
-            );
-            let mut told = eventlog::told(judged_log, &sets, false);
+            let wanted = LogUse {
+                secure_boot: arguments.require_secure_boot,
+                bank: sets.iter().find_map(ReferenceSet::bank),
+            };
+            let judged_log = judge_log(&log, Registers::Pcr, &judged.quoted, wanted);
+            let registers = judged
+                .quoted
+                .values()
+                .flat_map(|values| values.keys().copied())
+                .collect();
+            let mut told = eventlog::told(judged_log, &sets, &registers, false);
             checks.append(&mut told.checks);
             Report { checks, ..told }
         }

@@ -6,6 +6,7 @@ use x509_parser::{
     prelude::FromDer,
 };
 
+use super::device::is_whole_sequence;
 use crate::CryptoError;
 
 /// Largest certificate accepted, in bytes.
@@ -72,6 +73,10 @@ impl Certificate {
         }
         let tbs = &cert.tbs_certificate;
         tbs.extensions_map().map_err(|_| WHAT)?;
+        // The parser reads algorithm and key, and looks no further in the structure that holds them.
+        if !is_whole_sequence(tbs.subject_pki.raw) {
+            return Err(CryptoError::Malformed("certificate: public key"));
+        }
         let mut out = Self {
             spki: tbs.subject_pki.raw.to_vec(),
             not_before: tbs.validity.not_before.timestamp(),

@@ -1,6 +1,6 @@
 //! Boot logs.
 
-use touchmark_attestor_tpm::{Registers, judge_log};
+use touchmark_attestor_tpm::{LogUse, Registers, judge_log};
 
 use super::{case::Case, finding::Finding};
 
@@ -14,7 +14,10 @@ pub(super) fn boot(case: &Case) -> Result<Finding, String> {
         Some(values) => Some(values),
         None => case.registers("replayed_json")?,
     };
-    let required = case.requires("require_secure_boot");
-    let judged = judge_log(&log, registers, &values.unwrap_or_default(), required);
+    let wanted = LogUse {
+        secure_boot: case.requires("require_secure_boot"),
+        bank: None,
+    };
+    let judged = judge_log(&log, registers, &values.unwrap_or_default(), wanted);
     Ok(Finding::of(&judged.checks))
 }

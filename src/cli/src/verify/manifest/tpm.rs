@@ -1,7 +1,7 @@
 //! Quotes and certifications.
 
 use touchmark_attestor_tpm::{
-    AttestSignature, CertificateUse, RecordedCertify, RecordedKey, RecordedQuote, Registers,
+    AttestSignature, CertificateUse, LogUse, RecordedCertify, RecordedKey, RecordedQuote, Registers,
     judge_certificate, judge_log,
 };
 use touchmark_crypto::{HashAlg, PublicKey, SigScheme, pem};
@@ -34,8 +34,11 @@ pub(super) fn quote(case: &Case) -> Result<Finding, String> {
     let held = judged.checks.iter().all(|check| check.reason().is_none());
     checks.extend(judged.checks);
     if let (true, Some(log)) = (held, case.optional("eventlog")?) {
-        let required = case.requires("require_secure_boot");
-        checks.extend(judge_log(&log, Registers::Pcr, &judged.quoted, required).checks);
+        let wanted = LogUse {
+            secure_boot: case.requires("require_secure_boot"),
+            bank: None,
+        };
+        checks.extend(judge_log(&log, Registers::Pcr, &judged.quoted, wanted).checks);
     }
     Ok(Finding::of(&checks))
 }

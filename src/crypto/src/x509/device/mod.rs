@@ -12,3 +12,4 @@ mod tlv;
 
 pub use path::{DeviceAnchors, DeviceError, DevicePath, Sha1, verify_device_path};
 pub use read::DeviceCertificate;
+pub(super) use tlv::is_whole_sequence;

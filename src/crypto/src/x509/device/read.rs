@@ -153,6 +153,10 @@ impl DeviceCertificate {
         self.facts.not_after = time(&validity.any(notes)?, notes)?;
         validity.end()?;
         let key = body.take(SEQUENCE, notes)?;
+        let mut parts = body.inside(&key)?;
+        parts.take(SEQUENCE, notes)?;
+        parts.take(0x03, notes)?;
+        parts.end()?;
         self.facts.spki = key.whole.to_vec();
         self.facts.self_issued = issuer.whole == subject.whole;
         self.issuer = issuer.whole.to_vec();

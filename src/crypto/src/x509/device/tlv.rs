@@ -183,3 +183,23 @@ pub(super) fn bits<'a>(value: &Tlv<'a>, notes: &mut Notes) -> Result<(&'a [u8], 
     }
     Ok((bytes, *unused))
 }
+
+/// Whether bytes are one SEQUENCE, no more and no less.
+pub(in crate::x509) fn is_whole_sequence(bytes: &[u8]) -> bool {
+    Cursor::new(bytes)
+        .take(0x30, &mut Notes::default())
+        .is_ok_and(|found| found.whole.len() == bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_whole_sequence;
+
+    #[test]
+    fn a_sequence_is_whole_with_nothing_missing_and_nothing_after_it() {
+        assert!(is_whole_sequence(&[0x30, 2, 5, 0]));
+        for wrong in [&[0x30, 2, 5][..], &[0x30, 2, 5, 0, 0], &[0x31, 2, 5, 0], &[]] {
+            assert!(!is_whole_sequence(wrong), "{wrong:?}");
+        }
+    }
+}
