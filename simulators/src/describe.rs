@@ -13,6 +13,9 @@ pub struct Description {
     /// DBUS_SESSION_BUS_ADDRESS of the bus that the resource managers are on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bus: Option<String>,
+    /// Digests of the files that hosts without a fault measure while they run, as sha256sum prints them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known_files: Option<PathBuf>,
     /// The TPMs, by number.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tpms: Vec<TpmDescription>,
@@ -63,6 +66,8 @@ pub struct TpmDescription {
     pub port: u16,
     /// The TCG2 event log of its host's boot.
     pub eventlog: PathBuf,
+    /// What its host's kernel measures while it runs (IMA), binary.
+    pub ima: PathBuf,
     /// Its EK certificates.
     pub ek_certs: Vec<PathBuf>,
     /// Certificates between the EK certificates and a root.
@@ -93,6 +98,7 @@ mod tests {
     fn what_was_not_asked_for_is_absent() {
         let nothing = Description {
             bus: None,
+            known_files: None,
             tpms: Vec::new(),
             service: None,
             hosts: Vec::new(),

@@ -20,6 +20,10 @@ pub enum Fault {
     PcrUnexplained,
     /// The log shows the usual kernel although another one was booted.
     LogEdited,
+    /// The host runs a file that is of no package.
+    ImaUnknownFile,
+    /// The host runs such a file, and its list does not show it.
+    ImaEdited,
     /// Another maker signed the EK certificates.
     EkUnknownMaker,
     /// Every command takes 200 ms longer.
@@ -32,11 +36,13 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of the help text.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Kernel,
         Self::SecureBootOff,
         Self::PcrUnexplained,
         Self::LogEdited,
+        Self::ImaUnknownFile,
+        Self::ImaEdited,
         Self::EkUnknownMaker,
         Self::TpmSlow,
         Self::TpmGone,
@@ -51,6 +57,8 @@ impl Fault {
             Self::SecureBootOff => "secure-boot-off",
             Self::PcrUnexplained => "pcr-unexplained",
             Self::LogEdited => "log-edited",
+            Self::ImaUnknownFile => "ima-unknown-file",
+            Self::ImaEdited => "ima-edited",
             Self::EkUnknownMaker => "ek-unknown-maker",
             Self::TpmSlow => "tpm-slow",
             Self::TpmGone => "tpm-gone",
@@ -66,6 +74,8 @@ impl Fault {
             Self::SecureBootOff => "Secure Boot was off: PCR 7 differs, and the log says so",
             Self::PcrUnexplained => "PCR 4 was extended once more than the log shows",
             Self::LogEdited => "another kernel was booted, but the log shows the usual one",
+            Self::ImaUnknownFile => "a file of no package runs: the IMA list shows it, known_files does not",
+            Self::ImaEdited => "a file of no package runs: PCR 10 has it, the IMA list does not",
             Self::EkUnknownMaker => "the EK certificates chain to a maker that sim.json does not name",
             Self::TpmSlow => "each TPM command takes 200 ms longer, from the start of CMD",
             Self::TpmGone => "the TPM no longer answers, from the start of CMD",
@@ -81,6 +91,7 @@ impl Fault {
             (Self::PcrUnexplained | Self::LogEdited, Self::TpmReset) => {
                 Some("a reset TPM has no PCR values of the boot left")
             }
+            (Self::ImaUnknownFile, Self::ImaEdited) => Some("ima-edited hides that file from the list"),
             (Self::TpmSlow, Self::TpmGone) => Some("a TPM that does not answer is not slow"),
             _ => None,
         }

@@ -11,7 +11,7 @@
 //! * [`dev`]: a whole small system around the devices: service, agents, a registration.
 //! * [`simulation`]: all devices of a run; [`tpm`]: one TPM, made and booted.
 //! * [`fault`]: what can be made wrong on purpose.
-//! * [`boot`], [`ek`], [`nv`], [`pcr`], [`maker`]: what is put into a TPM, and who vouches for it.
+//! * [`boot`], [`ima`], [`ek`], [`nv`], [`pcr`], [`maker`]: what is put into a TPM, and who vouches for it.
 //! * [`command`], [`swtpm`]: how a TPM is spoken to, and the program that plays it.
 //! * [`bus`], [`broker`], [`proxy`]: how several programs come to share one TPM.
 //! * [`child`], [`folder`], [`janitor`], [`signals`]: processes and files that never outlive the run.
@@ -29,6 +29,7 @@ pub mod ek;
 pub mod error;
 pub mod fault;
 pub mod folder;
+pub mod ima;
 pub mod janitor;
 pub mod maker;
 pub mod nv;

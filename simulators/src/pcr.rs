@@ -63,12 +63,17 @@ pub fn allocate(tpm: &mut Channel) -> Result<(), SimError> {
 /// # Errors
 /// When the TPM refuses.
 pub fn extend(tpm: &mut Channel, pcr: u32, digests: &Digests) -> Result<(), SimError> {
+    tpm.execute(&extension(pcr, digests)).map(|_| ())
+}
+
+/// The command that extends `pcr` in both banks.
+#[must_use]
+pub fn extension(pcr: u32, digests: &Digests) -> Command {
     let values = Writer::default()
         .u32(2)
         .u16(ALG_SHA256)
         .raw(&digests.sha256)
         .u16(ALG_SHA384)
         .raw(&digests.sha384);
-    tpm.execute(&Command::new(Code::PcrExtend, [pcr], values).authorized(1))
-        .map(|_| ())
+    Command::new(Code::PcrExtend, [pcr], values).authorized(1)
 }

@@ -5,14 +5,15 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::command::read_frame;
+use crate::command::{frame, read_frame};
 use crate::count::Counter;
 use crate::error::SimError;
 use crate::fault::{Fault, Faults};
+use crate::ima::List;
 use crate::ports;
 
 /// How much longer a command takes under `tpm-slow`.
@@ -29,6 +30,8 @@ pub struct Proxy {
     pub faults: Faults,
     /// Where commands are counted, if they are.
     pub counter: Option<Counter>,
+    /// What the TPM's host measures while it runs.
+    pub runtime: Arc<Mutex<List>>,
     /// Whether CMD has started.
     pub started: Arc<AtomicBool>,
 }
@@ -67,6 +70,9 @@ impl Proxy {
             if self.suffers(Fault::TpmSlow) {
                 std::thread::sleep(DELAY);
             }
+            if self.started.load(Ordering::Acquire) {
+                self.measure(&mut tpm)?;
+            }
             tpm.write_all(&command)?;
             let answer = read_frame(&mut tpm)?;
             // Before the answer is passed on, so that who has the answer also finds the line.
@@ -76,6 +82,16 @@ impl Proxy {
                 counter.note(self.n, &command, &answer);
             }
             client.write_all(&answer)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the host's kernel measure a file if it is time to. Its commands are not counted.
+    fn measure(&self, tpm: &mut TcpStream) -> io::Result<()> {
+        let mut list = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(command) = list.grow()?.as_ref().and_then(frame) {
+            tpm.write_all(&command)?;
+            read_frame(tpm)?;
         }
         Ok(())
     }

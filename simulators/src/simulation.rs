@@ -19,6 +19,7 @@ use crate::describe::{Description, HostDescription, ServiceDescription, TpmDescr
 use crate::error::SimError;
 use crate::fault::{Fault, Faults};
 use crate::folder::RunFolder;
+use crate::ima;
 use crate::maker::Maker;
 use crate::programs::Programs;
 use crate::proxy::Proxy;
@@ -118,6 +119,8 @@ impl Simulation {
         };
         std::fs::write(&self.maker_root, &maker.root().pem)
             .map_err(SimError::system("cannot write the maker's root"))?;
+        std::fs::write(self.known_files(), ima::known_files())
+            .map_err(SimError::system("cannot write the digests of known files"))?;
         let unknown_maker = match all_faults.iter().any(|faults| faults.has(Fault::EkUnknownMaker)) {
             true => Some(Maker::fresh()?),
             false => None,
@@ -161,6 +164,7 @@ impl Simulation {
                 upstream: swtpm.port,
                 faults: faults.clone(),
                 counter: plan.counter.clone(),
+                runtime: Arc::clone(&files.runtime),
                 started: Arc::clone(&self.started),
             };
             let port = proxy.serve()?;
@@ -205,6 +209,12 @@ impl Simulation {
         &self.maker_root
     }
 
+    /// The digests of the files that hosts without a fault measure, as sha256sum prints them.
+    #[must_use]
+    pub fn known_files(&self) -> PathBuf {
+        self.folder.path().join("known-files.sha256")
+    }
+
     /// Writes `sim.json` again, with the system that runs on the devices.
     ///
     /// # Errors
@@ -229,6 +239,7 @@ impl Simulation {
     pub fn describe(&self) -> Description {
         Description {
             bus: self.bus.as_ref().map(|bus| bus.address().to_owned()),
+            known_files: (!self.tpms.is_empty()).then(|| self.known_files()),
             tpms: self
                 .host_tpms()
                 .iter()
@@ -245,6 +256,7 @@ impl Simulation {
             tcti: tpm.broker.tcti(),
             port: tpm.swtpm.port,
             eventlog: tpm.files.event_log.clone(),
+            ima: tpm.files.runtime_path(),
             ek_certs: tpm.files.ek_certificates.clone(),
             maker_intermediates: tpm.files.intermediates.clone(),
             maker_root: self.maker_root.clone(),

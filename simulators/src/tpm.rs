@@ -1,12 +1,14 @@
 //! One simulated TPM: manufactured, put into a host, and booted.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::boot::{Boot, Kernel};
-use crate::command::{self, Channel};
+use crate::command::{self, Channel, Command};
 use crate::ek::{self, EkKind};
 use crate::error::SimError;
 use crate::fault::{Fault, Faults};
+use crate::ima::{List, Wrongs};
 use crate::maker::Maker;
 use crate::swtpm::Swtpm;
 use crate::{nv, pcr};
@@ -16,10 +18,24 @@ use crate::{nv, pcr};
 pub struct Files {
     /// The event log of its host's boot.
     pub event_log: PathBuf,
+    /// What its host's kernel measures.
+    pub runtime: Arc<Mutex<List>>,
     /// Its EK certificates, PEM.
     pub ek_certificates: Vec<PathBuf>,
     /// The maker's intermediate certificates, PEM.
     pub intermediates: Vec<PathBuf>,
+}
+
+impl Files {
+    /// Where the list of what its host's kernel measures is.
+    #[must_use]
+    pub fn runtime_path(&self) -> PathBuf {
+        self.runtime
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .path()
+            .to_owned()
+    }
 }
 
 /// Makes a TPM from a fresh swtpm: endorsement keys, certificates by `maker`, a boot with `faults`. Files go to
@@ -33,13 +49,20 @@ pub fn make(swtpm: &Swtpm, maker: &Maker, faults: &Faults, folder: &Path) -> Res
     write(&intermediate, maker.intermediate().pem.as_bytes())?;
 
     let (booted, logged) = boots(faults);
-    boot(swtpm, booted, faults)?;
+    let wrongs = Wrongs {
+        unknown_file: faults.has(Fault::ImaUnknownFile),
+        hidden: faults.has(Fault::ImaEdited),
+    };
+    let (runtime, started) = List::begin(&folder.join("binary_runtime_measurements"), booted, wrongs)
+        .map_err(SimError::system("cannot write the list of measurements"))?;
+    boot(swtpm, booted, &started, faults)?;
     let event_log = folder.join("binary_bios_measurements");
     logged
         .write_log(&event_log)
         .map_err(SimError::system("cannot write the event log"))?;
     Ok(Files {
         event_log,
+        runtime: Arc::new(Mutex::new(runtime)),
         ek_certificates,
         intermediates: vec![intermediate],
     })
@@ -76,9 +99,12 @@ fn boots(faults: &Faults) -> (Boot, Boot) {
     }
 }
 
-fn boot(swtpm: &Swtpm, boot: Boot, faults: &Faults) -> Result<(), SimError> {
+fn boot(swtpm: &Swtpm, boot: Boot, started: &[Command], faults: &Faults) -> Result<(), SimError> {
     let mut tpm = power_on(swtpm)?;
     boot.measure(&mut tpm)?;
+    for extension in started {
+        tpm.execute(extension)?;
+    }
     if faults.has(Fault::PcrUnexplained) {
         let unexplained = pcr::Digests::of(b"touchmark-sim stand-in: an image that no log shows");
         pcr::extend(&mut tpm, 4, &unexplained)?;

@@ -26,6 +26,12 @@ pub fn reset(dev: &Dev) {
     let control = format!("127.0.0.1:{}", port + 1);
     run(dev, "swtpm_ioctl", &["--tcp", &control, "-i"]);
     run(dev, "tpm2_startup", &["-c"]);
+    // The kernel that boots begins a list of its own.
+    let list = dev.description()["tpms"][0]["ima"]
+        .as_str()
+        .expect("a list")
+        .to_owned();
+    std::fs::write(list, b"").expect("a list");
 }
 
 /// Measures the same boot again, as the log has it.

@@ -140,6 +140,7 @@ impl Drop for Sim {
 pub fn device(tpm: &Value) -> Device {
     let settings = Settings {
         boot_log: tpm["eventlog"].as_str().map(str::to_owned),
+        runtime_list: tpm["ima"].as_str().map(str::to_owned),
         ..Settings::at(format!("swtpm:host=127.0.0.1,port={}", tpm["port"]))
     };
     Device::new(&binary("touchmark-device"), settings)

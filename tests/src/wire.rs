@@ -221,12 +221,19 @@ pub struct Parts {
     pub evidence: Vec<u8>,
     /// Log.
     pub log: Vec<u8>,
+    /// What was measured at run time.
+    pub runtime: Vec<u8>,
 }
 
 impl Parts {
     /// The message, with the MAC that the secret gives.
     pub fn message(&self, visit: &Visit) -> Vec<u8> {
-        let body = frame::encode(&self.cookie, &self.offer, &self.evidence, &self.log);
+        let body = frame::encode(
+            &self.cookie,
+            &self.offer,
+            &self.evidence,
+            [&self.log, &self.runtime],
+        );
         let mac = visit.secret.as_ref().map(|secret| {
             let key = message_mac_key(secret, &visit.challenge.id.into_array()).expect("key");
             let mut mac = MacSha256::new(&key);
@@ -239,7 +246,12 @@ impl Parts {
 
 /// A message up to its MAC, whose length is 32 bytes.
 pub fn frame_of(parts: &Parts) -> Vec<u8> {
-    let body = frame::encode(&parts.cookie, &parts.offer, &parts.evidence, &parts.log);
+    let body = frame::encode(
+        &parts.cookie,
+        &parts.offer,
+        &parts.evidence,
+        [&parts.log, &parts.runtime],
+    );
     let mut message = frame::finish(body, &[0; 32]);
     message.truncate(message.len() - 32);
     message
@@ -248,7 +260,9 @@ pub fn frame_of(parts: &Parts) -> Vec<u8> {
 /// Evidence for a visit, with a fresh host key; `anchor` is what the host believes the channel ended in.
 pub fn evidence(device: &Device, visit: &Visit, anchor: [u8; 32]) -> (Parts, KeyDescription) {
     let selection = PcrSelection::from_wire(&visit.challenge.selection).expect("selection");
-    let key = device.create_key(Some(&selection)).expect("key");
+    let key = device
+        .create_key(Some(&selection.without_runtime()))
+        .expect("key");
     let offer = cbor::encode(&Offer {
         attestation_public: visit.attestation_public.clone().map(ByteBuf::from),
         key: key.public.clone(),
@@ -265,6 +279,10 @@ pub fn evidence(device: &Device, visit: &Visit, anchor: [u8; 32]) -> (Parts, Key
     };
     let evidence = touchmark_helper::evidence(device, &exchange, &offer, &[&key]).expect("evidence");
     let log = device.boot_log().expect("log");
+    let runtime = match visit.challenge.log_offsets.get(1) {
+        None => Vec::new(),
+        Some(from) => device.runtime_list(*from, frame::MAX_RUNTIME).expect("list"),
+    };
     let evidence = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
     (
         Parts {
@@ -272,6 +290,7 @@ pub fn evidence(device: &Device, visit: &Visit, anchor: [u8; 32]) -> (Parts, Key
             offer,
             evidence,
             log,
+            runtime,
         },
         key,
     )

@@ -225,6 +225,7 @@ fn hierarchy_authorizations_are_used_where_configured_and_asked_for_where_not() 
         let settings = Settings {
             tcti: sim.tcti(1),
             boot_log: None,
+            runtime_list: None,
             owner_auth: Guarded::new(owner.as_bytes().to_vec()),
             endorsement_auth: Guarded::new(endorsement.as_bytes().to_vec()),
         };

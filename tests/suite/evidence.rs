@@ -63,7 +63,7 @@ fn attest(device: &Device, appraiser: &TpmAppraiser, references: &[&ReferenceSet
                 subject,
                 activation: true,
                 selection: &selection,
-                log_offset: 0,
+                log_offsets: vec![0],
             },
             NOW,
         )
@@ -109,6 +109,7 @@ fn attest(device: &Device, appraiser: &TpmAppraiser, references: &[&ReferenceSet
         offer,
         evidence: &evidence,
         log: &log,
+        runtime: None,
         attestation_public: &opened.attestation_public,
         keys: &[key.public.to_vec()],
     };
@@ -125,6 +126,7 @@ fn attest(device: &Device, appraiser: &TpmAppraiser, references: &[&ReferenceSet
             attested,
             events,
             measured,
+            ..
         }) => Outcome {
             result: Ok(attested),
             captured: ReferenceSet::capture("captured", &events, &measured).ok(),

@@ -24,6 +24,7 @@ mod reboot;
 mod references;
 mod relay;
 mod requirements;
+mod runtime;
 mod standing;
 mod trust;
 mod vectors;

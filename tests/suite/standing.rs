@@ -1,5 +1,7 @@
 //! Hosts over time: told at once, asked to attest again, silent, suspect, replaced.
 
+mod impersonated;
+
 use std::fs;
 
 use touchmark_api::{
@@ -8,11 +10,7 @@ use touchmark_api::{
     host::{Push, REATTEST_PATH, REGISTRATIONS_PATH, STREAM_PATH, take_push},
 };
 use touchmark_crypto::pem;
-use touchmark_helper::Exchange;
-use touchmark_rats::{
-    PcrSelection, Purpose, cbor, cmw,
-    tpm::{self, TpmEvidence},
-};
+use touchmark_rats::cbor;
 use touchmark_tests::{
     calls::uid,
     count::Commands,
@@ -21,6 +19,8 @@ use touchmark_tests::{
     sim::device,
     wire,
 };
+
+use impersonated::{Impersonated, admitted, impersonate};
 
 /// The service again, with hosts that have to attest within so many seconds.
 fn within(dev: &Dev, seconds: u32) -> Restarted {
@@ -154,76 +154,6 @@ fn e18_a_host_that_was_reset_is_refused_when_it_attests_again_and_begins_anew() 
     eventually("a credential", || fetch(&dev) == Some(0));
 }
 
-/// A host of the test's own making in the place of host 1's agent.
-struct Impersonated {
-    device: touchmark_helper::Device,
-    identity: std::sync::Arc<rustls::sign::CertifiedKey>,
-    hosts: String,
-}
-
-fn impersonate(dev: &Dev) -> Impersonated {
-    dev.end_agent(1);
-    let (address, hosts) = dev.addresses();
-    let device = device(&dev.description()["tpms"][0]);
-    let visit = wire::introduce(&address, dev.pin(), &device);
-    let (parts, key) = wire::evidence(&device, &visit, dev.pin());
-    let answer = wire::send(&address, dev.pin(), &parts.message(&visit));
-    let admission: Admission = cbor::decode(&answer.body, 1 << 20).unwrap();
-    Impersonated {
-        identity: wire::identity(&device, &admission, &key),
-        device,
-        hosts,
-    }
-}
-
-impl Impersonated {
-    /// The challenge that is pushed, answered by a message that `change` has had its way with.
-    fn reattest(
-        &self,
-        dev: &Dev,
-        change: impl FnOnce(&mut TpmEvidence, &mut Vec<u8>),
-    ) -> (Vec<u8>, wire::Answer) {
-        let challenge = wire::pushed(&self.hosts, dev.pin(), self.identity.clone(), |push| match push {
-            Push::Reattest(challenge) => Some(challenge),
-            _ => None,
-        })
-        .unwrap();
-        let selection = PcrSelection::from_wire(&challenge.selection).unwrap();
-        let exchange = Exchange {
-            purpose: Purpose::Reattest,
-            trust_domain: wire::DOMAIN,
-            anchor: dev.pin(),
-            challenge_id: challenge.id.into_array(),
-            nonce: challenge.nonce.into_array(),
-            cookie: &challenge.cookie,
-            selection: &selection,
-            log_offsets: &challenge.log_offsets,
-        };
-        let mut evidence = touchmark_helper::evidence(&self.device, &exchange, &[], &[]).unwrap();
-        let mut log = Vec::new();
-        change(&mut evidence, &mut log);
-        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
-        let message = frame::finish(frame::encode(&challenge.cookie, &[], &wrapped, &log), &[]);
-        let answer = self.post(dev, &message);
-        (message, answer)
-    }
-
-    fn post(&self, dev: &Dev, message: &[u8]) -> wire::Answer {
-        let identity = Some(self.identity.clone());
-        let media_type = touchmark_api::attest::MESSAGE;
-        wire::request(
-            &self.hosts,
-            dev.pin(),
-            identity,
-            "POST",
-            REATTEST_PATH,
-            media_type,
-            message,
-        )
-        .unwrap()
-    }
-}
-
 #[test]
 fn e11_a_quote_whose_signature_is_wrong_ends_the_trust_in_its_host() {
     let dev = Dev::start(&[]);
@@ -261,7 +191,7 @@ fn a_log_that_gained_what_no_register_holds_ends_the_trust_in_its_host() {
     let host = impersonate(&dev);
     let log = fs::read(dev.description()["tpms"][0]["eventlog"].as_str().unwrap()).unwrap();
     // The tail of the log once more: events that were not measured.
-    let (_, refused) = host.reattest(&dev, |_, gained| gained.extend(&log[log.len() - 64..]));
+    let (_, refused) = host.reattest(&dev, |_, gained| gained.boot.extend(&log[log.len() - 64..]));
     assert_eq!(refused.status, 403);
     assert_eq!(dev.host("host-1")["state"], "refused", "{}", dev.host("host-1"));
 }
@@ -567,4 +497,41 @@ fn c06_a_host_that_was_evicted_behind_its_back_hears_of_it_when_it_comes_back() 
     let _server = dev.restart_server(|text| text);
     signal("-CONT");
     eventually("the workloads' refusal", || fetch(&dev) == Some(1));
+}
+
+#[test]
+fn p05_a_list_that_is_sent_again_or_cut_is_never_taken_and_its_host_begins_anew() {
+    let dev = Dev::start(&[]);
+    let _server = within(&dev, 8);
+    let host = impersonate(&dev);
+    let (_, good) = host.reattest(&dev, |_, _| {});
+    assert_eq!(good.status, 200);
+    // The host measures something more, and sends the whole list where only what is new was asked for.
+    let list = |host: &Impersonated| host.device.runtime_list(0, frame::MAX_RUNTIME).unwrap();
+    let before = list(&host).len();
+    eventually("something is measured", || {
+        assert!(
+            dev.command("tpm2_getrandom")
+                .arg("4")
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
+        list(&host).len() > before
+    });
+    let (_, refused) = host.reattest(&dev, |_, logs| logs.runtime = list(&host));
+    assert_eq!(refused.status, 403);
+    assert_eq!(
+        dev.host("host-1")["reason"],
+        "log_mismatch",
+        "{}",
+        dev.host("host-1")
+    );
+    // From the beginning, with all of it, it is admitted again.
+    drop(host);
+    let host = admitted(&dev);
+    assert_eq!(dev.host("host-1")["state"], "attested");
+    let (_, good) = host.reattest(&dev, |_, _| {});
+    assert_eq!(good.status, 200);
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use touchmark_crypto::{CryptoError, HashAlg, Secret, SigScheme, ct_eq};
 use touchmark_rats::{
-    Appraisal, Appraiser, AttestedKey, Candidate, Check, ClaimValue, Expected, Opening, Reason, Refusal,
-    Retry, Sealed, Voucher,
+    Appraisal, Appraiser, AttestedKey, Candidate, Check, ClaimValue, Expected, Opening, RUNTIME_REGISTER,
+    Reason, Refusal, Retry, Sealed, Voucher,
     cbor::{self, CborError},
     pop_message,
     tpm::{
@@ -18,9 +18,11 @@ use crate::{
     attestation::{CERTIFY, QUOTE, Shape, check_attestation, malformed},
     attestation_key, credential,
     endorsement::{self, Maker},
+    ima::{Followed, SignatureKeys},
     log::{Boot, BootLog, Explained, Registers, explain, rules, unreadable_log},
     offered_key,
-    public_area::{PublicArea, hash_alg},
+    public_area::PublicArea,
+    quoted::{Quoted, check_values},
     signature::{AttestSignature, Attester},
 };
 
@@ -31,13 +33,23 @@ const MAX_MESSAGE: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct TpmAppraiser {
     makers: Vec<Maker>,
+    file_keys: SignatureKeys,
 }
 
 impl TpmAppraiser {
     /// An appraiser that believes these makers about which chips are theirs. Without any, every endorsement
     /// certificate is refused.
     pub fn new(makers: Vec<Maker>) -> Self {
-        Self { makers }
+        Self {
+            makers,
+            file_keys: SignatureKeys::default(),
+        }
+    }
+
+    /// The same, believing these keys' signatures of files.
+    #[must_use]
+    pub fn with_file_keys(self, file_keys: SignatureKeys) -> Self {
+        Self { file_keys, ..self }
     }
 }
 
@@ -114,87 +126,95 @@ impl Appraiser for TpmAppraiser {
 
     fn appraise(&self, evidence: &[u8], expected: &Expected<'_>) -> Appraisal {
         let mut appraisal = Appraisal::default();
-        if let Err(check) = appraise(&mut appraisal, evidence, expected) {
+        if let Err(check) = self.judge(&mut appraisal, evidence, expected) {
             appraisal.checks.push(check);
         }
         appraisal
     }
 }
 
-fn appraise(out: &mut Appraisal, evidence: &[u8], expected: &Expected<'_>) -> Result<(), Check> {
-    const NAME: &str = "tpm.evidence";
-    let evidence: TpmEvidence =
-        cbor::decode(evidence, MAX_MESSAGE).map_err(|error| unreadable_check(NAME, &error))?;
-    let signer = attestation_key::judge(expected.attestation_public)?;
-    out.checks.push(Check::passed(
-        "tpm.attestation_key",
-        signer.attributes.to_string(),
-    ));
-    let signer = Attester::from(&signer);
-    if evidence.certifications.len() != expected.keys.len() {
-        let found = format!(
-            "{} certifications for {} keys",
-            evidence.certifications.len(),
-            expected.keys.len()
-        );
-        return Err(malformed(NAME, found));
-    }
-    let asks_for_registers = !expected.selection.0.is_empty();
-    if expected.selection.0.iter().any(|bank| bank.indices.is_empty()) {
-        return Err(malformed(
-            NAME,
-            "an exchange that asks for a bank without registers".into(),
+impl TpmAppraiser {
+    fn judge(&self, out: &mut Appraisal, evidence: &[u8], expected: &Expected<'_>) -> Result<(), Check> {
+        const NAME: &str = "tpm.evidence";
+        let evidence: TpmEvidence =
+            cbor::decode(evidence, MAX_MESSAGE).map_err(|error| unreadable_check(NAME, &error))?;
+        let signer = attestation_key::judge(expected.attestation_public)?;
+        out.checks.push(Check::passed(
+            "tpm.attestation_key",
+            signer.attributes.to_string(),
         ));
-    }
-    if !asks_for_registers && (expected.keys.is_empty() || expected.sealed_to_boot) {
-        return Err(malformed(
-            NAME,
-            "an exchange in which nothing would be attested".into(),
-        ));
-    }
-    let quoted = match (&evidence.quote, !asks_for_registers) {
-        (Some(quote), false) => Some(check_quote(out, &signer, quote, &evidence.pcr_values, expected)?),
-        (None, true) => None,
-        (found, _) => {
-            let found = if found.is_some() { "a quote" } else { "no quote" };
+        let signer = Attester::from(&signer);
+        if evidence.certifications.len() != expected.keys.len() {
+            let found = format!(
+                "{} certifications for {} keys",
+                evidence.certifications.len(),
+                expected.keys.len()
+            );
+            return Err(malformed(NAME, found));
+        }
+        let asks_for_registers = !expected.selection.0.is_empty();
+        if expected.selection.0.iter().any(|bank| bank.indices.is_empty()) {
             return Err(malformed(
                 NAME,
-                format!("{found}, which is not what this exchange asked for"),
+                "an exchange that asks for a bank without registers".into(),
             ));
         }
-    };
-    for (public, certification) in expected.keys.iter().zip(&evidence.certifications) {
-        check_key(out, &signer, public, certification, quoted.as_ref(), expected)?;
-    }
-    if let Some(quoted) = &quoted {
-        check_log(out, quoted, expected)?;
-    }
-    Ok(())
-}
-
-/// A quote that passed, and what is needed to hold the log against it.
-struct Quoted {
-    digest: Vec<u8>,
-    hash: HashAlg,
-    values: BTreeMap<(HashAlg, u8), Vec<u8>>,
-}
-
-impl Quoted {
-    /// The digest over the quoted registers in another hash: what a policy of a key with that name algorithm holds. Where
-    /// the hash is not the quote's own, the register values are needed.
-    fn digest_in(&self, hash: HashAlg, expected: &Expected<'_>) -> Option<Vec<u8>> {
-        if hash == self.hash {
-            return Some(self.digest.clone());
+        if !asks_for_registers && (expected.keys.is_empty() || expected.sealed_to_boot) {
+            return Err(malformed(
+                NAME,
+                "an exchange in which nothing would be attested".into(),
+            ));
         }
-        let registers = expected
-            .selection
-            .0
-            .iter()
-            .flat_map(|bank| bank.indices.iter().map(|index| (bank.bank, *index)));
-        let values: Option<Vec<&[u8]>> = registers
-            .map(|register| self.values.get(&register).map(Vec::as_slice))
-            .collect();
-        Some(hash.digest(&values?))
+        let mut runtime = followed(expected)?;
+        let quoted = match (&evidence.quote, !asks_for_registers) {
+            (Some(quote), false) => Some(check_quote(
+                out,
+                &signer,
+                quote,
+                &evidence.pcr_values,
+                runtime.as_mut(),
+                expected,
+            )?),
+            (None, true) => None,
+            (found, _) => {
+                let found = if found.is_some() { "a quote" } else { "no quote" };
+                return Err(malformed(
+                    NAME,
+                    format!("{found}, which is not what this exchange asked for"),
+                ));
+            }
+        };
+        for (public, certification) in expected.keys.iter().zip(&evidence.certifications) {
+            check_key(out, &signer, public, certification, quoted.as_ref(), expected)?;
+        }
+        let Some(quoted) = &quoted else { return Ok(()) };
+        let boot = check_log(out, quoted, runtime.as_mut(), expected)?;
+        if let Some(runtime) = runtime {
+            let (state, claims, checks) = runtime.finish(&self.file_keys, &boot)?;
+            out.claims.extend(&claims);
+            out.checks.extend(checks);
+            out.runtime = Some(state);
+        }
+        Ok(())
+    }
+}
+
+/// The list of what was measured at run time, where the quote is over its register.
+fn followed<'a>(expected: &Expected<'a>) -> Result<Option<Followed<'a>>, Check> {
+    let banks: Vec<HashAlg> = expected
+        .selection
+        .0
+        .iter()
+        .filter(|bank| bank.indices.contains(&RUNTIME_REGISTER))
+        .map(|bank| bank.bank)
+        .collect();
+    match (&expected.runtime, banks.is_empty()) {
+        (_, true) => Ok(None),
+        (Some(list), false) => Followed::read(list, &banks).map(Some),
+        (None, false) => Err(malformed(
+            "ima",
+            "an exchange that asks for register 10 and for no list".into(),
+        )),
     }
 }
 
@@ -203,6 +223,7 @@ fn check_quote(
     signer: &Attester,
     quote: &TpmAttestation,
     values: &[TpmPcrValue],
+    runtime: Option<&mut Followed<'_>>,
     expected: &Expected<'_>,
 ) -> Result<Quoted, Check> {
     let (attest, hash) = authentic(out, &QUOTE, signer, quote, expected)?;
@@ -232,7 +253,7 @@ fn check_quote(
         "tpm.quote.selection",
         expected.selection.to_string(),
     ));
-    let values = check_values(values, &pcr_digest, hash, expected)?;
+    let values = check_values(values, &pcr_digest, hash, runtime, expected)?;
     if !values.is_empty() {
         out.checks.push(Check::passed(
             "tpm.quote.pcr_digest",
@@ -257,44 +278,6 @@ fn check_quote(
         hash,
         values,
     })
-}
-
-/// The values that came along, believed if their digest is the quoted one. None came along: nothing to check.
-fn check_values(
-    values: &[TpmPcrValue],
-    pcr_digest: &[u8],
-    hash: HashAlg,
-    expected: &Expected<'_>,
-) -> Result<BTreeMap<(HashAlg, u8), Vec<u8>>, Check> {
-    if values.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let mut by_register = BTreeMap::new();
-    for value in values {
-        let bank = hash_alg(value.bank).filter(|bank| bank.len() == value.value.len());
-        let bank =
-            bank.ok_or_else(|| malformed("tpm.quote.pcr_digest", "value of an unknown bank".into()))?;
-        by_register.insert((bank, value.index), value.value.to_vec());
-    }
-    let ordered: Option<Vec<&[u8]>> = expected
-        .selection
-        .0
-        .iter()
-        .flat_map(|bank| bank.indices.iter().map(|index| (bank.bank, *index)))
-        .map(|register| by_register.get(&register).map(Vec::as_slice))
-        .collect();
-    let complete =
-        ordered.filter(|ordered| ordered.len() == by_register.len() && values.len() == ordered.len());
-    match complete {
-        Some(ordered) if ct_eq(&hash.digest(&ordered), pcr_digest) => Ok(by_register),
-        _ => Err(Check::failed(
-            "tpm.quote.pcr_digest",
-            Reason::PcrDigestMismatch,
-            "the values of exactly the quoted registers",
-            "values whose digest is not the quoted one",
-            "a register moved between reading and quoting: try again",
-        )),
-    }
 }
 
 /// An attestation of this exchange.
@@ -372,7 +355,7 @@ fn check_key(
         let digest = quoted.digest_in(area.name_alg, expected);
         push(
             out,
-            offered_key::sealed_to_boot(&area, expected.selection, digest.as_deref()),
+            offered_key::sealed_to_boot(&area, &expected.selection.without_runtime(), digest.as_deref()),
         )?;
     }
     let scheme = SigScheme::Ecdsa(area.scheme_hash.unwrap_or(HashAlg::Sha256));
@@ -397,8 +380,13 @@ fn check_key(
     Ok(())
 }
 
-/// Every quoted register must be explained by the log, event by event.
-fn check_log(out: &mut Appraisal, quoted: &Quoted, expected: &Expected<'_>) -> Result<(), Check> {
+/// Every quoted register must be explained by the log, event by event. Answers the values of those of the boot.
+fn check_log(
+    out: &mut Appraisal,
+    quoted: &Quoted,
+    mut runtime: Option<&mut Followed<'_>>,
+    expected: &Expected<'_>,
+) -> Result<BTreeMap<(HashAlg, u8), Vec<u8>>, Check> {
     const NAME: &str = "tpm.log";
     let log = BootLog::parse(expected.log).map_err(|error| {
         Check::failed(
@@ -412,8 +400,10 @@ fn check_log(out: &mut Appraisal, quoted: &Quoted, expected: &Expected<'_>) -> R
     let mut all = Explained {
         events: Vec::new(),
         measured: Vec::new(),
+        values: BTreeMap::new(),
     };
-    for bank in &expected.selection.0 {
+    let boot = expected.selection.without_runtime();
+    for bank in &boot.0 {
         let values: BTreeMap<u8, Vec<u8>> = quoted
             .values
             .iter()
@@ -421,48 +411,71 @@ fn check_log(out: &mut Appraisal, quoted: &Quoted, expected: &Expected<'_>) -> R
             .map(|((_, index), value)| (*index, value.clone()))
             .collect();
         let single = expected.selection.0.len() == 1;
-        let matches = |replayed: &[Vec<u8>]| {
-            let parts: Vec<&[u8]> = replayed.iter().map(Vec::as_slice).collect();
-            single && ct_eq(&quoted.hash.digest(&parts), &quoted.digest)
+        let digest_of = |replayed: &[Vec<u8>], running: Option<&Vec<u8>>| {
+            let mut parts: Vec<&[u8]> = replayed.iter().map(Vec::as_slice).collect();
+            if let Some(running) = running {
+                let lower = bank.indices.iter().filter(|index| **index < RUNTIME_REGISTER);
+                parts.insert(lower.count(), running);
+            }
+            quoted.hash.digest(&parts)
+        };
+        let list = runtime.as_deref_mut();
+        let matches = |replayed: &[Vec<u8>]| match list {
+            Some(list) => {
+                single
+                    && list
+                        .find(|running| ct_eq(&digest_of(replayed, running.get(&bank.bank)), &quoted.digest))
+            }
+            None => single && ct_eq(&digest_of(replayed, None), &quoted.digest),
         };
         let known = (!values.is_empty()).then_some(&values);
+        let both = known.is_none() && expected.selection.covers_runtime();
         let explained = explain(&log, bank.bank, &bank.indices, known, matches).map_err(|unexplained| {
+            let found = match (both, unexplained.reason) {
+                (true, Reason::LogMismatch) => {
+                    "a boot log and a list of measurements that do not lead to the quote together; the host sent no values, \
+                     so which of them is not known"
+                        .to_owned()
+                }
+                _ => unexplained.found,
+            };
             Check::failed(
                 NAME,
                 unexplained.reason,
                 "a log that leads to every quoted register",
-                unexplained.found,
+                found,
                 "something was measured that the log does not show, or the log was edited: do not trust this boot; \
                  reboot the host and compare",
             )
         })?;
         all.events.extend(explained.events);
         all.measured.extend(explained.measured);
+        all.values.extend(explained.values);
     }
     out.checks.push(Check::passed(
         NAME,
         format!("{} events explain {}", all.events.len(), expected.selection),
     ));
-    check_boot(out, log.explained_by(&all), expected)?;
+    check_boot(out, &log.explained_by(&all), expected)?;
     out.claims.set(
         "tpm.log_events",
         ClaimValue::Int(i64::try_from(all.events.len()).unwrap_or(i64::MAX)),
     );
     out.events = all.events;
     out.measured = all.measured;
-    Ok(())
+    Ok(all.values)
 }
 
 /// What the explained part of the log says of the boot, and whether firmware says it like that.
-fn check_boot(out: &mut Appraisal, log: BootLog<'_>, expected: &Expected<'_>) -> Result<(), Check> {
+fn check_boot(out: &mut Appraisal, log: &BootLog<'_>, expected: &Expected<'_>) -> Result<(), Check> {
     let Some(bank) = expected.selection.0.iter().map(|bank| bank.bank).max() else {
         return Ok(());
     };
-    let checks = rules(&log, bank, Registers::Pcr);
+    let checks = rules(log, bank, Registers::Pcr);
     if let Some(failed) = checks.iter().find(|check| check.reason().is_some()) {
         return Err(failed.clone());
     }
-    let mut boot = Boot::read(&log, bank, Registers::Pcr).claims();
+    let mut boot = Boot::read(log, bank, Registers::Pcr).claims();
     let notes = checks
         .iter()
         .filter_map(Check::note)

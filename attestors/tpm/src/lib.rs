@@ -16,6 +16,7 @@ mod image;
 mod log;
 mod offered_key;
 mod public_area;
+mod quoted;
 mod reader;
 mod recorded;
 mod shipped;

@@ -95,7 +95,7 @@ impl Channel {
 }
 
 /// The whole command; `None` when a part of it is too long.
-fn frame(command: &Command) -> Option<Vec<u8>> {
+pub(crate) fn frame(command: &Command) -> Option<Vec<u8>> {
     let mut body = Writer::default();
     for &handle in &command.handles {
         body = body.u32(handle);

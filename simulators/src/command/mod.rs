@@ -7,8 +7,8 @@ mod codes;
 mod reader;
 mod writer;
 
-pub(crate) use channel::read_frame;
 pub use channel::{Answer, Channel};
+pub(crate) use channel::{frame, read_frame};
 pub use codes::name_of;
 pub use reader::Reader;
 pub use writer::Writer;

@@ -85,6 +85,7 @@ pub(super) fn server(
          [listen]\nattest = \"{attest}\"\nhosts = \"{hosts}\"\nbundle = \"{bundle}\"\n\
          [admin]\nsocket = {socket:?}\n\
          [device]\ntcti = \"{tcti}\"\n\
+         [ima]\nenabled = true\n\
          [[tpm.maker]]\nname = \"simulated\"\nroots = {root:?}\nkind = \"physical\"\nsimulated = true\n",
         domain = trust_domain(origin),
         state = folder.join("server"),
@@ -113,13 +114,14 @@ pub(super) fn agent(
          socket = {socket:?}\n\
          [server]\nattest = \"{attest}\"\nhosts = \"{hosts}\"\n\
          [device]\ntcti = \"{tcti}\"\n\
-         [tpm]\neventlog = {log:?}\n",
+         [tpm]\neventlog = {log:?}\nima = {ima:?}\n",
         domain = trust_domain(origin),
         state = folder.join(format!("agent{}", tpm.n)),
         attest = addresses.attest(),
         hosts = addresses.hosts(),
         tcti = tpm.broker.tcti(),
         log = tpm.files.event_log,
+        ima = tpm.files.runtime_path(),
     );
     write(&folder.join(format!("agent{}.toml", tpm.n)), &text)
 }

@@ -123,6 +123,7 @@ impl System {
             bundle: addresses.bundle(),
         };
         touchmark.apply("reference", &reference::good_boot(&folder)?)?;
+        touchmark.allow("simulated-files", &simulation.known_files())?;
         let (registration, identifier) = config::registration(origin, &folder)?;
         touchmark.apply("registration", &registration)?;
         // From here the hosts' own faults are in effect, and their commands are counted.

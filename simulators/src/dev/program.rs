@@ -171,6 +171,19 @@ impl Touchmark {
         .map(|_| ())
     }
 
+    /// Applies a list of known files.
+    pub(super) fn allow(&self, label: &str, file: &Path) -> Result<(), SimError> {
+        self.must(&[
+            OsStr::new("allowlist"),
+            OsStr::new("apply"),
+            OsStr::new("--label"),
+            OsStr::new(label),
+            OsStr::new("--file"),
+            file.as_os_str(),
+        ])
+        .map(|_| ())
+    }
+
     /// Runs the program; a failure is an error that carries what it said.
     pub(super) fn must(&self, arguments: &[&OsStr]) -> Result<Output, SimError> {
         let output = self.run(arguments)?;

@@ -18,7 +18,7 @@ use touchmark_api::{
     host::Bundle,
 };
 use touchmark_crypto::{Purpose as KeyPurpose, Secret, mac::MacSha256, sha256};
-use touchmark_helper::{DeviceError, Exchange, created_key, evidence, opening};
+use touchmark_helper::{Device, DeviceError, Exchange, created_key, evidence, opening};
 use touchmark_identity::WorkloadId;
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, message_mac_key, tpm};
 use touchmark_tls::{
@@ -135,12 +135,20 @@ pub(crate) fn check_challenge(
             "the challenge is of another trust domain".into(),
         ));
     }
-    if challenge.log_offsets.len() != 1 {
+    if ![1, 2].contains(&challenge.log_offsets.len()) {
         return Err(AttestationError::Answer(
-            "the challenge asks for other logs than the boot log".into(),
+            "the challenge asks for other logs than those of the boot and of the kernel".into(),
         ));
     }
     Ok(())
+}
+
+/// What the kernel measured, from where the challenge asks for it; empty where it does not.
+pub(crate) fn runtime_list(device: &Device, challenge: &Challenge) -> Result<Vec<u8>, DeviceError> {
+    match challenge.log_offsets.get(1) {
+        None => Ok(Vec::new()),
+        Some(from) => device.runtime_list(*from, frame::MAX_RUNTIME),
+    }
 }
 
 /// A second message and the key that it offers.
@@ -172,7 +180,7 @@ async fn prepare(
                 encrypted_secret: sealed.encrypted_secret.clone(),
             })?),
         };
-        let key = device.create_key(Some(&selection))?;
+        let key = device.create_key(Some(&selection.without_runtime()))?;
         let offer = cbor::encode(&Offer {
             attestation_public: attestation_public.map(ByteBuf::from),
             key: key.public.clone(),
@@ -188,14 +196,15 @@ async fn prepare(
             log_offsets: &challenge.log_offsets,
         };
         let evidence = evidence(&device, &exchange, &offer, &[&key])?;
-        // Read after the quote, so that it is never shorter than what was quoted.
+        // Read after the quote, so that they are never shorter than what was quoted.
         let log = device.boot_log()?;
+        let runtime = runtime_list(&device, &challenge)?;
         let quoted = evidence.quote.as_ref();
         let reset_count = quoted
             .and_then(|quote| tpm::own_reset_count(&quote.attest))
             .unwrap_or(0);
         let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
-        let message = seal(&challenge, &offer, &wrapped, &log, secret.as_ref());
+        let message = seal(&challenge, &offer, &wrapped, [&log, &runtime], secret.as_ref());
         Ok(Prepared {
             message,
             key,
@@ -210,10 +219,10 @@ fn seal(
     challenge: &Challenge,
     offer: &[u8],
     evidence: &[u8],
-    log: &[u8],
+    logs: [&[u8]; 2],
     secret: Option<&Secret>,
 ) -> Vec<u8> {
-    let body = frame::encode(&challenge.cookie, offer, evidence, log);
+    let body = frame::encode(&challenge.cookie, offer, evidence, logs);
     let mac = secret
         .and_then(|secret| message_mac_key(secret, &challenge.id.into_array()).ok())
         .map(|key| {
@@ -360,10 +369,10 @@ mod tests {
             log_offsets: vec![0],
             expires_in: 1,
         };
-        let plain = seal(&challenge, b"o", b"e", b"l", None);
+        let plain = seal(&challenge, b"o", b"e", [b"l", b""], None);
         assert!(plain.ends_with(&[0, 0, 0, 0]));
         let secret = Secret::new(vec![7; 32]);
-        let maced = seal(&challenge, b"o", b"e", b"l", Some(&secret));
+        let maced = seal(&challenge, b"o", b"e", [b"l", b""], Some(&secret));
         assert_eq!(maced.len(), plain.len() + 32);
         assert_eq!(maced[..plain.len() - 4], plain[..plain.len() - 4]);
     }

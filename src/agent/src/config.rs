@@ -13,6 +13,8 @@ use touchmark_tls::{
 
 /// Where the kernel shows the boot log.
 const KERNEL_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
+/// Where it shows what it measures (IMA).
+const KERNEL_LIST: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +60,7 @@ struct DeviceFile {
 #[serde(deny_unknown_fields)]
 struct Tpm {
     eventlog: Option<PathBuf>,
+    ima: Option<PathBuf>,
     owner_auth_file: Option<PathBuf>,
     endorsement_auth_file: Option<PathBuf>,
 }
@@ -133,14 +136,16 @@ impl Config {
             let secret = file.as_ref().map(|file| files::read_secret(&here.join(file)));
             Ok(secret.transpose()?.map(Guarded::from).unwrap_or_default())
         };
-        let log = file
-            .tpm
-            .eventlog
-            .as_ref()
-            .map_or_else(|| PathBuf::from(KERNEL_LOG), |log| here.join(log));
+        let named = |file: &Option<PathBuf>, kernel: &str| {
+            let path = file
+                .as_ref()
+                .map_or_else(|| PathBuf::from(kernel), |file| here.join(file));
+            path.display().to_string()
+        };
         let settings = Settings {
             tcti: file.device.tcti,
-            boot_log: Some(log.display().to_string()),
+            boot_log: Some(named(&file.tpm.eventlog, KERNEL_LOG)),
+            runtime_list: Some(named(&file.tpm.ima, KERNEL_LIST)),
             owner_auth: auth(&file.tpm.owner_auth_file)?,
             endorsement_auth: auth(&file.tpm.endorsement_auth_file)?,
         };

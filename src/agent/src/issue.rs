@@ -163,7 +163,10 @@ async fn prepare(
         };
         let evidence = evidence(&device, &exchange, &offer, &[&key])?;
         let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
-        let message = frame::finish(frame::encode(&challenge.cookie, &offer, &wrapped, &[]), &[]);
+        let message = frame::finish(
+            frame::encode(&challenge.cookie, &offer, &wrapped, [&[], &[]]),
+            &[],
+        );
         Ok((key, message))
     })
     .await

@@ -15,7 +15,7 @@ use touchmark_tls::clock;
 
 use crate::{
     AttestationError, Config, HostIdentity,
-    attestation::{certified, check_challenge, on_device},
+    attestation::{certified, check_challenge, on_device, runtime_list},
     session::Sessions,
 };
 
@@ -70,14 +70,15 @@ async fn prepare(
             log_offsets: &challenge.log_offsets,
         };
         let evidence = evidence(&device, &exchange, &[], &[])?;
-        // Read after the quote, so that it is never shorter than what was quoted.
+        // Read after the quote, so that they are never shorter than what was quoted.
         let log = device.boot_log()?;
         let known = challenge.log_offsets.first().copied().unwrap_or(0);
         let known = usize::try_from(known).unwrap_or(usize::MAX);
         let gained = log.get(known..).unwrap_or_default();
+        let runtime = runtime_list(&device, &challenge)?;
         let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
         Ok(frame::finish(
-            frame::encode(&challenge.cookie, &[], &wrapped, gained),
+            frame::encode(&challenge.cookie, &[], &wrapped, [gained, &runtime]),
             &[],
         ))
     })

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Largest request and answer, in bytes.
-pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+pub const MAX_MESSAGE: usize = 128 * 1024 * 1024;
 /// Where the socket is.
 pub const DEFAULT_SOCKET: &str = "/run/touchmark/admin.sock";
 
@@ -126,6 +126,22 @@ pub enum Request {
     PolicyExplain {
         /// Id or name.
         host: String,
+    },
+    /// Applies a list of known files.
+    AllowlistApply {
+        /// Its label.
+        label: String,
+        /// Labels of the hosts that it is for; all where absent.
+        hosts: Option<Vec<String>>,
+        /// The digests, CBOR (a map from the names of hashes to sorted digests), base64.
+        digests: String,
+    },
+    /// Lists of known files.
+    AllowlistList,
+    /// Withdraws a list of known files.
+    AllowlistDelete {
+        /// Its label.
+        label: String,
     },
     /// Applies a file of registrations, TOML.
     RegistrationApply {

@@ -104,6 +104,8 @@ pub enum Op {
     },
     /// The boot log, whole.
     BootLog,
+    /// What the kernel has measured since the boot, from this byte of its list on: as much as an answer holds.
+    RuntimeList(u64),
 }
 
 /// How to reach a device. Sent over the socket, never on a command line: authorizations are secrets.
@@ -113,6 +115,8 @@ pub struct Settings {
     pub tcti: String,
     /// Path of the boot log; absent where there is none to read.
     pub boot_log: Option<String>,
+    /// Path of the kernel's list of measurements; absent where there is none to read.
+    pub runtime_list: Option<String>,
     /// Authorization of the owner hierarchy.
     pub owner_auth: Guarded,
     /// Authorization of the endorsement hierarchy.
@@ -125,6 +129,7 @@ impl Settings {
         Self {
             tcti: tcti.into(),
             boot_log: None,
+            runtime_list: None,
             owner_auth: Guarded::default(),
             endorsement_auth: Guarded::default(),
         }
@@ -136,6 +141,7 @@ impl std::fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("tcti", &self.tcti)
             .field("boot_log", &self.boot_log)
+            .field("runtime_list", &self.runtime_list)
             .finish_non_exhaustive()
     }
 }
@@ -172,7 +178,7 @@ pub enum Reply {
     Registers(Vec<TpmPcrValue>),
     /// A signature, `r ‖ s`.
     Signature(ByteBuf),
-    /// A boot log.
+    /// A boot log, or a part of a list.
     Log(ByteBuf),
 }
 

@@ -1,9 +1,9 @@
 //! The second message: sections, each with its length (four bytes, big-endian), in an order that lets a receiver refuse
 //! early.
 //!
-//! Cookie, offer, evidence, boot log, MAC. The cookie comes first and is opened before anything else is read; the MAC
-//! over all that precedes it comes last, so that a log can be hashed as it arrives. A section may be empty: the log of a
-//! workload's key, the MAC where the attestation key is known.
+//! Cookie, offer, evidence, boot log, list of what was measured at run time, MAC. The cookie comes first and is opened before anything
+//! else is read; the MAC over all that precedes it comes last, so that a log can be hashed as it arrives. A section may be empty: the logs
+//! of a workload's key, the MAC where the attestation key is known.
 
 /// Largest cookie, in bytes.
 pub const MAX_COOKIE: usize = 4 * 1024;
@@ -13,13 +13,18 @@ pub const MAX_OFFER: usize = 12 * 1024;
 pub const MAX_EVIDENCE: usize = 48 * 1024;
 /// Largest log.
 pub const MAX_LOG: usize = 4 * 1024 * 1024;
+/// Largest part of a list of what was measured at run time that is sent at once: about 120,000 files.
+pub const MAX_RUNTIME: usize = 16 * 1024 * 1024;
 /// Length of a MAC.
 pub const MAC_LEN: usize = 32;
-/// Largest message: 64 KiB, the log, and the lengths.
-pub const MAX_MESSAGE: usize = MAX_COOKIE + MAX_OFFER + MAX_EVIDENCE + MAX_LOG + MAC_LEN + 5 * 4;
+/// Largest message: 64 KiB, the logs, and the lengths.
+pub const MAX_MESSAGE: usize =
+    MAX_COOKIE + MAX_OFFER + MAX_EVIDENCE + MAX_LOG + MAX_RUNTIME + MAC_LEN + SECTIONS * 4;
+/// Number of sections; the MAC is the last.
+pub const SECTIONS: usize = 6;
 
-/// The limits of the five sections, in order.
-pub const LIMITS: [usize; 5] = [MAX_COOKIE, MAX_OFFER, MAX_EVIDENCE, MAX_LOG, MAC_LEN];
+/// The limits of the sections, in order.
+pub const LIMITS: [usize; SECTIONS] = [MAX_COOKIE, MAX_OFFER, MAX_EVIDENCE, MAX_LOG, MAX_RUNTIME, MAC_LEN];
 
 /// Why a message is not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,9 +51,10 @@ pub enum FrameError {
 }
 
 /// The part of a message that a MAC covers.
-pub fn encode(cookie: &[u8], offer: &[u8], evidence: &[u8], log: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(cookie.len() + offer.len() + evidence.len() + log.len() + 64);
-    for section in [cookie, offer, evidence, log] {
+pub fn encode(cookie: &[u8], offer: &[u8], evidence: &[u8], [log, runtime]: [&[u8]; 2]) -> Vec<u8> {
+    let sections = [cookie, offer, evidence, log, runtime];
+    let mut out = Vec::with_capacity(sections.iter().map(|section| section.len()).sum::<usize>() + 64);
+    for section in sections {
         push(&mut out, section);
     }
     out
@@ -77,7 +83,7 @@ impl Splitter {
     pub fn feed(&mut self, chunk: &[u8]) -> Result<(), FrameError> {
         self.buffer.extend_from_slice(chunk);
         match (self.section, self.length()?) {
-            (5, _) if !self.buffer.is_empty() => Err(FrameError::Trailing),
+            (SECTIONS, _) if !self.buffer.is_empty() => Err(FrameError::Trailing),
             _ => Ok(()),
         }
     }
@@ -90,12 +96,12 @@ impl Splitter {
         let Some(section) = self.buffer.get(4..4 + length).map(<[u8]>::to_vec) else {
             return Ok(None);
         };
-        if self.section == 4 && ![0, MAC_LEN].contains(&length) {
+        if self.section == SECTIONS - 1 && ![0, MAC_LEN].contains(&length) {
             return Err(FrameError::Mac);
         }
         self.buffer.drain(..4 + length);
         self.section += 1;
-        if self.section == 5 && !self.buffer.is_empty() {
+        if self.section == SECTIONS && !self.buffer.is_empty() {
             return Err(FrameError::Trailing);
         }
         Ok(Some(section))
@@ -103,7 +109,7 @@ impl Splitter {
 
     /// Fails unless the message ended where it should.
     pub fn end(&self) -> Result<(), FrameError> {
-        if self.section == 5 && self.buffer.is_empty() {
+        if self.section == SECTIONS && self.buffer.is_empty() {
             Ok(())
         } else {
             Err(FrameError::Truncated(self.section))
@@ -136,7 +142,7 @@ mod tests {
 
     #[test]
     fn sections_come_out_however_the_bytes_arrive() {
-        let message = finish(encode(b"cookie", b"offer", b"", b"log"), &[7; 32]);
+        let message = finish(encode(b"cookie", b"offer", b"", [b"log", b"list"]), &[7; 32]);
         for size in [1, 3, 1000] {
             let mut splitter = Splitter::default();
             let mut sections = Vec::new();
@@ -147,7 +153,10 @@ mod tests {
                 }
             }
             splitter.end().unwrap();
-            assert_eq!(sections, [&b"cookie"[..], b"offer", b"", b"log", &[7; 32]]);
+            assert_eq!(
+                sections,
+                [&b"cookie"[..], b"offer", b"", b"log", b"list", &[7; 32]]
+            );
         }
     }
 
@@ -159,20 +168,24 @@ mod tests {
             splitter.feed(&length),
             Err(FrameError::Oversized { section: 0, .. })
         ));
-        let message = finish(encode(b"c", b"o", b"e", b"l"), &[]);
+        let message = finish(encode(b"c", b"o", b"e", [b"l", b"r"]), &[]);
         let mut splitter = Splitter::default();
         splitter.feed(&message[..7]).unwrap();
         splitter.next_section().unwrap().unwrap();
         assert_eq!(splitter.end(), Err(FrameError::Truncated(1)));
         let mut splitter = Splitter::default();
         splitter.feed(&[message.clone(), vec![0]].concat()).unwrap();
-        let last = (0..5).map(|_| splitter.next_section()).find(Result::is_err);
+        let last = (0..SECTIONS)
+            .map(|_| splitter.next_section())
+            .find(Result::is_err);
         assert_eq!(last, Some(Err(FrameError::Trailing)));
         let mut splitter = Splitter::default();
         splitter
-            .feed(&finish(encode(b"c", b"o", b"e", b"l"), &[1; 5]))
+            .feed(&finish(encode(b"c", b"o", b"e", [b"l", b"r"]), &[1; 5]))
             .unwrap();
-        let last = (0..5).map(|_| splitter.next_section()).find(Result::is_err);
+        let last = (0..SECTIONS)
+            .map(|_| splitter.next_section())
+            .find(Result::is_err);
         assert_eq!(last, Some(Err(FrameError::Mac)));
     }
 }

@@ -73,20 +73,25 @@ impl Operator {
 /// Largest input file: what fits into a request.
 const MAX_INPUT: u64 = 8 * 1024 * 1024;
 
-/// Reads an input file, `-` for standard input.
+/// Reads an input file that fits into a request, `-` for standard input.
 pub(crate) fn read_file(path: &std::path::Path) -> Result<String, ExitCode> {
+    read_text(path, MAX_INPUT)
+}
+
+/// Reads an input file of at most so many bytes, `-` for standard input.
+pub(crate) fn read_text(path: &std::path::Path, limit: u64) -> Result<String, ExitCode> {
     let bytes = if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
-        match std::io::stdin().take(MAX_INPUT + 1).read_to_end(&mut bytes) {
+        match std::io::stdin().take(limit + 1).read_to_end(&mut bytes) {
             Err(error) => return Err(fail(UNUSABLE, format!("standard input: {error}"))),
-            Ok(length) if u64::try_from(length).is_ok_and(|length| length > MAX_INPUT) => {
-                let why = format!("standard input: over the limit of {MAX_INPUT} bytes; split it");
+            Ok(length) if u64::try_from(length).is_ok_and(|length| length > limit) => {
+                let why = format!("standard input: over the limit of {limit} bytes; split it");
                 return Err(fail(UNUSABLE, why));
             }
             Ok(_) => bytes,
         }
     } else {
-        files::read_input(path, MAX_INPUT).map_err(|error| fail(UNUSABLE, error))?
+        files::read_input(path, limit).map_err(|error| fail(UNUSABLE, error))?
     };
     String::from_utf8(bytes).map_err(|_| fail(UNUSABLE, format!("{}: not UTF-8 text", path.display())))
 }

@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{ca, daemon, events, host, id, policy, reference, registration, verify, why, workload};
+use crate::{
+    allowlist, ca, daemon, events, host, id, policy, reference, registration, verify, why, workload,
+};
 
 /// Hardware-backed workload identity: hosts prove what they are with their TPM, processes on them hold identities whose
 /// keys never leave the chip.
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Policy(policy::PolicyArguments),
     /// What good measurements are.
     Reference(reference::References),
+    /// Which files hosts may run.
+    Allowlist(allowlist::Allowlists),
     /// Why something was refused: check, expected, found, remedy.
     Why(why::Why),
     /// The audit trail.

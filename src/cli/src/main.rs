@@ -5,6 +5,7 @@
 
 mod admin;
 mod agent_status;
+mod allowlist;
 mod ca;
 mod cli;
 mod daemon;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Registration(command) => registration::run(command),
         Command::Policy(command) => policy::run(command),
         Command::Reference(command) => reference::run(command),
+        Command::Allowlist(command) => allowlist::run(command),
         Command::Why(arguments) => why::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Verify(command) => verify::run(&command),

@@ -227,6 +227,21 @@ impl Device {
         }
     }
 
+    /// What the kernel has measured since the boot, from this byte of its list on, in at most `limit` bytes; empty where it measures nothing.
+    pub fn runtime_list(&self, from: u64, limit: usize) -> Result<Vec<u8>, DeviceError> {
+        let mut list = Vec::new();
+        while list.len() < limit {
+            let read = u64::try_from(list.len()).unwrap_or(u64::MAX);
+            match self.call(Op::RuntimeList(from.saturating_add(read)))? {
+                Reply::Log(part) if part.is_empty() => break,
+                Reply::Log(part) => list.extend(part.into_vec()),
+                _ => return Err(DeviceError::Mismatch),
+            }
+        }
+        list.truncate(limit);
+        Ok(list)
+    }
+
     fn key(&self, op: Op) -> Result<KeyDescription, DeviceError> {
         match self.call(op)? {
             Reply::Key(key) => Ok(key),

@@ -1,5 +1,12 @@
 //! Decisions: each shipped policy in both directions, and what happens where something is wrong.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail loudly"
+)]
+
 use touchmark_policy::{DEFAULT, Decision, Effect, Policies, PolicyError, Source, Subject, shipped};
 use touchmark_rats::{ClaimValue, Claims};
 
@@ -39,9 +46,16 @@ fn good() -> Claims {
     claims.set("boot.left_firmware", ClaimValue::Bool(true));
     claims.set("boot.unknown_events", ClaimValue::Int(0));
     claims.set("boot.notes", texts(&[]));
-    for name in ["ima.entries", "ima.violations", "ima.unknown", "ima.unsigned"] {
-        claims.set(name, ClaimValue::Int(0));
+    for (name, count) in [
+        ("ima.entries", 24),
+        ("ima.violations", 0),
+        ("ima.unknown", 0),
+        ("ima.unsigned", 23),
+    ] {
+        claims.set(name, ClaimValue::Int(count));
     }
+    claims.set("ima.unknown_files", texts(&[]));
+    claims.set("ima.boot_aggregate", ClaimValue::Text("matches".into()));
     claims
 }
 
@@ -112,6 +126,7 @@ fn every_shipped_policy_permits_a_good_host_and_stops_a_bad_one() {
             "ima-known-packages",
             vec![
                 with("ima.unknown", ClaimValue::Int(1)),
+                with("ima.entries", ClaimValue::Int(0)),
                 with("ima.violations", ClaimValue::Int(1)),
             ],
         ),

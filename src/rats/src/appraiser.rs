@@ -79,6 +79,42 @@ pub struct Expected<'a> {
     pub sealed_to_boot: bool,
     /// The boot log, whole.
     pub log: &'a [u8],
+    /// What was measured while the host runs; `None` where the quote is not over [`crate::RUNTIME_REGISTER`].
+    pub runtime: Option<RuntimeList<'a>>,
+}
+
+/// What a host's kernel measured since the last appraisal.
+#[derive(Clone, Copy)]
+pub struct RuntimeList<'a> {
+    /// [`RuntimeState::state`] of the last appraisal; `None`: the list is whole.
+    pub state: Option<&'a [u8]>,
+    /// The list from where that appraisal ended.
+    pub gained: &'a [u8],
+    /// Which files are known.
+    pub files: &'a dyn KnownFiles,
+}
+
+impl std::fmt::Debug for RuntimeList<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RuntimeList({} bytes)", self.gained.len())
+    }
+}
+
+/// Files that are known to be good, by their digests.
+pub trait KnownFiles: Sync {
+    /// Whether some list has a file of this digest; `algorithm` as the kernel names it.
+    fn knows(&self, algorithm: &str, digest: &[u8]) -> bool;
+}
+
+/// Where the appraisal of a list ended, so that the next can go on from there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeState {
+    /// Bytes of the list that the register covers.
+    pub offset: u64,
+    /// Whether every file that was not known is in the state: then lists of known files can grow without reading it all again.
+    pub complete: bool,
+    /// The appraiser's own.
+    pub state: Vec<u8>,
 }
 
 /// Counters of a device's boots.
@@ -118,6 +154,8 @@ pub struct Appraisal {
     pub events: Vec<MeasuredEvent>,
     /// The registers that were quoted, with whether the log measured anything into them.
     pub measured: Vec<(u8, bool)>,
+    /// Where the list of what was measured at run time stands, if one was asked for.
+    pub runtime: Option<RuntimeState>,
     /// Boot counters of the quote or, without one, of the first certification.
     pub counters: Option<BootCounters>,
     /// Whether an attestation of the expected key over this exchange's binding was found: what failed before that was

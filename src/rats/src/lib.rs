@@ -21,10 +21,11 @@ mod reason;
 pub mod tpm;
 
 pub use appraiser::{
-    Appraisal, Appraiser, AttestedKey, BootCounters, Candidate, Expected, MakerKind, Opening, Sealed, Voucher,
+    Appraisal, Appraiser, AttestedKey, BootCounters, Candidate, Expected, KnownFiles, MakerKind, Opening,
+    RuntimeList, RuntimeState, Sealed, Voucher,
 };
 pub use binding::{BIND_LABEL, Binding, Purpose, message_mac_key, pop_message, rest_digest};
 pub use check::{Check, Outcome, Refusal, Retry};
 pub use claims::{ClaimValue, Claims};
-pub use measurement::{MeasuredEvent, PcrBank, PcrSelection};
+pub use measurement::{MeasuredEvent, PcrBank, PcrSelection, RUNTIME_REGISTER};
 pub use reason::Reason;

@@ -11,6 +11,10 @@ pub struct PcrBank {
     pub indices: Vec<u8>,
 }
 
+/// The register that goes on changing while a machine runs: the kernel extends it with what it measures (IMA). Nothing is sealed to it,
+/// and it is explained by a list of its own.
+pub const RUNTIME_REGISTER: u8 = 10;
+
 /// What a quote is to be over: banks in the order asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PcrSelection(pub Vec<PcrBank>);
@@ -30,6 +34,31 @@ impl PcrSelection {
     /// The boot registers that policy asks for by default: 0 to 9, SHA-256.
     pub fn boot() -> Self {
         Self::sha256(0..=9)
+    }
+
+    /// Whether [`RUNTIME_REGISTER`] is among them.
+    pub fn covers_runtime(&self) -> bool {
+        self.0.iter().any(|bank| bank.indices.contains(&RUNTIME_REGISTER))
+    }
+
+    /// The registers that change with a boot only: what keys are sealed to.
+    pub fn without_runtime(&self) -> Self {
+        let bank = |bank: &PcrBank| PcrBank {
+            bank: bank.bank,
+            indices: bank
+                .indices
+                .iter()
+                .copied()
+                .filter(|index| *index != RUNTIME_REGISTER)
+                .collect(),
+        };
+        Self(
+            self.0
+                .iter()
+                .map(bank)
+                .filter(|bank| !bank.indices.is_empty())
+                .collect(),
+        )
     }
 
     /// Whether these registers cover the boot of a machine: firmware and its configuration, option ROMs, boot loader and

@@ -4,9 +4,9 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::http::StatusCode;
 use touchmark_api::attest::ADMISSION;
-use touchmark_rats::{Claims, MeasuredEvent, Reason, Refusal, Retry};
-use touchmark_store::{Consumed, Host, Kept, RefusedAttempt, Seen, StoreError};
-use touchmark_verifier::{Believed, Message, ReferenceSet, Refused, appraise};
+use touchmark_rats::{Claims, MeasuredEvent, Reason, Refusal, Retry, RuntimeState};
+use touchmark_store::{Consumed, Host, Kept, RefusedAttempt, RuntimeKept, Seen, StoreError};
+use touchmark_verifier::{Believed, KnownLists, Message, ReferenceSet, Refused, appraise};
 
 use crate::{
     Service,
@@ -25,6 +25,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) received: &'a Received,
     /// The boot log, whole.
     pub(crate) log: &'a [u8],
+    /// The lists of known files that are for it.
+    pub(crate) files: &'a KnownLists,
     pub(crate) source: SocketAddr,
     /// Whether the sender has shown the host's key in a session of its own.
     pub(crate) in_session: bool,
@@ -58,12 +60,24 @@ impl Attempt<'_> {
     }
 
     /// What is kept of an appraisal: reference values as this host's boot was, where its log explains it, and claims.
-    pub(crate) fn kept(&self, events: &[MeasuredEvent], measured: &[(u8, bool)], claims: &Claims) -> Kept {
+    pub(crate) fn kept(
+        &self,
+        events: &[MeasuredEvent],
+        measured: &[(u8, bool)],
+        claims: &Claims,
+        runtime: Option<&RuntimeState>,
+    ) -> Kept {
         let captured = ReferenceSet::capture(&self.host.name, events, measured);
         Kept {
             reference: captured.ok().map(|set| set.to_toml()),
             // Maps of names to plain values always serialize.
             claims: serde_json::to_string(claims).unwrap_or_default(),
+            runtime: runtime.map(|runtime| RuntimeKept {
+                offset: runtime.offset,
+                complete: runtime.complete,
+                lists: self.files.ids(),
+                state: runtime.state.clone(),
+            }),
         }
     }
 
@@ -85,7 +99,7 @@ impl Attempt<'_> {
             refusal: stored(&id, &host.id, &format!("host {}", host.name), refusal, self.now),
             evidence: self.received.wrapped.clone(),
             log: self.log.to_vec(),
-            kept: self.kept(&refused.events, &refused.measured, &refused.claims),
+            kept: self.kept(&refused.events, &refused.measured, &refused.claims, None),
             // Of a copy's counters nothing is learnt.
             seen: refused
                 .counters

@@ -29,6 +29,7 @@ use crate::{
     limits::party,
     message::{self, Received, Unread},
     refuse::Reply,
+    runtime,
     service::to_wire,
     standing::{Break, OVERTAKEN, goes_on},
 };
@@ -122,11 +123,13 @@ async fn answer(
         Err(why) => return Ok(Reply::stranger(&why)),
     };
     let keys = [offer.key.to_vec()];
+    let files = service.known_files(&host);
     let message = Message {
         cookie: &received.cookie,
         offer: &received.offer,
         evidence: &received.evidence,
         log: &received.log,
+        runtime: runtime::list(&received, None, &files),
         attestation_public: &public,
         keys: &keys,
     };
@@ -135,6 +138,7 @@ async fn answer(
         host: &host,
         received: &received,
         log: &received.log,
+        files: &files,
         source,
         in_session: false,
         now,
@@ -212,7 +216,12 @@ async fn admit(attempt: &Attempt<'_>, public: &[u8], believed: Believed) -> Resu
         now,
         ..
     } = *attempt;
-    let kept = attempt.kept(&believed.events, &believed.measured, believed.attested.claims());
+    let kept = attempt.kept(
+        &believed.events,
+        &believed.measured,
+        believed.attested.claims(),
+        believed.runtime.as_ref(),
+    );
     let attested = believed.attested;
     let lifetime = service.config.host_lifetime;
     let authority = Arc::clone(&service.authority);

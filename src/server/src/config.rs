@@ -9,13 +9,17 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use touchmark_api::{Guarded, device::Settings};
-use touchmark_attestor_tpm::Maker;
-use touchmark_crypto::{jose::json, pem, x509::DeviceAnchors};
+use touchmark_attestor_tpm::{Maker, ima::SignatureKeys};
+use touchmark_crypto::{
+    PublicKey,
+    jose::json,
+    pem,
+    x509::{DeviceAnchors, DeviceCertificate},
+};
 use touchmark_helper::Device;
 use touchmark_identity::{Naming, TrustDomain};
 use touchmark_issuer::parse_duration;
-use touchmark_rats::{MakerKind, PcrSelection};
-
+use touchmark_rats::{MakerKind, PcrSelection, RUNTIME_REGISTER};
 use touchmark_tls::files;
 
 use crate::ServerError;
@@ -41,7 +45,21 @@ struct File {
     #[serde(default)]
     reference: ReferenceFile,
     #[serde(default)]
+    ima: ImaFile,
+    #[serde(default)]
     limits: Limits,
+}
+
+/// What hosts' kernels measure while they run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImaFile {
+    /// Whether hosts are asked for it.
+    #[serde(default)]
+    enabled: bool,
+    /// Files with public keys or certificates, PEM, of those whose signatures of files count.
+    #[serde(default)]
+    keys: Vec<PathBuf>,
 }
 
 /// Who may sign reference values: names and files with their public keys, JWK.
@@ -220,6 +238,8 @@ pub struct Config {
     pub selection: PcrSelection,
     /// Makers whose chips are believed.
     pub makers: Vec<Maker>,
+    /// Keys whose signatures of files count.
+    pub file_keys: SignatureKeys,
     /// Who may sign reference values, by name.
     pub reference_signers: Vec<(String, Map<String, Value>)>,
     /// Request rates.
@@ -244,7 +264,7 @@ impl Config {
         let reattest_interval = parse_duration(&file.reattest_interval)
             .filter(|seconds| (3..=86_400).contains(seconds))
             .ok_or_else(|| wrong("reattest_interval: between 3s and 24h, for example \"10m\"".into()))?;
-        let pcrs = file.tpm.pcrs.unwrap_or_else(|| (0..=9).collect());
+        let mut pcrs = file.tpm.pcrs.unwrap_or_else(|| (0..=9).collect());
         if pcrs.is_empty() || pcrs.iter().any(|pcr| *pcr > 23) {
             return Err(wrong(
                 "tpm.pcrs: one or more register numbers from 0 to 23".into(),
@@ -255,6 +275,13 @@ impl Config {
                 "tpm.pcrs: 16 and 23 can be reset by anybody on the host and prove nothing".into(),
             ));
         }
+        if pcrs.contains(&RUNTIME_REGISTER) {
+            return Err(wrong(
+                "tpm.pcrs: 10 goes on changing while a host runs, and no boot log explains it; say [ima] enabled = true".into(),
+            ));
+        }
+        pcrs.extend(file.ima.enabled.then_some(RUNTIME_REGISTER));
+        let file_keys = read_file_keys(here, &file.ima.keys).map_err(wrong)?;
         file.limits.check().map_err(wrong)?;
         let mut makers: Vec<Maker> = Vec::new();
         for name in &file.tpm.shipped {
@@ -312,10 +339,30 @@ impl Config {
             device: Device::new(&helper, settings),
             selection: PcrSelection::sha256(pcrs),
             makers,
+            file_keys,
             reference_signers,
             limits: file.limits,
         })
     }
+}
+
+fn read_file_keys(here: &Path, paths: &[PathBuf]) -> Result<SignatureKeys, String> {
+    let mut keys = Vec::new();
+    for path in paths {
+        let path = here.join(path);
+        let wrong = |what: &str| format!("ima.keys: {}: {what}", path.display());
+        let text = files::read_config(&path).map_err(|error| wrong(&error.to_string()))?;
+        let spki = match pem::decode_all("PUBLIC KEY", &text) {
+            Ok(ders) => ders.into_iter().next(),
+            Err(_) => pem::decode_all(pem::CERTIFICATE, &text)
+                .ok()
+                .and_then(|ders| DeviceCertificate::parse(ders.first()?).ok())
+                .map(|certificate| certificate.facts.spki),
+        };
+        let spki = spki.ok_or_else(|| wrong("neither a public key nor a certificate in PEM form"))?;
+        keys.push(PublicKey::from_file_signer_spki(&spki).map_err(|error| wrong(&error.to_string()))?);
+    }
+    Ok(SignatureKeys::new(keys))
 }
 
 fn read_maker(here: &Path, maker: &MakerConfig) -> Result<Maker, ServerError> {

@@ -22,6 +22,7 @@ use crate::{
     limits::party,
     message::{self, Unread},
     refuse::Reply,
+    runtime,
 };
 
 pub(crate) async fn challenge(
@@ -183,7 +184,7 @@ fn enrol(subject: Subject, activation: bool, selection: &PcrSelection) -> Wanted
         subject,
         activation,
         selection,
-        log_offset: 0,
+        log_offsets: runtime::offsets(selection, 0, 0),
     }
 }
 

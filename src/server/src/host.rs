@@ -124,7 +124,7 @@ fn assignments(service: &Service, host: &Host, key: &AttestationKey, now: u64) -
         subject: subject(host, key, voucher),
         activation: false,
         selection: &nothing,
-        log_offset: 0,
+        log_offsets: vec![0],
     };
     match service.challenger.issue(&SystemEntropy, wanted, now) {
         Err(error) => Reply::unavailable(&error),

@@ -120,6 +120,7 @@ impl Ask<'_> {
             offer: &received.offer,
             evidence: &received.evidence,
             log: &received.log,
+            runtime: None,
             attestation_public: &self.key.public,
             keys: &keys,
         };

@@ -5,6 +5,7 @@
 //! [`Service`]; what has to last is in the store before an answer leaves.
 
 mod admin;
+mod allowlist_admin;
 mod attempt;
 mod attest;
 pub mod ca;
@@ -26,6 +27,7 @@ mod reattest;
 mod reference_admin;
 mod refuse;
 mod run;
+mod runtime;
 mod service;
 mod standing;
 mod stream;

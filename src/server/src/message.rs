@@ -8,7 +8,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
-use touchmark_api::frame::{FrameError, Splitter};
+use touchmark_api::frame::{FrameError, SECTIONS, Splitter};
 use touchmark_crypto::{Sha256Hasher, mac::MacSha256};
 use touchmark_rats::cmw;
 use touchmark_verifier::{Challenge, ChallengeError, Challenger};
@@ -48,8 +48,12 @@ pub(crate) struct Received {
     /// What is in it.
     pub(crate) evidence: Vec<u8>,
     pub(crate) log: Vec<u8>,
+    /// What was measured at run time.
+    pub(crate) runtime: Vec<u8>,
 }
 
+/// Number of the section that the MAC does not cover: itself.
+const LAST: usize = SECTIONS - 1;
 /// How long a message may take to arrive.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a first message may take.
@@ -149,7 +153,7 @@ async fn collect(
                 let mac = challenge.mac();
                 opened = Some((challenge, mac));
             }
-            if let (Some((_, Some(mac))), 0..4) = (&mut opened, sections.len()) {
+            if let (Some((_, Some(mac))), 0..LAST) = (&mut opened, sections.len()) {
                 mac.update(&u32::try_from(section.len()).unwrap_or(u32::MAX).to_be_bytes());
                 mac.update(&section);
             }
@@ -157,8 +161,8 @@ async fn collect(
         }
     }
     splitter.end()?;
-    let (Some((challenge, mac)), Ok([cookie, offer, wrapped, log, tag])) =
-        (opened, <[Vec<u8>; 5]>::try_from(sections))
+    let (Some((challenge, mac)), Ok([cookie, offer, wrapped, log, runtime, tag])) =
+        (opened, <[Vec<u8>; SECTIONS]>::try_from(sections))
     else {
         return Err(Unread::Frame(FrameError::Truncated(0)));
     };
@@ -183,6 +187,7 @@ async fn collect(
         wrapped,
         evidence,
         log,
+        runtime,
     })
 }
 

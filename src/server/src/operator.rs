@@ -11,7 +11,7 @@ use touchmark_store::{Change, Host, NewHost, PolicyText, StoreError, StoredRefus
 use touchmark_tls::clock;
 use touchmark_verifier::ReferenceSet;
 
-use crate::{ServerError, Service, policy_admin, reference_admin};
+use crate::{ServerError, Service, allowlist_admin, policy_admin, reference_admin};
 
 /// Why a request is not answered with a document.
 pub(crate) enum Failure {
@@ -77,6 +77,13 @@ pub(crate) async fn answer(service: &Arc<Service>, request: Request) -> Answer {
         Request::PolicyShow { label } => policy_admin::show(service, &label).await,
         Request::PolicyDelete { label, dry_run } => policy_admin::delete(service, &label, dry_run, now).await,
         Request::PolicyExplain { host } => policy_admin::explain(service, &host).await,
+        Request::AllowlistApply {
+            label,
+            hosts,
+            digests,
+        } => allowlist_admin::apply(service, &label, hosts, &digests, now).await,
+        Request::AllowlistList => allowlist_admin::list(service),
+        Request::AllowlistDelete { label } => allowlist_admin::delete(service, &label, now).await,
         Request::RegistrationApply { file, dry_run, prune } => {
             apply_registrations(service, &file, dry_run, prune, now).await
         }

@@ -9,7 +9,7 @@ use touchmark_api::{
 };
 use touchmark_crypto::{CryptoError, PublicKey, SystemEntropy};
 use touchmark_issuer::Credential;
-use touchmark_rats::{Purpose, Reason, Refusal, Retry, cbor, tpm};
+use touchmark_rats::{BootCounters, Purpose, Reason, Refusal, Retry, cbor, tpm};
 use touchmark_store::{AttestationKey, Consumed, Host, Issuance, Seen, StoreError};
 use touchmark_tls::clock;
 use touchmark_verifier::{Attested, Believed, Continuity, Message, Wanted};
@@ -22,6 +22,7 @@ use crate::{
     host::{Peer, receive, subject},
     message::Received,
     refuse::Reply,
+    runtime,
     standing::{Break, OVERTAKEN, goes_on},
 };
 
@@ -36,12 +37,21 @@ pub(crate) async fn challenge(
         return Ok(None);
     };
     let selection = &service.config.selection;
+    let boot = service.store.boot_log_length(&host.id).await?;
+    let list = match selection.covers_runtime() {
+        true => service.store.runtime(&host.id, false).await?,
+        false => None,
+    };
+    let files = service.known_files(host);
+    let from = list
+        .filter(|list| runtime::goes_on(list, &files))
+        .map_or(0, |list| list.offset);
     let wanted = Wanted {
         purpose: Purpose::Reattest,
         subject: subject(host, key, voucher),
         activation: false,
         selection,
-        log_offset: service.store.boot_log_length(&host.id).await?,
+        log_offsets: runtime::offsets(selection, boot, from),
     };
     let issued = service.challenger.issue(&SystemEntropy, wanted, now);
     Ok(issued
@@ -103,15 +113,19 @@ async fn answer(
     }
     // What was there at the last attestation is on record.
     let mut log = service.store.boot_log(&host.id).await?;
-    if challenge.offsets != [u64::try_from(log.len()).unwrap_or(u64::MAX)] {
-        return Ok(Reply::stranger(OVERTAKEN));
-    }
+    let files = service.known_files(&host);
+    let boot = u64::try_from(log.len()).unwrap_or(u64::MAX);
+    let runtime = match runtime::on_record(service, &host, challenge, &files).await? {
+        Some(runtime) if challenge.offsets.first() == Some(&boot) => runtime,
+        _ => return Ok(Reply::stranger(OVERTAKEN)),
+    };
     log.extend_from_slice(&received.log);
     let message = Message {
         cookie: &received.cookie,
         offer: &received.offer,
         evidence: &received.evidence,
         log: &log,
+        runtime: runtime::list(received, runtime.as_deref(), &files),
         attestation_public: &key.public,
         keys: &[],
     };
@@ -120,6 +134,7 @@ async fn answer(
         host: &host,
         received,
         log: &log,
+        files: &files,
         source,
         in_session: true,
         now,
@@ -129,11 +144,21 @@ async fn answer(
         return attempt.used_before(&verdict).await;
     }
     let refused = match verdict {
-        Err(refused) => *refused,
+        Err(refused) => {
+            // What was measured since a reset does not go on from before it: that says less than the reset.
+            let mut refused = *refused;
+            if let Some(counters) = refused
+                .counters
+                .filter(|counters| counters.reset > key.reset_count)
+            {
+                refused.refusal = unexpected_reset(&key, Some(counters));
+            }
+            refused
+        }
         Ok(believed) => match goes_on(Some(&key), challenge, &believed.attested) {
             Ok(Continuity::SameBoot) => return accept(&attempt, peer, &key, believed).await,
             Ok(Continuity::Reset) => {
-                let refusal = unexpected_reset(&key, &believed.attested);
+                let refusal = unexpected_reset(&key, believed.attested.counters());
                 believed.refused(refusal)
             }
             Err(Break::Overtaken) => return Ok(Reply::stranger(OVERTAKEN)),
@@ -144,12 +169,12 @@ async fn answer(
 }
 
 /// The host was reset since it attested: what it booted is judged from the beginning.
-fn unexpected_reset(key: &AttestationKey, attested: &Attested) -> Refusal {
+fn unexpected_reset(key: &AttestationKey, counters: Option<BootCounters>) -> Refusal {
     Refusal {
         check: "host.reset_count",
         reason: Reason::UnexpectedReset,
         expected: format!("{} resets, as at the host's attestation", key.reset_count),
-        found: attested.counters().map_or_else(
+        found: counters.map_or_else(
             || "no counters".to_owned(),
             |counters| format!("{} resets", counters.reset),
         ),
@@ -173,10 +198,13 @@ async fn accept(
         now,
         ..
     } = *attempt;
-    let log = (!received.log.is_empty()).then(|| {
-        (
-            log.to_vec(),
-            attempt.kept(&believed.events, &believed.measured, believed.attested.claims()),
+    let log = (!received.log.is_empty()).then(|| log.to_vec());
+    let kept = (log.is_some() || believed.runtime.is_some()).then(|| {
+        attempt.kept(
+            &believed.events,
+            &believed.measured,
+            believed.attested.claims(),
+            believed.runtime.as_ref(),
         )
     });
     let renewed = match renewed(service, peer, key, &believed.attested, now).await {
@@ -200,6 +228,7 @@ async fn accept(
         evidence: received.wrapped.clone(),
         digest: believed.attested.evidence(),
         log,
+        kept,
         issuance: renewed.map(|credential| Issuance {
             registration: "host".to_owned(),
             registered: String::new(),

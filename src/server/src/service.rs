@@ -21,7 +21,7 @@ use touchmark_issuer::{Authority, Registration, RegistrationFile};
 use touchmark_rats::PcrSelection;
 use touchmark_store::{Host, NewHost, Store, StoredRegistration};
 use touchmark_tls::files;
-use touchmark_verifier::{Challenger, Issued, ReferenceSet};
+use touchmark_verifier::{Challenger, FileList, Issued, ReferenceSet};
 use touchmark_wimse::bundle;
 
 use crate::{
@@ -61,6 +61,7 @@ pub struct Service {
     pub(crate) notes: Notes,
     pub(crate) references: RwLock<Arc<Vec<ReferenceSet>>>,
     pub(crate) policies: RwLock<Arc<Applied>>,
+    pub(crate) files: RwLock<Arc<Vec<Arc<FileList>>>>,
     pub(crate) registrations: RwLock<Arc<Vec<Registered>>>,
     /// Begins with the time of this start, so that it grows over starts as well.
     pub(crate) generation: AtomicU64,
@@ -110,7 +111,7 @@ impl Service {
         let origin = config.trust_domain.to_string();
         let service = Self {
             challenger: Challenger::new(&SystemEntropy, &origin, root.spki_digest(), CHALLENGE_LIFETIME)?,
-            appraiser: TpmAppraiser::new(config.makers.clone()),
+            appraiser: TpmAppraiser::new(config.makers.clone()).with_file_keys(config.file_keys.clone()),
             capacity,
             rates: Rates::new(config.limits.per_source, config.limits.overall, Instant::now()),
             host_rates: Rates::new(config.limits.per_host, config.limits.overall, Instant::now()),
@@ -125,6 +126,7 @@ impl Service {
             policies: RwLock::new(Arc::new(
                 Applied::compile(&[]).map_err(|error| ServerError::Other(error.to_string()))?,
             )),
+            files: RwLock::default(),
             registrations: RwLock::default(),
             generation: AtomicU64::new(now << 20),
             streams: Streams::default(),
@@ -134,6 +136,7 @@ impl Service {
         };
         service.reload_references().await?;
         service.reload_policies().await?;
+        service.reload_files().await?;
         service.reload_registrations().await?;
         service.note_name(now).await?;
         service.check_capacity().await?;
@@ -283,7 +286,7 @@ impl Service {
             cookie: ByteBuf::from(issued.cookie.clone()),
             activation: None,
             selection: selection.to_wire(),
-            log_offsets: vec![issued.log_offset],
+            log_offsets: issued.log_offsets.clone(),
             expires_in: issued.expiry.saturating_sub(now),
         }
     }

@@ -66,6 +66,17 @@ CREATE TABLE evidence (
     claims TEXT NOT NULL
 ) STRICT;
 
+-- How far the list of what a host's kernel measured has been appraised, and what its appraiser has to remember of it.
+CREATE TABLE runtime_lists (
+    host TEXT PRIMARY KEY REFERENCES hosts (id),
+    offset INTEGER NOT NULL,
+    -- Whether every file that was not known is in the state.
+    complete INTEGER NOT NULL,
+    -- The lists of known files that it was held against, JSON.
+    lists TEXT NOT NULL,
+    state BLOB NOT NULL
+) STRICT;
+
 -- Challenges that were answered: consumption is a row written with what it led to.
 CREATE TABLE consumed (
     challenge BLOB PRIMARY KEY,
@@ -120,6 +131,15 @@ CREATE TABLE reference_sets (
     body TEXT NOT NULL,
     applied_at INTEGER NOT NULL,
     PRIMARY KEY (label, generation)
+) STRICT;
+
+-- Digests of known files.
+CREATE TABLE file_lists (
+    label TEXT PRIMARY KEY,
+    -- Labels of the hosts that it is for, JSON; null for all.
+    hosts TEXT,
+    body BLOB NOT NULL,
+    applied_at INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE policy_sets (

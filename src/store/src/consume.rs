@@ -8,6 +8,7 @@ use crate::{
     AttestationKey, CertifiedKey, Kept, Seen, Store, StoreError, StoredRefusal,
     certified::{certify, prolong},
     events::{record, write_refusal},
+    evidence::keep_evidence,
     open::signed,
     standing::advance_counters,
 };
@@ -154,7 +155,7 @@ impl Store {
             &mut tx,
             &consumption.host,
             &admitted.evidence,
-            &admitted.log,
+            Some(&admitted.log),
             &admitted.kept,
             now,
         )
@@ -202,7 +203,7 @@ impl Store {
             &mut tx,
             &consumption.host,
             &attempt.evidence,
-            &attempt.log,
+            Some(&attempt.log),
             &attempt.kept,
             now,
         )
@@ -380,29 +381,6 @@ fn stored(row: &sqlx::sqlite::SqliteRow) -> Result<Stored, StoreError> {
         status: u16::try_from(row.try_get::<i64, _>("status")?).unwrap_or(500),
         answer: row.try_get("answer")?,
     })
-}
-
-pub(crate) async fn keep_evidence(
-    tx: &mut Transaction<'_, Sqlite>,
-    host: &str,
-    evidence: &[u8],
-    log: &[u8],
-    kept: &Kept,
-    now: u64,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO evidence (host, at, evidence, log, reference, claims) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (host) DO UPDATE SET at = ?2, evidence = ?3, log = ?4, reference = ?5, claims = ?6",
-    )
-    .bind(host)
-    .bind(signed(now))
-    .bind(evidence)
-    .bind(log)
-    .bind(&kept.reference)
-    .bind(&kept.claims)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
 }
 
 async fn elsewhere(

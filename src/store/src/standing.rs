@@ -4,8 +4,9 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::{
     Consumed, Consumption, Issuance, Kept, Store, StoreError, StoredRefusal,
-    consume::{consume, keep_evidence, lock_active, write_issuance},
+    consume::{consume, lock_active, write_issuance},
     events::{record, write_refusal},
+    evidence::keep_evidence,
     open::signed,
 };
 
@@ -29,8 +30,10 @@ pub struct Reattested {
     pub evidence: Vec<u8>,
     /// Its digest.
     pub digest: [u8; 32],
-    /// The boot log, whole, and what is kept of its appraisal; `None` where it gained nothing.
-    pub log: Option<(Vec<u8>, Kept)>,
+    /// The boot log, whole; `None` where it gained nothing.
+    pub log: Option<Vec<u8>>,
+    /// What is kept of its appraisal; `None` where neither log nor list gained anything.
+    pub kept: Option<Kept>,
     /// The host's certificate, where it was renewed.
     pub issuance: Option<Issuance>,
 }
@@ -67,8 +70,10 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         let (host, evidence) = (&consumption.host, &reattested.evidence);
-        match &reattested.log {
-            Some((log, kept)) => keep_evidence(&mut tx, host, evidence, log, kept, now).await?,
+        match &reattested.kept {
+            Some(kept) => {
+                keep_evidence(&mut tx, host, evidence, reattested.log.as_deref(), kept, now).await?;
+            }
             None => {
                 sqlx::query("UPDATE evidence SET at = ?, evidence = ? WHERE host = ?")
                     .bind(signed(now))
@@ -196,6 +201,7 @@ pub(crate) async fn forget_device(tx: &mut Transaction<'_, Sqlite>, host: &str) 
         "DELETE FROM certified_keys WHERE host = ?",
         "DELETE FROM endorsements WHERE host = ?",
         "DELETE FROM evidence WHERE host = ?",
+        "DELETE FROM runtime_lists WHERE host = ?",
     ] {
         sqlx::query(statement).bind(host).execute(&mut **tx).await?;
     }

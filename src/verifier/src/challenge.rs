@@ -74,8 +74,8 @@ pub struct Wanted<'a> {
     pub activation: bool,
     /// The registers to quote, empty for none.
     pub selection: &'a PcrSelection,
-    /// Where the boot log is to begin, in bytes: what comes before is on record.
-    pub log_offset: u64,
+    /// Where each log is to begin, in bytes: the boot log, then what was measured since. What comes before is on record.
+    pub log_offsets: Vec<u64>,
 }
 
 /// A challenge as its maker sends it.
@@ -89,8 +89,8 @@ pub struct Issued {
     pub cookie: Vec<u8>,
     /// The activation secret, to be sealed to the endorsement key; `None` where there is no activation.
     pub secret: Option<Secret>,
-    /// The offset that the log is to begin at.
-    pub log_offset: u64,
+    /// The offsets that the logs are to begin at.
+    pub log_offsets: Vec<u64>,
     /// When it expires, seconds since the epoch.
     pub expiry: u64,
 }
@@ -138,7 +138,7 @@ impl Challenger {
             subject,
             activation,
             selection,
-            log_offset,
+            log_offsets,
         } = wanted;
         let id = entropy.array()?;
         let nonce = entropy.array::<32>()?;
@@ -154,7 +154,7 @@ impl Challenger {
             subject,
             secret: secret.map(ByteArray::new),
             selection: selection.to_wire(),
-            offsets: vec![log_offset],
+            offsets: log_offsets.clone(),
             issued: now,
             expiry,
         });
@@ -176,7 +176,7 @@ impl Challenger {
             nonce,
             cookie,
             secret: held,
-            log_offset,
+            log_offsets,
             expiry,
         })
     }
@@ -281,7 +281,7 @@ mod tests {
             subject,
             activation,
             selection,
-            log_offset: 0,
+            log_offsets: vec![0],
         }
     }
 

@@ -6,12 +6,14 @@
 
 mod challenge;
 mod continuity;
+mod files;
 mod reference;
 mod renewal;
 mod verdict;
 
 pub use challenge::{Challenge, ChallengeError, Challenger, Issued, Subject, Wanted};
 pub use continuity::{Continuity, LastSeen, continuity};
+pub use files::{FileList, FileListError, KnownLists, MAX_FILE_LIST, MAX_FILES};
 pub use reference::{MAX_VALUES, ReferenceError, ReferenceSet, ReferenceValue, check as check_references};
 pub use renewal::{Certified, renew};
 pub use verdict::{Admission, Attested, Believed, ByReferences, Message, Refused, appraise};

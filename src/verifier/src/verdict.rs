@@ -3,7 +3,7 @@
 use touchmark_crypto::sha256;
 use touchmark_rats::{
     Appraisal, Appraiser, AttestedKey, Binding, BootCounters, Check, ClaimValue, Claims, Expected, MakerKind,
-    MeasuredEvent, Purpose, Reason, Refusal, Retry, Voucher, rest_digest,
+    MeasuredEvent, Purpose, Reason, Refusal, Retry, RuntimeList, RuntimeState, Voucher, rest_digest,
 };
 
 use crate::{
@@ -22,6 +22,8 @@ pub struct Message<'a> {
     pub evidence: &'a [u8],
     /// The boot log; empty where none was asked for.
     pub log: &'a [u8],
+    /// What was measured while the host runs, where that was asked for.
+    pub runtime: Option<RuntimeList<'a>>,
     /// Public area of the attestation key, from the offer or the record.
     pub attestation_public: &'a [u8],
     /// Public areas of the keys offered.
@@ -98,6 +100,8 @@ pub struct Believed {
     pub events: Vec<MeasuredEvent>,
     /// The registers that were quoted, and whether anything was measured into each.
     pub measured: Vec<(u8, bool)>,
+    /// Where the list of what was measured at run time stands.
+    pub runtime: Option<RuntimeState>,
 }
 
 /// Evidence that was not believed.
@@ -241,6 +245,7 @@ pub fn appraise(
         keys: message.keys,
         sealed_to_boot: matches!(challenge.purpose, Purpose::Enrol | Purpose::Reattest),
         log: message.log,
+        runtime: message.runtime,
     };
     let mut appraisal: Appraisal = appraiser.appraise(message.evidence, &expected);
     if appraisal.failure().is_none() && !appraisal.authenticated {
@@ -313,6 +318,7 @@ pub fn appraise(
                 attested,
                 events: appraisal.events,
                 measured: appraisal.measured,
+                runtime: appraisal.runtime,
             })
         }
     }

@@ -107,7 +107,7 @@ impl Scene {
             },
             activation: false,
             selection: &nothing,
-            log_offset: 0,
+            log_offsets: vec![0],
         };
         let issued = self.challenger.issue(&SystemEntropy, wanted, NOW).unwrap();
         let challenge = self.challenger.open(&issued.cookie, NOW).unwrap();

@@ -131,9 +131,15 @@ pub(crate) fn reattestation(table: &mut Table) {
             log_offsets: &challenge.log_offsets,
         };
         let evidence = touchmark_helper::evidence(&device, &exchange, &[], &[]).unwrap();
+        let runtime = match challenge.log_offsets.get(1) {
+            None => Vec::new(),
+            Some(from) => device
+                .runtime_list(*from, touchmark_api::frame::MAX_RUNTIME)
+                .unwrap(),
+        };
         let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
         touchmark_api::frame::finish(
-            touchmark_api::frame::encode(&challenge.cookie, &[], &wrapped, &[]),
+            touchmark_api::frame::encode(&challenge.cookie, &[], &wrapped, [&[], &runtime]),
             &[],
         )
     });

@@ -22,7 +22,7 @@ pub(crate) struct Loaded {
 }
 
 /// How often a signature is tried again because a register moved between policy and use.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 16;
 
 impl Connection {
     /// Makes a signing key, its use sealed to what the registers hold now.

@@ -12,7 +12,12 @@ mod selection;
 mod sessions;
 mod templates;
 
-use std::{collections::BTreeMap, fs::File, io::Read, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    str::FromStr,
+};
 
 use serde_bytes::ByteBuf;
 use touchmark_api::{
@@ -31,7 +36,7 @@ use tss_esapi::{
 use self::{endorsement::Endorsement, objects::Objects};
 use crate::fault::{Outcome, fault, from_tss, is_transport, kind, may_be_stale};
 
-/// Largest boot log that is read.
+/// Largest boot log that is read, and largest part of a list.
 const MAX_LOG: u64 = 4 * 1024 * 1024;
 
 /// A TPM, connected or not.
@@ -85,6 +90,9 @@ impl Tpm {
         match op {
             Op::Open(_) => Err(fault(FaultKind::Refused, "the device is open already")),
             Op::BootLog => self.boot_log().map(|log| Reply::Log(ByteBuf::from(log))),
+            Op::RuntimeList(from) => self
+                .runtime_list(from)
+                .map(|part| Reply::Log(ByteBuf::from(part))),
             Op::Endorsements => self.with(|c| c.endorsements()).map(Reply::Endorsements),
             Op::AttestationKey(domain) => self
                 .with(|c| c.attestation_public(&domain))
@@ -216,6 +224,29 @@ impl Tpm {
             ));
         }
         Ok(log)
+    }
+
+    /// A part of the kernel's list. A kernel that measures nothing shows none.
+    fn runtime_list(&self, from: u64) -> Outcome<Vec<u8>> {
+        let Some(path) = &self.settings.runtime_list else {
+            return Ok(Vec::new());
+        };
+        let refused = |error: std::io::Error| {
+            fault(
+                FaultKind::Refused,
+                format!("cannot read the list of measurements {path}: {error}"),
+            )
+        };
+        let mut part = Vec::new();
+        match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(part),
+            Err(error) => return Err(refused(error)),
+            Ok(mut file) => {
+                file.seek(SeekFrom::Start(from)).map_err(refused)?;
+                file.take(MAX_LOG).read_to_end(&mut part).map_err(refused)?;
+            }
+        }
+        Ok(part)
     }
 }
 

@@ -115,7 +115,7 @@ pub fn judge_ima<'a>(bytes: &'a [u8], ascii: bool, expected: &ImaExpected<'_>) -
     out
 }
 
-fn reason(error: ImaError) -> Reason {
+pub(super) fn reason(error: ImaError) -> Reason {
     match error {
         ImaError::Limit(_) => Reason::Oversized,
         ImaError::Algorithm => Reason::AlgNotAllowed,
@@ -124,7 +124,7 @@ fn reason(error: ImaError) -> Reason {
 }
 
 /// Whether an entry's data has the digest that the list shows, and its buffer the digest that its data shows.
-fn is_whole(entry: &Entry<'_>) -> bool {
+pub(super) fn is_whole(entry: &Entry<'_>) -> bool {
     if entry.is_violation() {
         return true;
     }

@@ -2,12 +2,14 @@
 //! register as the digest of its template data. Read in the binary form and in the ASCII form, replayed, and held against signatures.
 
 mod entry;
+mod follow;
 mod judge;
 mod read;
 mod replay;
 mod signature;
 
 pub use entry::{Entry, FileDigest};
+pub(crate) use follow::Followed;
 pub use judge::{ImaExpected, ImaJudged, judge_ima};
 pub use read::{Binary, ImaError, read_ascii, read_binary};
 pub use replay::{Extends, Replay};

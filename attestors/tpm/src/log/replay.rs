@@ -22,6 +22,8 @@ pub(crate) struct Explained {
     pub(crate) events: Vec<MeasuredEvent>,
     /// The registers, ascending, and whether anything was measured into each.
     pub(crate) measured: Vec<(u8, bool)>,
+    /// The values of the registers that were explained.
+    pub(crate) values: BTreeMap<(HashAlg, u8), Vec<u8>>,
 }
 
 /// Why a log explains nothing.
@@ -83,7 +85,12 @@ pub(crate) fn explain(
         })
         .collect();
     events.sort_by_key(|event| event.number);
-    Ok(Explained { events, measured })
+    let values = indices.iter().map(|index| (bank, *index)).zip(replayed).collect();
+    Ok(Explained {
+        events,
+        measured,
+        values,
+    })
 }
 
 struct Register<'a, 'b> {

@@ -85,7 +85,7 @@ fn what_is_claimed_of_secure_boot_is_what_a_digest_commits_to_where_firmware_mea
     assert_eq!(secure_boot(boot(&[variable(GLOBAL, "SecureBoot", &[])])), "off");
     assert_eq!(secure_boot(boot(&[])), "unknown");
     for wrong in [
-        vec![on.clone(), off.clone()],
+        vec![on.clone(), off],
         vec![on.clone(), on.clone()],
         vec![variable(GLOBAL, "SecureBoot", &[1, 0])],
         vec![variable(GLOBAL, "SecureBoot", &[2])],

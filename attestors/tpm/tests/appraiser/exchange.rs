@@ -47,7 +47,7 @@ fn wanted(case: &Case, purpose: Purpose, subject: Subject) -> Wanted<'_> {
         subject,
         activation: true,
         selection: &case.selection,
-        log_offset: 0,
+        log_offsets: vec![0],
     }
 }
 
@@ -93,6 +93,7 @@ impl Sent<'_> {
             offer: self.offer,
             evidence: self.evidence,
             log: &self.case.log,
+            runtime: None,
             attestation_public: &self.case.tpm.ak_area.bytes(),
             keys: &keys,
         };

@@ -228,6 +228,7 @@ impl Case {
                 keys: &keys,
                 sealed_to_boot: self.sealed_to_boot,
                 log: &self.log,
+                runtime: None,
             },
         )
     }

@@ -20,4 +20,5 @@ mod messages;
 mod offered_key;
 mod properties;
 mod quote;
+mod runtime;
 mod signatures;

@@ -65,7 +65,7 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
     ) -> Result<Response<FetchX509Response>, Status> {
         let mut caller = self.caller("FetchX509", &request).await?;
         let asked = identifier(self.0.trust_domain(), &request.get_ref().identifier)?;
-        let mut held = self.0.x509(&caller, asked.clone()).await.and_then(at_least_one);
+        let mut held = self.0.x509(&caller, asked).await.and_then(at_least_one);
         if self.looked_too_early(&caller, &held) {
             caller = self.caller("FetchX509", &request).await?;
             held = self.0.x509(&caller, asked).await.and_then(at_least_one);
@@ -81,7 +81,7 @@ impl<I: Identities> WorkloadIdentity for Workloads<I> {
     ) -> Result<Response<FetchWitResponse>, Status> {
         let mut caller = self.caller("FetchWit", &request).await?;
         let asked = identifier(self.0.trust_domain(), &request.get_ref().identifier)?;
-        let mut held = self.0.wit(&caller, asked.clone()).await.and_then(at_least_one);
+        let mut held = self.0.wit(&caller, asked).await.and_then(at_least_one);
         if self.looked_too_early(&caller, &held) {
             caller = self.caller("FetchWit", &request).await?;
             held = self.0.wit(&caller, asked).await.and_then(at_least_one);

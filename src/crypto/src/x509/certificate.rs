@@ -106,6 +106,10 @@ impl Certificate {
                         (usage.any, "2.5.29.37.0"),
                         (usage.server_auth, "1.3.6.1.5.5.7.3.1"),
                         (usage.client_auth, "1.3.6.1.5.5.7.3.2"),
+                        (usage.code_signing, "1.3.6.1.5.5.7.3.3"),
+                        (usage.email_protection, "1.3.6.1.5.5.7.3.4"),
+                        (usage.time_stamping, "1.3.6.1.5.5.7.3.8"),
+                        (usage.ocsp_signing, "1.3.6.1.5.5.7.3.9"),
                     ];
                     out.extended_key_usages.extend(
                         known
