@@ -104,6 +104,9 @@ fn selection(reader: &mut Reader<'_>) -> Result<(Option<PcrSelection>, bool), Tr
     for _ in 0..count {
         let bank = hash_alg(reader.u16()?);
         let size = reader.u8()?;
+        if size > 32 {
+            return Err(Truncated);
+        }
         let bits = reader.take(size.into())?;
         // No register has a number that a byte does not hold.
         known &= bits.iter().skip(32).all(|byte| *byte == 0);

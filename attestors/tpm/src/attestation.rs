@@ -46,8 +46,16 @@ pub(crate) fn check_attestation(
     signature: AttestSignature<'_>,
     bound_to: Option<&[u8]>,
 ) -> Result<(Attest, HashAlg), Check> {
-    let attest = Attest::parse(attest_bytes)
-        .map_err(|_| malformed(shape.structure, "not a TPMS_ATTEST, or bytes after it".into()))?;
+    let attest = Attest::parse(attest_bytes).map_err(|_| {
+        let kind = attest_bytes
+            .get(4..6)
+            .filter(|kind| *kind != shape.kind.to_be_bytes());
+        match kind {
+            // By the type that its body is to be of, it is another structure.
+            Some(kind) => wrong_type(shape, format!("0x{}", hex::encode(kind))),
+            None => malformed(shape.structure, "not a TPMS_ATTEST, or bytes after it".into()),
+        }
+    })?;
     let failed = |(reason, found): (Reason, String)| {
         Check::failed(
             shape.signature,
@@ -73,13 +81,7 @@ pub(crate) fn check_attestation(
         ));
     }
     if attest.kind != shape.kind {
-        return Err(Check::failed(
-            shape.kind_name,
-            Reason::WrongType,
-            format!("{:#06x}", shape.kind),
-            format!("{:#06x}", attest.kind),
-            "send the attestation that was asked for",
-        ));
+        return Err(wrong_type(shape, format!("{:#06x}", attest.kind)));
     }
     if let Some(bound_to) = bound_to {
         if !ct_eq(&attest.extra_data, bound_to) {
@@ -99,6 +101,16 @@ pub(crate) fn check_attestation(
         checks.push(Check::passed(shape.binding, "bound to this exchange"));
     }
     Ok((attest, signature.hash()))
+}
+
+fn wrong_type(shape: &Shape, found: String) -> Check {
+    Check::failed(
+        shape.kind_name,
+        Reason::WrongType,
+        format!("{:#06x}", shape.kind),
+        found,
+        "send the attestation that was asked for",
+    )
 }
 
 /// A check that failed because bytes cannot be read.

@@ -111,8 +111,18 @@ pub(crate) fn judge(
 ) -> Result<ChipCertificate, Check> {
     let names = usage.names();
     let mut checks = vec![Check::passed(names.parse, printable(&certificate.label()))];
-    let path = verify_device_path(&certificate, helpers, anchors, Sha1::OfMakers, now)
+    let sha1 = match usage {
+        CertificateUse::Attestation => Sha1::Refused,
+        CertificateUse::Endorsement | CertificateUse::BareEndorsement => Sha1::OfMakers,
+    };
+    let path = verify_device_path(&certificate, helpers, anchors, sha1, now)
         .map_err(|error| refused(&error, anchors, names.path))?;
+    if let Some(anchor) = anchors.certificates().get(path.anchor)
+        && !anchor.holds_at(now)
+    {
+        let found = "the root is pinned, and outside of its own dates";
+        checks.push(Check::noted(names.path, Reason::CertExpired, found));
+    }
     checks.push(if path.weak_hash {
         let found = "a path to a pinned root, part of it signed with SHA-1 as this maker did then";
         Check::noted(names.path, Reason::WeakHash, found)
@@ -223,7 +233,9 @@ fn refused(error: &DeviceError, anchors: &DeviceAnchors, name: &'static str) -> 
             "check the server's clock",
         ),
         DeviceError::NotCa { .. } => Check::failed(name, Reason::IssuerNotCa, expected, found, pin),
+        DeviceError::AlgNotAllowed("SHA-1") => Check::failed(name, Reason::WeakHash, expected, found, pin),
         DeviceError::AlgNotAllowed(_) => Check::failed(name, Reason::AlgNotAllowed, expected, found, pin),
+        DeviceError::KeyInvalid(_) => Check::failed(name, Reason::KeyInvalid, expected, found, pin),
         DeviceError::IssuerUnavailable(_) if anchors.is_empty() => Check::failed(
             name,
             Reason::IssuerUnavailable,

@@ -255,10 +255,10 @@ mod tests {
             changed[at] ^= 1;
             let free = (optional + 64..optional + 68).contains(&at)
                 || (optional + 144..optional + 152).contains(&at);
-            match EfiImage::parse(&changed).map(|image| image.authenticode(HashAlg::Sha256)) {
-                Ok(Ok(found)) => assert_eq!(found == digest(&bare), free, "{at}"),
-                // Headers that lead nowhere.
-                Ok(Err(_)) | Err(_) => {}
+            let changed = EfiImage::parse(&changed).map(|image| image.authenticode(HashAlg::Sha256));
+            // Otherwise headers lead nowhere.
+            if let Ok(Ok(found)) = changed {
+                assert_eq!(found == digest(&bare), free, "{at}");
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::{
     attest::{Attest, Body},
     attestation::{CERTIFY, QUOTE, check_attestation, malformed},
     attestation_key,
+    log::{BootLog, boot_values},
     signature::{AttestSignature, Attester},
 };
 
@@ -87,6 +88,8 @@ pub struct RecordedQuote<'a> {
     pub selection: Option<&'a PcrSelection>,
     /// Values of the registers, where there are any; those that were not quoted do not count.
     pub values: Option<&'a PcrValues>,
+    /// The boot log: without values it has to lead to the quoted digest by itself, where it can.
+    pub log: Option<&'a [u8]>,
 }
 
 /// A recorded attestation, judged.
@@ -160,6 +163,15 @@ impl RecordedQuote<'_> {
                 "quote exactly the registers that were asked for",
             )
         };
+        // A bank of which nothing is quoted changes nothing.
+        let selection = selection.map(|PcrSelection(banks)| {
+            PcrSelection(
+                banks
+                    .into_iter()
+                    .filter(|bank| !bank.indices.is_empty())
+                    .collect(),
+            )
+        });
         let selection = match (self.selection, selection) {
             (None, Some(found)) => found,
             (Some(expected), Some(found)) if *expected == found => found,
@@ -177,9 +189,60 @@ impl RecordedQuote<'_> {
                 "register values are those quoted",
             ));
             out.checks.extend(unmeasured(&out.quoted));
+        } else if let Some(log) = self.log.and_then(|log| BootLog::parse(log).ok()) {
+            let check = explained(&log, &selection, hash, &pcr_digest, &mut out.quoted);
+            out.checks.push(check);
         }
         Ok(())
     }
+}
+
+/// Whether a log leads to a digest of registers of which no values came along.
+fn explained(
+    log: &BootLog<'_>,
+    selection: &PcrSelection,
+    hash: HashAlg,
+    pcr_digest: &[u8],
+    quoted: &mut PcrValues,
+) -> Check {
+    const NAME: &str = "tpm.quote.pcr_digest";
+    let replayed = boot_values(log);
+    let mut ordered: Vec<Vec<u8>> = Vec::new();
+    let mut values = PcrValues::new();
+    let mut open: Vec<String> = Vec::new();
+    for bank in &selection.0 {
+        for index in &bank.indices {
+            let value = match replayed.get(&bank.bank).and_then(|bank| bank.get(index)) {
+                Some(value) => value.clone(),
+                None if *index < 8 => vec![0; bank.bank.len()],
+                None => {
+                    open.push(index.to_string());
+                    vec![0; bank.bank.len()]
+                }
+            };
+            values.entry(bank.bank).or_default().insert(*index, value.clone());
+            ordered.push(value);
+        }
+    }
+    let parts: Vec<&[u8]> = ordered.iter().map(Vec::as_slice).collect();
+    if ct_eq(&hash.digest(&parts), pcr_digest) {
+        *quoted = values;
+        return Check::passed(NAME, "the log leads to the quoted registers");
+    }
+    let (reason, found) = if open.is_empty() {
+        let found = "values whose digest is not the quoted one; no values came along, so which register differs is not known";
+        (Reason::LogMismatch, found.to_owned())
+    } else {
+        let found = format!("neither values nor events of register {}", open.join(", "));
+        (Reason::LogIncomplete, found)
+    };
+    Check::failed(
+        NAME,
+        reason,
+        "a log that leads to the quoted registers",
+        found,
+        "something was measured that the log does not show, or the log was edited: do not trust this boot",
+    )
 }
 
 /// The values of exactly the quoted registers, if their digest is the quoted one.
@@ -278,21 +341,32 @@ impl RecordedCertify<'_> {
                 "another structure than a certification".into(),
             ));
         };
-        let (of_key, attributes) = named(self.certified)?;
+        let (of_key, attributes) = named(self.certified).map_err(|check| {
+            // Whatever it is, it is not what was certified.
+            let found = "of a public area that has no Name";
+            out.checks
+                .push(mismatch(format!("Name {}", hex::encode(&name)), found.to_owned()));
+            check
+        })?;
         if !ct_eq(&name, &of_key) {
-            return Err(Check::failed(
-                "tpm.certify.name",
-                Reason::NameMismatch,
-                format!("Name {} of the key offered", hex::encode(of_key)),
-                format!("Name {}", hex::encode(name)),
-                "certify the key that is offered",
-            ));
+            let expected = format!("Name {} of the key offered", hex::encode(of_key));
+            return Err(mismatch(expected, format!("Name {}", hex::encode(name))));
         }
         out.checks
             .push(Check::passed("tpm.certify.name", hex::encode(&name)));
         out.checks.push(attributes);
         Ok(())
     }
+}
+
+fn mismatch(expected: String, found: String) -> Check {
+    Check::failed(
+        "tpm.certify.name",
+        Reason::NameMismatch,
+        expected,
+        found,
+        "certify the key that is offered",
+    )
 }
 
 /// The Name of a public area, also where the key is of a kind that no credential is issued for.
@@ -304,6 +378,13 @@ fn named(public: &[u8]) -> Result<(Vec<u8>, Check), Check> {
             let name = PublicArea::name_of(public).map_err(|error| unreadable_area(NAME, &error))?;
             Ok((name, Check::noted(NAME, Reason::KeyInvalid, error.to_string())))
         }
+        Err(AreaError::NameAlgorithm) if public.get(2..4) != Some(&[0, 4]) => Err(Check::failed(
+            NAME,
+            Reason::AlgNotAllowed,
+            "a name algorithm that is known",
+            AreaError::NameAlgorithm.to_string(),
+            "read the public area from the TPM again",
+        )),
         Err(error) => Err(unreadable_area(NAME, &error)),
     }
 }

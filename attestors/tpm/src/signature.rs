@@ -78,12 +78,17 @@ impl TpmSignature {
                     reader.sized().map_err(malformed)?,
                     reader.sized().map_err(malformed)?,
                 );
-                let field = key.key.kind().field_len().ok_or((
-                    Reason::AlgNotAllowed,
-                    "an ECDSA signature by an RSA key".to_owned(),
-                ))?;
-                let bytes = ecdsa_fixed_from_parts(r, s, field)
-                    .map_err(|_| (Reason::Malformed, "number longer than the field".to_owned()))?;
+                let field = key
+                    .key
+                    .kind()
+                    .field_len()
+                    .ok_or((Reason::AlgMismatch, "an ECDSA signature by an RSA key".to_owned()))?;
+                let bytes = ecdsa_fixed_from_parts(r, s, field).map_err(|_| {
+                    (
+                        Reason::SignatureInvalid,
+                        "a number longer than the field".to_owned(),
+                    )
+                })?;
                 Self {
                     scheme: SigScheme::Ecdsa(hash),
                     bytes,
@@ -111,12 +116,12 @@ impl TpmSignature {
             SigScheme::RsaPss(_) => ALG_RSAPSS,
         };
         if key.scheme.is_some_and(|own| own != (scheme, self.scheme.hash())) {
-            return Err((Reason::AlgNotAllowed, "a scheme that is not the key's".to_owned()));
+            return Err((Reason::AlgMismatch, "a scheme that is not the key's".to_owned()));
         }
         key.key
             .verify_of_tpm(self.scheme, message, &self.bytes)
             .map_err(|error| match error {
-                CryptoError::AlgNotAllowed(what) => (Reason::AlgNotAllowed, what.to_owned()),
+                CryptoError::AlgNotAllowed(what) => (Reason::AlgMismatch, what.to_owned()),
                 _ => (
                     Reason::SignatureInvalid,
                     "a signature that does not verify".to_owned(),

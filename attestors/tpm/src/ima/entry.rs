@@ -24,6 +24,9 @@ const DIGESTS: [(&str, usize); 14] = [
     ("streebog512", 64),
 ];
 
+/// Most fields of a template.
+const MAX_FIELDS: usize = 32;
+
 /// The digest of a file, or of a buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileDigest<'a> {
@@ -106,7 +109,9 @@ pub(super) fn formats(template: &str) -> Option<Vec<&str>> {
             "imode",
         ],
         // A format that the administrator wrote: its fields are its name.
-        custom if custom.contains('|') => custom.split('|').collect(),
+        custom if custom.contains('|') && custom.matches('|').count() < MAX_FIELDS => {
+            custom.split('|').collect()
+        }
         _ => return None,
     })
 }

@@ -53,15 +53,31 @@ pub fn judge_ima<'a>(bytes: &'a [u8], ascii: bool, expected: &ImaExpected<'_>) -
     match read {
         Ok(entries) => out.entries = entries,
         Err(error) => {
-            out.checks.push(Check::failed(
-                STRUCTURE,
-                reason(error),
-                "a list of the kernel's measurements",
-                error.to_string(),
-                "read binary_runtime_measurements again, whole",
-            ));
+            // What is wrong with it in particular, and that it cannot be read for it.
+            let reasons = [reason(error), Reason::Malformed];
+            let different = if reason(error) == Reason::Malformed { 1 } else { 2 };
+            out.checks
+                .extend(reasons.into_iter().take(different).map(|reason| {
+                    Check::failed(
+                        STRUCTURE,
+                        reason,
+                        "a list of the kernel's measurements",
+                        error.to_string(),
+                        "read binary_runtime_measurements again, whole",
+                    )
+                }));
             return out;
         }
+    }
+    if out.entries.is_empty() {
+        out.checks.push(Check::failed(
+            STRUCTURE,
+            Reason::Malformed,
+            "at least the entry of the boot before",
+            "an empty list",
+            "the kernel of this host measures nothing: give it an IMA policy",
+        ));
+        return out;
     }
     out.checks
         .push(Check::passed(STRUCTURE, format!("{} entries", out.entries.len())));
@@ -119,6 +135,7 @@ pub(super) fn reason(error: ImaError) -> Reason {
     match error {
         ImaError::Limit(_) => Reason::Oversized,
         ImaError::Algorithm => Reason::AlgNotAllowed,
+        ImaError::Register => Reason::PcrIndexInvalid,
         ImaError::Truncated | ImaError::Template | ImaError::Field(_) => Reason::Malformed,
     }
 }
@@ -234,7 +251,8 @@ fn aggregate(entries: &[Entry<'_>], values: &PcrValues) -> Option<Check> {
             AGGREGATE,
             "is the digest of the registers of this boot",
         )),
-        _ => Some(Check::failed(
+        (_, None) => None,
+        (Some(false), Some(false)) => Some(Check::failed(
             AGGREGATE,
             Reason::LogMismatch,
             "the digest of the registers of this boot",
@@ -270,6 +288,7 @@ fn signatures(entries: &[Entry<'_>], keys: &SignatureKeys) -> Check {
             match error {
                 SignatureError::Malformed => Reason::Malformed,
                 SignatureError::Hash => Reason::AlgNotAllowed,
+                SignatureError::WeakHash => Reason::WeakHash,
                 SignatureError::KeyUnknown => Reason::KidUnknown,
                 SignatureError::Invalid => Reason::SignatureInvalid,
             },

@@ -28,6 +28,9 @@ pub enum ImaError {
     /// A hash algorithm that the kernel does not have.
     #[error("a hash algorithm that is not known")]
     Algorithm,
+    /// A register that no TPM has.
+    #[error("a register that does not exist")]
+    Register,
     /// A field that is not of its format.
     #[error("{0}")]
     Field(&'static str),
@@ -38,14 +41,23 @@ pub enum ImaError {
 pub struct Binary<'a> {
     rest: Little<'a>,
     whole: usize,
+    /// Length of the template digests that it shows.
+    digest: usize,
 }
 
 impl<'a> Binary<'a> {
     /// Entries of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
+        Self::with_digests(bytes, 20)
+    }
+
+    /// Entries of a list that shows digests of this length: newer kernels have a list for each bank
+    /// (`binary_runtime_measurements_sha256`).
+    fn with_digests(bytes: &'a [u8], digest: usize) -> Self {
         Self {
             rest: Little(bytes),
             whole: bytes.len(),
+            digest,
         }
     }
 
@@ -62,7 +74,7 @@ impl<'a> Iterator for Binary<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let entry = entry(&mut self.rest);
+        let entry = entry(&mut self.rest, self.digest);
         if entry.is_err() {
             // What follows an entry that cannot be read begins nowhere.
             self.rest = Little(&[]);
@@ -76,7 +88,15 @@ pub fn read_binary(bytes: &[u8]) -> Result<Vec<Entry<'_>>, ImaError> {
     if bytes.len() > MAX_LIST {
         return Err(ImaError::Limit("bytes"));
     }
-    collect(Binary::new(bytes))
+    let first = match collect(Binary::new(bytes)) {
+        Ok(entries) => return Ok(entries),
+        Err(error) => error,
+    };
+    let banks = [32, 48, 64].into_iter();
+    banks
+        .map(|digest| collect(Binary::with_digests(bytes, digest)))
+        .find_map(Result::ok)
+        .ok_or(first)
 }
 
 /// Reads a whole ASCII list.
@@ -102,13 +122,13 @@ fn collect<'a>(
     Ok(out)
 }
 
-fn entry<'a>(reader: &mut Little<'a>) -> Result<Entry<'a>, ImaError> {
+fn entry<'a>(reader: &mut Little<'a>, digest: usize) -> Result<Entry<'a>, ImaError> {
     const SHORT: ImaError = ImaError::Truncated;
     let register = reader.u32().ok_or(SHORT)?;
     if register >= 24 {
-        return Err(ImaError::Field("a register that does not exist"));
+        return Err(ImaError::Register);
     }
-    let digest = reader.take(20).ok_or(SHORT)?;
+    let digest = reader.take(digest).ok_or(SHORT)?;
     let length = reader.size().ok_or(SHORT)?;
     if length == 0 || length > MAX_NAME {
         return Err(ImaError::Template);
@@ -209,14 +229,20 @@ fn line(text: &str) -> Result<Entry<'_>, ImaError> {
     let mut word = || words.next().filter(|word| !word.is_empty()).ok_or(WRONG);
     let register: u32 = word()?.parse().map_err(|_| WRONG)?;
     if register >= 24 {
-        return Err(ImaError::Field("a register that does not exist"));
+        return Err(ImaError::Register);
     }
     let digest = hex::decode(word()?).map_err(|_| WRONG)?;
     if ![20, 32, 48, 64].contains(&digest.len()) {
         return Err(WRONG);
     }
     let template = word()?;
+    if template.len() > MAX_NAME {
+        return Err(ImaError::Template);
+    }
     let rest = word()?;
+    if rest.len() > 2 * MAX_TEMPLATE {
+        return Err(ImaError::Limit("template data"));
+    }
     let formats = formats(template).ok_or(ImaError::Template)?;
     let printed = words_of(rest, &formats);
     let mut printed = printed.into_iter();
@@ -252,6 +278,10 @@ fn line(text: &str) -> Result<Entry<'_>, ImaError> {
                 signature = binary()?;
                 signature.clone()
             }
+            "d-modsig" => printed_digest(word)?,
+            "xattrnames" => [word.as_bytes(), &[0]].concat(),
+            "iuid" | "igid" => word.parse::<u32>().map_err(|_| WRONG)?.to_le_bytes().to_vec(),
+            "imode" => word.parse::<u16>().map_err(|_| WRONG)?.to_le_bytes().to_vec(),
             "buf" => {
                 let bytes = binary()?;
                 buffer = Some(Cow::Owned(bytes.clone()));
@@ -281,6 +311,17 @@ fn line(text: &str) -> Result<Entry<'_>, ImaError> {
         signature: Cow::Owned(signature),
         buffer,
     })
+}
+
+/// What an appended signature is over, printed like the digest of a file; nothing where there is no such signature.
+fn printed_digest(word: &str) -> Result<Vec<u8>, ImaError> {
+    const WRONG: ImaError = ImaError::Field("a digest that is not algorithm, colon, hexadecimal");
+    if word.trim_matches(':').is_empty() {
+        return Ok(Vec::new());
+    }
+    let (algorithm, digest) = word.rsplit_once(':').ok_or(WRONG)?;
+    let digest = hex::decode(digest).map_err(|_| WRONG)?;
+    Ok([algorithm.as_bytes(), b":\0", &digest].concat())
 }
 
 /// The printed fields. Newer kernels print spaces in names as underscores; older ones do not, so that a name takes what is left, but for

@@ -20,6 +20,9 @@ pub enum SignatureError {
     /// A hash that is too weak, or is not that of the file's digest.
     #[error("a hash that is not accepted, or not that of the file's digest")]
     Hash,
+    /// SHA-1.
+    #[error("a signature with SHA-1")]
+    WeakHash,
     /// None of the keys has this identifier.
     #[error("no key with this identifier")]
     KeyUnknown,
@@ -55,7 +58,12 @@ impl SignatureKeys {
         let malformed = |_| SignatureError::Malformed;
         let kind = reader.u8().map_err(malformed)?;
         let version = reader.u8().map_err(malformed)?;
-        let hash = hash(reader.u8().map_err(malformed)?).ok_or(SignatureError::Hash)?;
+        let number = reader.u8().map_err(malformed)?;
+        // HASH_ALGO_SHA1.
+        if number == 2 {
+            return Err(SignatureError::WeakHash);
+        }
+        let hash = hash(number).ok_or(SignatureError::Hash)?;
         let id: [u8; 4] = reader.array().map_err(malformed)?;
         let signature = reader.sized().map_err(malformed)?;
         reader.end().map_err(malformed)?;

@@ -143,7 +143,9 @@ impl Boot {
                     let name = image_path(event.data).unwrap_or_default();
                     boot.drivers.extend(image(event, bank, name));
                 }
-                EV_EFI_ACTION if event.data == EXIT_SUCCESS && event.is_digest_of(bank, event.data) => {
+                EV_EFI_ACTION
+                    if at(5) && event.data == EXIT_SUCCESS && event.is_digest_of(bank, event.data) =>
+                {
                     boot.left_firmware = true;
                 }
                 EV_IPL if at(8) || at(9) || at(11) || at(12) => {

@@ -62,6 +62,8 @@ pub struct Judged {
     pub events: Vec<MeasuredEvent>,
 }
 
+/// Of so many registers of a boot a log speaks if it is of a whole boot.
+const WHOLE_BOOT: usize = 5;
 const STRUCTURE: &str = "log.structure";
 const REPLAY: &str = "log.replay";
 
@@ -92,13 +94,20 @@ pub fn judge_log(
     let log = match BootLog::parse(bytes) {
         Ok(log) => log,
         Err(error) => {
-            out.checks.push(Check::failed(
-                STRUCTURE,
-                unreadable(&error),
-                "a TCG log, crypto-agile or of SHA-1, or a canonical one",
-                error.to_string(),
-                "read the log again: it should be the kernel's binary_bios_measurements, whole",
-            ));
+            // What is wrong with it in particular, and that it cannot be read for it.
+            let particular = unreadable(&error);
+            let reasons = [particular, Reason::Malformed];
+            let different = if particular == Reason::Malformed { 1 } else { 2 };
+            out.checks
+                .extend(reasons.into_iter().take(different).map(|reason| {
+                    Check::failed(
+                        STRUCTURE,
+                        reason,
+                        "a TCG log, crypto-agile or of SHA-1, or a canonical one",
+                        error.to_string(),
+                        "read the log again: it should be the kernel's binary_bios_measurements, whole",
+                    )
+                }));
             return out;
         }
     };
@@ -107,7 +116,8 @@ pub fn judge_log(
         STRUCTURE,
         format!("{} events, {}", log.len(), names.join(" ")),
     ));
-    compare(&log, values, &mut out.checks);
+    compare(&log, registers, values, &mut out.checks);
+    out.checks.extend(beyond(&log, registers));
     // What is read of events is read where their digests are compared with registers, if any are.
     let compared = log.banks().iter().any(|bank| values.contains_key(bank));
     let usable = || {
@@ -124,8 +134,13 @@ pub fn judge_log(
     out.checks.extend(rules(&log, bank, registers));
     out.boot = Boot::read(&log, bank, registers);
     out.bank = Some(bank);
+    let register = u8::try_from(registers.of(7)).unwrap_or(7);
+    let attested = values.is_empty()
+        || values
+            .get(&bank)
+            .is_some_and(|values| values.contains_key(&register));
     out.checks
-        .push(secure_boot(out.boot.secure_boot, wanted.secure_boot));
+        .push(secure_boot(out.boot.secure_boot, wanted.secure_boot, attested));
     out.events = log
         .events
         .iter()
@@ -142,13 +157,28 @@ pub fn judge_log(
     out
 }
 
-fn compare(log: &BootLog<'_>, values: &BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>, checks: &mut Vec<Check>) {
+fn compare(
+    log: &BootLog<'_>,
+    registers: Registers,
+    values: &BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>,
+    checks: &mut Vec<Check>,
+) {
     let remedy =
         "something was measured that the log does not show, or the log was edited: do not trust this boot";
-    if !values.keys().any(|bank| log.has_bank(*bank)) {
-        let found =
-            "no register values were given in a bank of the log: what it says is told, and proved by nothing";
+    if values.is_empty() {
+        let found = "no register values were given: what it says is told, and proved by nothing";
         checks.push(Check::passed(REPLAY, found));
+    } else if !values.keys().any(|bank| log.has_bank(*bank)) {
+        let names: Vec<&str> = values.keys().map(|bank| bank.name()).collect();
+        for reason in [Reason::LogMismatch, Reason::EventDigestSet] {
+            checks.push(Check::failed(
+                REPLAY,
+                reason,
+                "digests in a bank of the registers",
+                format!("none of {}", names.join(", ")),
+                "give registers of a bank that the log has",
+            ));
+        }
     }
     let mut agreed: Vec<HashAlg> = Vec::new();
     let mut failures: Vec<(HashAlg, Check)> = Vec::new();
@@ -165,20 +195,27 @@ fn compare(log: &BootLog<'_>, values: &BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>,
                 continue;
             }
         };
+        if let Some(check) = incomplete(&replayed, registers, *bank, values) {
+            failures.push((*bank, check));
+        }
         let differing: Vec<String> = replayed
             .iter()
             .filter_map(|(index, value)| match values.get(index) {
-                Some(quoted) if quoted != value => Some(format!(
-                    "register {index} ({}): {}, the log leads to {}",
-                    bank.name(),
-                    hex::encode(quoted),
-                    hex::encode(value)
-                )),
+                Some(quoted) if quoted != value && !after_launch(log, *bank, *index, quoted) => {
+                    Some(format!(
+                        "register {index} ({}): {}, the log leads to {}",
+                        bank.name(),
+                        hex::encode(quoted),
+                        hex::encode(value)
+                    ))
+                }
                 _ => None,
             })
             .collect();
         if differing.is_empty() {
-            agreed.push(*bank);
+            if failures.iter().all(|(failed, _)| failed != bank) {
+                agreed.push(*bank);
+            }
         } else {
             failures.push((
                 *bank,
@@ -211,6 +248,83 @@ fn compare(log: &BootLog<'_>, values: &BTreeMap<HashAlg, BTreeMap<u8, Vec<u8>>>,
         let found = format!("leads to every register that it extends ({})", names.join(", "));
         checks.push(Check::passed(REPLAY, found));
     }
+}
+
+/// Registers of the firmware's boot that something was measured into, of which the log says nothing.
+fn incomplete(
+    replayed: &BTreeMap<u8, Vec<u8>>,
+    registers: Registers,
+    bank: HashAlg,
+    values: &BTreeMap<u8, Vec<u8>>,
+) -> Option<Check> {
+    let missing: Vec<String> = values
+        .iter()
+        .filter(|(index, value)| {
+            registers == Registers::Pcr
+                && **index < 8
+                && !replayed.contains_key(index)
+                && value.iter().any(|byte| *byte != 0)
+        })
+        .map(|(index, _)| index.to_string())
+        .collect();
+    (!missing.is_empty()).then(|| {
+        Check::failed(
+            REPLAY,
+            Reason::LogIncomplete,
+            "events behind each register of the firmware's boot",
+            format!(
+                "none for register {} ({}), which holds something",
+                missing.join(", "),
+                bank.name()
+            ),
+            "events were taken out of the log: do not trust this boot",
+        )
+    })
+}
+
+/// Whether a register of a dynamic launch has this value when it starts from zeros, as the launch leaves it.
+fn after_launch(log: &BootLog<'_>, bank: HashAlg, index: u8, quoted: &[u8]) -> bool {
+    (17..=22).contains(&index)
+        && log
+            .events
+            .iter()
+            .filter(|event| event.is_extended() && event.register == u32::from(index))
+            .try_fold(vec![0; bank.len()], |value, event| {
+                Some(bank.digest(&[&value, event.digest(bank)?]))
+            })
+            .is_some_and(|value| value == quoted)
+}
+
+/// Events that no register can have: a confidential VM has five, and what is extended has a digest.
+fn beyond(log: &BootLog<'_>, registers: Registers) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut failed = |reasons: [Reason; 2], found: String| {
+        for reason in reasons {
+            checks.push(Check::failed(
+                STRUCTURE,
+                reason,
+                "events of registers that there are, each with a digest",
+                found.clone(),
+                "do not trust this boot: no firmware writes such a log",
+            ));
+        }
+    };
+    let mut extended = log.events.iter().filter(|event| event.is_extended());
+    if let Some(event) = extended
+        .clone()
+        .find(|event| registers == Registers::Rtmr && event.register > 4)
+    {
+        let found = format!(
+            "event {}: there is no measurement register {}",
+            event.number, event.register
+        );
+        failed([Reason::PcrIndexInvalid, Reason::Malformed], found);
+    }
+    if let Some(event) = extended.find(|event| event.digests.is_empty() && !log.banks().is_empty()) {
+        let found = format!("event {}: no digest that is known", event.number);
+        failed([Reason::EventDigestSet, Reason::Malformed], found);
+    }
+    checks
 }
 
 /// What firmware keeps to, whatever the registers hold.
@@ -314,7 +428,26 @@ fn separators(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
             ));
         }
     }
-    None
+    let extends = |register: u32| {
+        log.events
+            .iter()
+            .any(|event| event.register == register && event.is_extended())
+    };
+    let used: Vec<u32> = (0..8).filter(|register| extends(*register)).collect();
+    // A log of a whole boot: each of its registers has its separator.
+    let missing = used
+        .iter()
+        .find(|register| usize::try_from(**register).ok().and_then(|at| seen.get(at)) == Some(&0));
+    match missing {
+        Some(register) if registers == Registers::Pcr && used.len() >= WHOLE_BOOT => Some(Check::failed(
+            "log.separators",
+            Reason::SeparatorInvalid,
+            "one separator in each register, of zeros or ones",
+            format!("none in register {register}"),
+            "the firmware did not end its measurements in order: do not trust this boot",
+        )),
+        _ => None,
+    }
 }
 
 /// What comes too late to be what it says: the locality of startup after something was measured, what Secure Boot is configured with after
@@ -387,9 +520,13 @@ fn readable(event: &Event<'_>) -> bool {
     }
 }
 
-fn secure_boot(found: SecureBoot, required: bool) -> Check {
+fn secure_boot(found: SecureBoot, required: bool, attested: bool) -> Check {
     const NAME: &str = "boot.secure_boot";
     let (reason, text) = match found {
+        SecureBoot::On if required && !attested => (
+            Reason::SecureBootUnknown,
+            "on, by a register of which no value was given",
+        ),
         SecureBoot::On => return Check::passed(NAME, "on"),
         SecureBoot::Off => (Reason::SecureBootOff, "off"),
         SecureBoot::Unknown => (Reason::SecureBootUnknown, "not measured"),

@@ -65,7 +65,7 @@ impl<'a> Variable<'a> {
         let value = reader.take(value)?;
         reader.is_empty().then(|| Self {
             vendor,
-            name: utf16(name),
+            name: whole_utf16(name),
             value,
         })
     }
@@ -229,6 +229,17 @@ pub(crate) fn utf16(data: &[u8]) -> String {
         .map(|unit| unit.unwrap_or('?'))
         .take_while(|c| *c != '\0')
         .collect()
+}
+
+/// UTF-16 without NULs at its end: one within it makes another name.
+fn whole_utf16(data: &[u8]) -> String {
+    let units = data
+        .chunks_exact(2)
+        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    let name: String = char::decode_utf16(units)
+        .map(|unit| unit.unwrap_or('?'))
+        .collect();
+    name.trim_end_matches('\0').replace('\0', "?")
 }
 
 /// UTF-8, or what can be read of it, without NULs at its end.

@@ -281,10 +281,10 @@ fn a_certification_where_a_quote_belongs_is_refused_and_the_other_way_round() {
 fn a_type_that_does_not_go_with_the_body_is_refused() {
     let mut case = Case::good();
     case.quote().kind = CERTIFY;
-    case.refused("tpm.quote.structure", Malformed);
+    case.refused("tpm.quote.type", WrongType);
     let mut case = Case::good();
     case.key().certify.kind = QUOTE;
-    case.refused("tpm.certify.structure", Malformed);
+    case.refused("tpm.certify.type", WrongType);
     // Time, session audit, command audit, creation, NV: signed by the right key, never what is asked for.
     for kind in [0, 0x8014, 0x8015, 0x8016, 0x8019, 0x801a, 0x801c, 0xffff] {
         let mut case = Case::good();

@@ -319,6 +319,7 @@ fn every_flipped_bit_of_a_list_is_refused() {
                     Reason::LogMismatch
                         | Reason::EventDataMismatch
                         | Reason::Malformed
+                        | Reason::PcrIndexInvalid
                         | Reason::AlgNotAllowed
                         | Reason::Oversized
                 )

@@ -1,7 +1,7 @@
 //! Signatures that are not the attestation key's, or not over these bytes.
 
 use serde_bytes::ByteBuf;
-use touchmark_rats::Reason::{AlgNotAllowed, Malformed, SignatureInvalid, WeakHash};
+use touchmark_rats::Reason::{AlgMismatch, AlgNotAllowed, Malformed, SignatureInvalid, WeakHash};
 
 use crate::forge::{
     Case, Tpm,
@@ -127,7 +127,7 @@ fn e10_numbers_outside_their_range_are_refused() {
     refused_with(
         &case,
         attest::sha256_signature(ECDSA, &[[&[1], &r[..]].concat(), s]),
-        Malformed,
+        SignatureInvalid,
     );
 }
 
@@ -141,7 +141,7 @@ fn e10_algorithms_that_are_weak_unknown_or_not_the_keys_are_refused() {
         refused_with(&case, attest::signature(ECDSA, hash, &both), AlgNotAllowed);
     }
     for hash in [SHA384, SHA512] {
-        refused_with(&case, attest::signature(ECDSA, hash, &both), AlgNotAllowed);
+        refused_with(&case, attest::signature(ECDSA, hash, &both), AlgMismatch);
     }
     // HMAC, null, ECDAA, SM2, ECSCHNORR.
     for scheme in [0x0005, NULL, 0x001a, 0x001b, 0x001c, 0] {
@@ -149,7 +149,7 @@ fn e10_algorithms_that_are_weak_unknown_or_not_the_keys_are_refused() {
     }
     let one = [[r, s].concat()];
     for scheme in [RSASSA, RSAPSS] {
-        refused_with(&case, attest::sha256_signature(scheme, &one), AlgNotAllowed);
+        refused_with(&case, attest::sha256_signature(scheme, &one), AlgMismatch);
     }
     // No signature at all: TPM_ALG_NULL and nothing behind it.
     refused_with(&case, NULL.to_be_bytes().to_vec(), Malformed);
@@ -160,8 +160,8 @@ fn e10_an_rsa_keys_signature_in_another_form_is_refused() {
     let case = Case::of(Tpm::with(Key::rsa(), Log::boot()));
     let parts = case.tpm.ak.sign(&case.quote.as_ref().unwrap().bytes());
     let halves = [parts[0][..128].to_vec(), parts[0][128..].to_vec()];
-    refused_with(&case, attest::sha256_signature(ECDSA, &halves), AlgNotAllowed);
-    refused_with(&case, attest::signature(RSASSA, SHA384, &parts), AlgNotAllowed);
+    refused_with(&case, attest::sha256_signature(ECDSA, &halves), AlgMismatch);
+    refused_with(&case, attest::signature(RSASSA, SHA384, &parts), AlgMismatch);
     for wrong in [Vec::new(), vec![0; 256], vec![0xff; 256], parts[0][1..].to_vec()] {
         refused_with(
             &case,
@@ -175,9 +175,9 @@ fn e10_an_rsa_keys_signature_in_another_form_is_refused() {
 fn e10_a_signature_of_another_scheme_than_the_keys_is_refused() {
     let mut case = Case::of(Tpm::with(Key::rsa(), Log::boot()));
     let parts = case.tpm.ak.sign(&case.quote.as_ref().unwrap().bytes());
-    refused_with(&case, attest::sha256_signature(RSAPSS, &parts), AlgNotAllowed);
+    refused_with(&case, attest::sha256_signature(RSAPSS, &parts), AlgMismatch);
     case.tpm.ak_area.scheme[0] = RSAPSS;
-    case.refused(NAME, AlgNotAllowed);
+    case.refused(NAME, AlgMismatch);
 }
 
 #[test]

@@ -93,6 +93,7 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         nonce: nonce.as_deref(),
         selection: selection.as_ref(),
         values: values.as_ref(),
+        log: log.as_deref(),
     }
     .judge();
     let held = judged.checks.iter().all(|check| check.reason().is_none());

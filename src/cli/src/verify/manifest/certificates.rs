@@ -1,7 +1,10 @@
 //! Certificates: of TPM keys, and chains.
 
-use touchmark_attestor_tpm::{CertificateUse, judge_certificate};
-use touchmark_crypto::x509::{DeviceAnchors, DeviceCertificate, DeviceError, Sha1, verify_device_path};
+use touchmark_attestor_tpm::{CertificateUse, ChipCertificate, judge_certificate};
+use touchmark_crypto::{
+    PublicKey,
+    x509::{DeviceAnchors, DeviceCertificate, DeviceError, Sha1, verify_device_path},
+};
 use touchmark_rats::Reason;
 
 use super::{case::Case, finding::Finding};
@@ -23,53 +26,140 @@ pub(super) fn attestation(case: &Case) -> Result<Finding, String> {
 }
 
 fn judge(case: &Case, der: &[u8], usage: CertificateUse) -> Result<Finding, String> {
-    let anchors = anchors(case)?;
-    let intermediates = case.certificates("intermediate")?;
-    Ok(
-        match judge_certificate(der, &intermediates, &anchors, usage, case.time()?) {
-            Ok(chip) => Finding::of(&chip.checks),
-            Err(check) => Finding::of([&check]),
-        },
-    )
-}
-
-/// A chain outside of any device's profile: DER only, and no SHA-1.
-pub(super) fn chain(case: &Case) -> Result<Finding, String> {
-    Ok(path(
-        &one(case, "certificate")?,
-        &case.certificates("intermediate")?,
-        &anchors(case)?,
-        case.time()?,
-    ))
-}
-
-/// Whether a chain holds.
-pub(super) fn path(leaf: &[u8], intermediates: &[Vec<u8>], anchors: &DeviceAnchors, now: u64) -> Finding {
-    let Ok(leaf) = DeviceCertificate::parse(leaf) else {
-        return Finding::refused(Reason::Malformed);
+    let anchors = match anchors(case)? {
+        Ok(anchors) => anchors,
+        Err(finding) => return Ok(finding),
     };
-    let helpers: Vec<DeviceCertificate> = intermediates
-        .iter()
-        .filter_map(|der| DeviceCertificate::parse(der).ok())
-        .collect();
-    let helpers: Vec<&DeviceCertificate> = helpers.iter().collect();
-    match verify_device_path(&leaf, &helpers, anchors, Sha1::Refused, now) {
-        Ok(path) if path.deviations.is_empty() => Finding::default(),
-        Ok(_) => Finding::refused(Reason::NotDer),
-        Err(error) => Finding::refused(match error {
-            DeviceError::Expired(_) | DeviceError::NotYetValid(_) => Reason::CertExpired,
-            DeviceError::NotCa { .. } => Reason::IssuerNotCa,
-            DeviceError::AlgNotAllowed("SHA-1") => Reason::WeakHash,
-            DeviceError::AlgNotAllowed(_) => Reason::AlgNotAllowed,
-            DeviceError::IssuerUnavailable(_) if anchors.is_empty() => Reason::IssuerUnavailable,
-            _ => Reason::PathInvalid,
-        }),
+    let intermediates = case.certificates("intermediate")?;
+    Ok(judged(der, &intermediates, &anchors, usage, case.time()?).0)
+}
+
+/// A certificate of a chip's key, with the names that a failed path has besides its reason.
+pub(super) fn judged(
+    der: &[u8],
+    intermediates: &[Vec<u8>],
+    anchors: &DeviceAnchors,
+    usage: CertificateUse,
+    now: u64,
+) -> (Finding, Option<ChipCertificate>) {
+    match judge_certificate(der, intermediates, anchors, usage, now) {
+        Ok(chip) => {
+            let mut finding = Finding::of(&chip.checks);
+            // Whoever pins a root need not care for its dates; who is asked about a chain at a moment does.
+            if anchors
+                .certificates()
+                .get(chip.path.anchor)
+                .is_some_and(|anchor| !anchor.holds_at(now))
+            {
+                finding.refuse(Reason::CertExpired);
+            }
+            (finding, Some(chip))
+        }
+        Err(check) => {
+            let mut finding = Finding::of([&check]);
+            if check.name.ends_with(".path") {
+                let failed = path(der, intermediates, anchors, Sha1::OfMakers, now);
+                failed.refused.into_iter().for_each(|name| finding.add(name));
+            }
+            (finding, None)
+        }
     }
 }
 
-pub(super) fn anchors(case: &Case) -> Result<DeviceAnchors, String> {
+/// A chain outside of any device's profile: no BER, and no SHA-1.
+pub(super) fn chain(case: &Case) -> Result<Finding, String> {
+    let anchors = match anchors(case)? {
+        Ok(anchors) => anchors,
+        Err(finding) => return Ok(finding),
+    };
+    let leaf = one(case, "certificate")?;
+    let intermediates = case.certificates("intermediate")?;
+    let mut finding = path(&leaf, &intermediates, &anchors, Sha1::Refused, case.time()?);
+    if let Ok(leaf) = DeviceCertificate::parse(&leaf) {
+        leaf_key(&leaf, &mut finding);
+    }
+    Ok(finding)
+}
+
+/// An RSA key that nobody should hold a certificate for.
+fn leaf_key(leaf: &DeviceCertificate, finding: &mut Finding) {
+    /// rsaEncryption.
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    let is_rsa = leaf.facts.spki.windows(RSA.len()).any(|window| window == RSA);
+    match PublicKey::from_spki(&leaf.facts.spki) {
+        Ok(key) if key.is_weak() => finding.refuse(Reason::WeakKey),
+        Err(_) if is_rsa => finding.refuse(Reason::KeyInvalid),
+        _ => {}
+    }
+}
+
+/// Whether a chain holds.
+pub(super) fn path(
+    leaf: &[u8],
+    intermediates: &[Vec<u8>],
+    anchors: &DeviceAnchors,
+    sha1: Sha1,
+    now: u64,
+) -> Finding {
+    let Ok(leaf) = DeviceCertificate::parse(leaf) else {
+        return Finding::refused(Reason::Malformed);
+    };
+    let helpers: Vec<Option<DeviceCertificate>> = intermediates
+        .iter()
+        .map(|der| DeviceCertificate::parse(der).ok())
+        .collect();
+    let unread = helpers.iter().any(Option::is_none);
+    let helpers: Vec<&DeviceCertificate> = helpers.iter().flatten().collect();
+    let mut finding = Finding::default();
+    match verify_device_path(&leaf, &helpers, anchors, sha1, now) {
+        Ok(path) => {
+            // BER is what has a length that is not the shortest; other deviations are read as they are.
+            let ber = path
+                .deviations
+                .iter()
+                .any(|deviation| deviation.contains("length"));
+            if ber {
+                finding.refuse(Reason::NotDer);
+            } else if !path.deviations.is_empty() {
+                finding.note(Reason::NotDer);
+            }
+            if anchors
+                .certificates()
+                .get(path.anchor)
+                .is_some_and(|anchor| !anchor.holds_at(now))
+            {
+                finding.refuse(Reason::CertExpired);
+            }
+        }
+        Err(error) => {
+            let particular = match error {
+                DeviceError::Expired(_) | DeviceError::NotYetValid(_) => Some(Reason::CertExpired),
+                DeviceError::NotCa { .. } => Some(Reason::IssuerNotCa),
+                DeviceError::AlgNotAllowed("SHA-1") => Some(Reason::WeakHash),
+                DeviceError::AlgNotAllowed(_) => Some(Reason::AlgNotAllowed),
+                DeviceError::IssuerUnavailable(_) => Some(Reason::IssuerUnavailable),
+                DeviceError::SignatureInvalid(_) => Some(Reason::SignatureInvalid),
+                DeviceError::KeyInvalid(_) => Some(Reason::KeyInvalid),
+                DeviceError::UnknownCritical(_) | DeviceError::TooLong => None,
+            };
+            particular.into_iter().for_each(|reason| finding.refuse(reason));
+            finding.refuse(Reason::PathInvalid);
+            if unread {
+                finding.refuse(Reason::Malformed);
+            }
+        }
+    }
+    finding
+}
+
+/// The roots, or the refusal where one cannot be read.
+pub(super) fn anchors(case: &Case) -> Result<Result<DeviceAnchors, Finding>, String> {
     let roots = case.certificates("root")?;
-    DeviceAnchors::new(roots.iter().map(Vec::as_slice)).map_err(|error| format!("root: {error}"))
+    Ok(DeviceAnchors::new(roots.iter().map(Vec::as_slice)).map_err(|_| {
+        let mut finding = Finding::refused(Reason::Malformed);
+        finding.refuse(Reason::PathInvalid);
+        finding
+    }))
 }
 
 fn one(case: &Case, role: &str) -> Result<Vec<u8>, String> {

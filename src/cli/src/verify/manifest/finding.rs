@@ -33,11 +33,28 @@ impl Finding {
     }
 
     pub(super) fn refuse(&mut self, reason: Reason) {
-        push(&mut self.refused, name(reason));
+        names(reason).for_each(|name| push(&mut self.refused, name));
     }
 
     pub(super) fn note(&mut self, reason: Reason) {
-        push(&mut self.noted, name(reason));
+        names(reason).for_each(|name| push(&mut self.noted, name));
+    }
+
+    /// What came out of a further part.
+    pub(super) fn extend(&mut self, other: Self) {
+        other
+            .refused
+            .into_iter()
+            .for_each(|name| push(&mut self.refused, name));
+        other
+            .noted
+            .into_iter()
+            .for_each(|name| push(&mut self.noted, name));
+    }
+
+    /// A refusal by a name of the manifests'.
+    pub(super) fn add(&mut self, name: &'static str) {
+        push(&mut self.refused, name);
     }
 
     pub(super) fn verdict(&self) -> &'static str {
@@ -55,12 +72,18 @@ fn push(names: &mut Vec<&'static str>, name: &'static str) {
     }
 }
 
-/// The manifests' name of a reason, where it is another than ours.
-fn name(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Oversized => "malformed",
-        Reason::EndorsementMismatch => "binding_mismatch",
-        Reason::AttestationKeyAttributes => "key_invalid",
-        other => other.code(),
-    }
+/// The manifests' names of a reason: where theirs is another than ours, and where two of theirs have its meaning.
+fn names(reason: Reason) -> impl Iterator<Item = &'static str> {
+    let (name, wider) = match reason {
+        Reason::Oversized => ("malformed", None),
+        Reason::EndorsementMismatch => ("binding_mismatch", None),
+        Reason::AttestationKeyAttributes => ("key_invalid", None),
+        Reason::IssuerNotCa | Reason::IssuerUnavailable => (reason.code(), Some("path_invalid")),
+        Reason::NonceMissing => (reason.code(), Some("nonce_mismatch")),
+        Reason::LogIncomplete => (reason.code(), Some("log_mismatch")),
+        Reason::SecureBootInvalid => (reason.code(), Some("secure_boot_unknown")),
+        Reason::DuplicateMember => (reason.code(), Some("malformed")),
+        other => (other.code(), None),
+    };
+    std::iter::once(name).chain(wider)
 }

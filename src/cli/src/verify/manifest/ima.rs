@@ -18,32 +18,37 @@ pub(super) fn list(case: &Case) -> Result<Finding, String> {
         }
     }
     let pems = case.files("ima_key")?;
-    let keys: Vec<PublicKey> = pems
-        .iter()
-        .map(|pem| public_key(pem))
-        .collect::<Result<_, String>>()?;
+    let keys: Vec<PublicKey> = pems.iter().filter_map(|pem| public_key(pem).ok()).collect();
+    if keys.is_empty() && !pems.is_empty() {
+        return Ok(Finding::refused(Reason::KeyInvalid));
+    }
     let keys = SignatureKeys::new(keys);
     let expected = ImaExpected {
         values,
         keys: (!keys.is_empty()).then_some(&keys),
     };
     let mut finding = Finding::default();
-    let mut any = false;
+    let mut seen: Vec<Vec<Vec<u8>>> = Vec::new();
     for (role, ascii) in [("ima_binary", false), ("ima_ascii", true)] {
         let Some(list) = case.optional(role)? else {
             continue;
         };
-        any = true;
         let judged = judge_ima(&list, ascii, &expected);
+        seen.push(judged.entries.iter().map(|entry| entry.data.to_vec()).collect());
         let found = Finding::of(&judged.checks);
         finding.refused.extend(found.refused);
         finding.noted.extend(found.noted);
     }
-    if any {
-        Ok(finding)
-    } else {
-        Err("there is no file of role ima_binary or ima_ascii".to_owned())
+    match seen.as_slice() {
+        [] => return Err("there is no file of role ima_binary or ima_ascii".to_owned()),
+        // Two forms of one list; one may have been read a little later.
+        [one, other] if one.iter().zip(other).any(|(one, other)| one != other) => {
+            finding.refuse(Reason::LogMismatch);
+            finding.refuse(Reason::EventDataMismatch);
+        }
+        _ => {}
     }
+    Ok(finding)
 }
 
 /// Registers of the boot that no value was given for, as its log leads to them.
@@ -52,6 +57,10 @@ fn complete(values: &mut PcrValues, replayed: PcrValues) {
         let known = values.entry(bank).or_default();
         for (index, value) in registers {
             known.entry(index).or_insert(value);
+        }
+        // What firmware did not extend holds zeros.
+        for index in 0..10 {
+            known.entry(index).or_insert_with(|| vec![0; bank.len()]);
         }
     }
 }

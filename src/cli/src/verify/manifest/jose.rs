@@ -5,7 +5,7 @@ use touchmark_crypto::{
     CryptoError, PublicKey,
     cose::{CoseError, CoseMessage},
     jose::{JoseAlg, JwkError, VerifyingKey, json, jws::Jws},
-    x509::DeviceCertificate,
+    x509::{DeviceCertificate, Sha1},
 };
 use touchmark_rats::Reason;
 
@@ -132,7 +132,11 @@ fn certified(case: &Case, chain: &[Vec<u8>], alg: JoseAlg) -> Result<Result<Veri
     let Some((leaf, rest)) = chain.split_first() else {
         return Ok(Err(Finding::refused(Reason::KeyUnavailable)));
     };
-    let found = certificates::path(leaf, rest, &certificates::anchors(case)?, case.time_or_now()?);
+    let anchors = match certificates::anchors(case)? {
+        Ok(anchors) => anchors,
+        Err(finding) => return Ok(Err(finding)),
+    };
+    let found = certificates::path(leaf, rest, &anchors, Sha1::Refused, case.time_or_now()?);
     if !found.refused.is_empty() {
         return Ok(Err(found));
     }

@@ -2,26 +2,31 @@
 
 use touchmark_attestor_tpm::{
     AttestSignature, CertificateUse, LogUse, RecordedCertify, RecordedKey, RecordedQuote, Registers,
-    judge_certificate, judge_log,
+    judge_log,
 };
-use touchmark_crypto::{HashAlg, PublicKey, SigScheme, pem};
+use touchmark_crypto::{HashAlg, PublicKey, SigScheme, pem, x509::DeviceCertificate};
 use touchmark_rats::{Check, PcrBank, PcrSelection, Reason};
 
 use super::{
     case::{Case, bank},
-    certificates::anchors,
+    certificates::{anchors, judged},
     finding::Finding,
 };
 
 pub(super) fn quote(case: &Case) -> Result<Finding, String> {
-    let mut checks = Vec::new();
-    let Some(key) = key(case, &mut checks)? else {
-        return Ok(Finding::of(&checks));
-    };
+    let (mut finding, key) = key(case)?;
+    let Some(key) = key else { return Ok(finding) };
     let (attest, signature) = (case.file("tpms_attest")?, case.file("tpmt_signature")?);
     let nonce = case.bytes("expected_nonce")?;
-    let selection = selection(case)?;
-    let values = case.registers("pcr_values_json")?;
+    let selection = match selection(case)? {
+        Ok(selection) => selection,
+        Err(reason) => return Ok(Finding::refused(reason)),
+    };
+    let values = match case.registers("pcr_values_json") {
+        Ok(values) => values,
+        Err(_) => return Ok(Finding::refused(Reason::Malformed)),
+    };
+    let log = case.optional("eventlog")?;
     let judged = RecordedQuote {
         attest: &attest,
         signature: &signature,
@@ -29,25 +34,31 @@ pub(super) fn quote(case: &Case) -> Result<Finding, String> {
         nonce: nonce.as_deref(),
         selection: selection.as_ref(),
         values: values.as_ref(),
+        log: log.as_deref(),
     }
     .judge();
     let held = judged.checks.iter().all(|check| check.reason().is_none());
-    checks.extend(judged.checks);
-    if let (true, Some(log)) = (held, case.optional("eventlog")?) {
-        let wanted = LogUse {
-            secure_boot: case.requires("require_secure_boot"),
-            bank: None,
-        };
-        checks.extend(judge_log(&log, Registers::Pcr, &judged.quoted, wanted).checks);
+    finding.extend(Finding::of(&judged.checks));
+    let secure_boot = case.requires("require_secure_boot");
+    match log.filter(|_| held) {
+        Some(log) => {
+            let wanted = LogUse {
+                secure_boot,
+                bank: None,
+            };
+            finding.extend(Finding::of(
+                &judge_log(&log, Registers::Pcr, &judged.quoted, wanted).checks,
+            ));
+        }
+        None if secure_boot && held => finding.refuse(Reason::SecureBootUnknown),
+        None => {}
     }
-    Ok(Finding::of(&checks))
+    Ok(finding)
 }
 
 pub(super) fn certify(case: &Case) -> Result<Finding, String> {
-    let mut checks = Vec::new();
-    let Some(key) = key(case, &mut checks)? else {
-        return Ok(Finding::of(&checks));
-    };
+    let (mut finding, key) = key(case)?;
+    let Some(key) = key else { return Ok(finding) };
     let (attest, certified) = (case.file("tpms_attest")?, case.file("certified_public_tpmt")?);
     let nonce = case.bytes("expected_nonce")?;
     let (tpmt, raw) = (case.optional("tpmt_signature")?, case.optional("raw_signature")?);
@@ -57,7 +68,7 @@ pub(super) fn certify(case: &Case) -> Result<Finding, String> {
             Some(scheme) => AttestSignature::Raw(scheme, raw),
             None => return Ok(Finding::refused(Reason::AlgNotAllowed)),
         },
-        (None, None) => return Err("there is no signature".to_owned()),
+        (None, None) => return Ok(Finding::refused(Reason::SignatureInvalid)),
     };
     let judged = RecordedCertify {
         attest: &attest,
@@ -67,63 +78,70 @@ pub(super) fn certify(case: &Case) -> Result<Finding, String> {
         certified: &certified,
     }
     .judge();
-    checks.extend(judged.checks);
-    Ok(Finding::of(&checks))
+    finding.extend(Finding::of(&judged.checks));
+    Ok(finding)
 }
 
-/// The key that has to have signed: the one given, chained to a root where there is one. `None` when that fails.
-fn key(case: &Case, checks: &mut Vec<Check>) -> Result<Option<RecordedKey>, String> {
-    let given = match case.optional("ak_public_pem")? {
-        None => None,
-        Some(text) => match public_key(&text) {
-            Ok(key) => Some(key),
-            Err(check) => {
-                checks.push(check);
-                return Ok(None);
-            }
-        },
+/// The key that has to have signed: the one given, chained to a root where there is one. `None` where there is none that counts.
+fn key(case: &Case) -> Result<(Finding, Option<RecordedKey>), String> {
+    let mut finding = Finding::default();
+    let given = match case
+        .optional("ak_public_pem")?
+        .map(|text| public_key(&text))
+        .transpose()
+    {
+        Ok(given) => given,
+        Err(check) => return Ok((Finding::of([&check]), None)),
     };
+    if given.as_ref().is_some_and(PublicKey::is_weak) {
+        return Ok((Finding::refused(Reason::WeakKey), None));
+    }
+    let roots = !case.files("root")?.is_empty();
     let certified = match case.certificates("ak_cert")?.into_iter().next() {
+        None if roots => return Ok((Finding::refused(Reason::IssuerUnavailable), None)),
         None => None,
+        // Without a root the key that was given is the anchor.
+        Some(der) if !roots && given.is_some() => {
+            let read = DeviceCertificate::parse(&der).and_then(|read| PublicKey::from_spki(&read.facts.spki));
+            match read {
+                Ok(key) => Some(key),
+                Err(_) => return Ok((Finding::refused(Reason::Malformed), None)),
+            }
+        }
         Some(der) => {
             let intermediates = case.certificates("intermediate")?;
-            let usage = CertificateUse::Attestation;
-            match judge_certificate(&der, &intermediates, &anchors(case)?, usage, case.time()?) {
-                Ok(chip) => {
-                    checks.extend(chip.checks);
-                    Some(chip.key)
-                }
-                Err(check) => {
-                    checks.push(check);
-                    return Ok(None);
-                }
-            }
+            let anchors = match anchors(case)? {
+                Ok(anchors) => anchors,
+                Err(finding) => return Ok((finding, None)),
+            };
+            let (found, chip) = judged(
+                &der,
+                &intermediates,
+                &anchors,
+                CertificateUse::Attestation,
+                case.time()?,
+            );
+            finding.extend(found);
+            let Some(chip) = chip else {
+                return Ok((finding, None));
+            };
+            Some(chip.key)
         }
     };
     let key = match (given, certified) {
         (Some(given), Some(certified)) if given != certified => {
-            checks.push(Check::failed(
-                "tpm.attestation_key",
-                Reason::BindingMismatch,
-                "a certificate for the attestation key",
-                "one for another key",
-                "take both from one TPM",
-            ));
-            return Ok(None);
+            return Ok((Finding::refused(Reason::BindingMismatch), None));
         }
         (Some(key), _) | (None, Some(key)) => key,
         (None, None) => return Err("there is no file of role ak_public_pem or ak_cert".to_owned()),
     };
-    match case.optional("ak_public_tpmt")? {
-        None => Ok(Some(RecordedKey::bare(key))),
-        Some(public) => match RecordedKey::with_area(key, &public) {
-            Ok(key) => Ok(Some(key)),
-            Err(check) => {
-                checks.push(check);
-                Ok(None)
-            }
-        },
-    }
+    let Some(public) = case.optional("ak_public_tpmt")? else {
+        return Ok((finding, Some(RecordedKey::bare(key))));
+    };
+    Ok(match RecordedKey::with_area(key, &public) {
+        Ok(key) => (finding, Some(key)),
+        Err(check) => (Finding::of([&check]), None),
+    })
 }
 
 fn public_key(bytes: &[u8]) -> Result<PublicKey, Check> {
@@ -142,20 +160,21 @@ fn public_key(bytes: &[u8]) -> Result<PublicKey, Check> {
     })
 }
 
-fn selection(case: &Case) -> Result<Option<PcrSelection>, String> {
+/// The selection that was asked for; a bank that nothing has cannot be what was quoted.
+fn selection(case: &Case) -> Result<Result<Option<PcrSelection>, Reason>, String> {
     let Some(value) = case.param("expected_pcr_selection") else {
-        return Ok(None);
+        return Ok(Ok(None));
     };
     let wrong = || "expected_pcr_selection is not [[bank, [index]]]".to_owned();
     let banks: Vec<(String, Vec<u8>)> = serde_json::from_value(value.clone()).map_err(|_| wrong())?;
-    banks
+    let known: Option<Vec<PcrBank>> = banks
         .into_iter()
-        .map(|(name, indices)| {
-            let bank = bank(&name).ok_or_else(wrong)?;
-            Ok(PcrBank { bank, indices })
-        })
-        .collect::<Result<_, _>>()
-        .map(|banks| Some(PcrSelection(banks)))
+        .map(|(name, indices)| bank(&name).map(|bank| PcrBank { bank, indices }))
+        .collect();
+    Ok(known
+        .map(PcrSelection)
+        .map(Some)
+        .ok_or(Reason::PcrSelectionMismatch))
 }
 
 fn scheme(name: &str) -> Option<SigScheme> {

@@ -17,6 +17,9 @@ pub enum DeviceError {
     /// Certificates with the issuer's name are at hand, and none of their keys made the signature.
     #[error("no key at hand that is named like the issuer, {0}, made the signature")]
     SignatureInvalid(String),
+    /// The key of a certificate that would have to be the issuer is of a kind or size that is not accepted.
+    #[error("the key of {0} is not one that is accepted")]
+    KeyInvalid(String),
     /// A signature algorithm that is not accepted.
     #[error("{0}")]
     AlgNotAllowed(&'static str),
@@ -49,7 +52,7 @@ impl DeviceError {
             Self::IssuerUnavailable(_) => 0,
             Self::SignatureInvalid(_) => 1,
             Self::TooLong => 2,
-            Self::AlgNotAllowed(_) => 3,
+            Self::AlgNotAllowed(_) | Self::KeyInvalid(_) => 3,
             Self::NotCa { .. } | Self::UnknownCritical(_) => 4,
             Self::Expired(_) | Self::NotYetValid(_) => 5,
         }
@@ -168,7 +171,7 @@ impl<'a> Search<'a> {
             if anchor.facts.der == last.facts.der {
                 return Ok(at);
             }
-            if anchor.subject == last.issuer {
+            if anchor.is_named(last) {
                 match self.issued(last, anchor, trail.len() - 1) {
                     Ok(()) => return Ok(at),
                     Err(error) => failed(error),
@@ -176,7 +179,7 @@ impl<'a> Search<'a> {
             }
         }
         let candidates = self.intermediates.iter().copied();
-        for candidate in candidates.filter(|candidate| candidate.subject == last.issuer) {
+        for candidate in candidates.filter(|candidate| candidate.is_named(last)) {
             if trail.iter().any(|known| known.facts.der == candidate.facts.der) {
                 continue;
             }
@@ -217,12 +220,14 @@ impl<'a> Search<'a> {
         let scheme = subject.scheme.ok_or(DeviceError::AlgNotAllowed(
             "a signature algorithm that is not known",
         ))?;
-        let key = PublicKey::from_spki(&issuer.facts.spki).map_err(|_| invalid())?;
+        let key =
+            PublicKey::from_spki(&issuer.facts.spki).map_err(|_| DeviceError::KeyInvalid(issuer.label()))?;
         let verified = match scheme {
             SigScheme::RsaPkcs1(HashAlg::Sha1) if self.sha1 == Sha1::OfMakers => {
                 key.verify_sha1_of_maker(&subject.signed, &subject.signature)
             }
             scheme if scheme.hash().is_weak() => return Err(DeviceError::AlgNotAllowed("SHA-1")),
+            scheme @ SigScheme::RsaPss(_) => key.verify_of_tpm(scheme, &subject.signed, &subject.signature),
             scheme => key.verify_der(scheme, &subject.signed, &subject.signature),
         };
         verified.map_err(|_| invalid())?;

@@ -85,6 +85,26 @@ impl DeviceCertificate {
         Ok(found.whole.to_vec())
     }
 
+    /// Whether `certificate` names this one as its issuer: by the same bytes, or by text that differs in case, spaces or kind of string only
+    /// (RFC 5280 section 7.1).
+    pub(super) fn is_named(&self, certificate: &Self) -> bool {
+        let folded = |name: &str| {
+            name.split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .to_lowercase()
+        };
+        self.subject == certificate.issuer
+            || !self.facts.subject.is_empty()
+                && folded(&self.facts.subject) == folded(&certificate.facts.issuer)
+    }
+
+    /// Whether `now` (seconds since the epoch) is within its dates.
+    pub fn holds_at(&self, now: u64) -> bool {
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        (self.facts.not_before..=self.facts.not_after).contains(&now)
+    }
+
     /// Whose it is, for people: the subject, or where it is empty the names of the TPM, or the serial number.
     pub fn label(&self) -> String {
         let names: Vec<&str> = self
@@ -319,7 +339,7 @@ fn name(mut sequence: Cursor<'_>, notes: &mut Notes) -> Result<Name, CryptoError
             pair.end()?;
             attributes.push(DirectoryAttribute {
                 oid,
-                value: text(&value)?,
+                value: text(&value),
             });
         }
     }
@@ -334,20 +354,27 @@ fn name(mut sequence: Cursor<'_>, notes: &mut Notes) -> Result<Name, CryptoError
 }
 
 /// A DirectoryString as text.
-fn text(value: &Tlv<'_>) -> Result<String, CryptoError> {
+fn text(value: &Tlv<'_>) -> String {
+    let latin = || value.contents.iter().map(|byte| char::from(*byte)).collect();
     match value.tag {
-        // UTF8String, NumericString, PrintableString, IA5String, VisibleString; TeletexString as Latin-1.
-        0x0c | 0x12 | 0x13 | 0x16 | 0x1a => String::from_utf8(value.contents.to_vec()).map_err(|_| WHAT),
-        0x14 => Ok(value.contents.iter().map(|byte| char::from(*byte)).collect()),
+        // UTF8String, NumericString, PrintableString, IA5String, VisibleString; TeletexString as Latin-1, and so what is none of these.
+        0x0c | 0x12 | 0x13 | 0x16 | 0x1a => {
+            String::from_utf8(value.contents.to_vec()).unwrap_or_else(|_| latin())
+        }
+        0x14 => latin(),
         0x1e => {
             let units: Vec<u16> = value
                 .contents
                 .chunks_exact(2)
                 .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
                 .collect();
-            String::from_utf16(&units).map_err(|_| WHAT)
+            String::from_utf16_lossy(&units)
         }
-        _ => Err(WHAT),
+        // No text: as RFC 4514 prints it.
+        _ => {
+            let digits: Vec<String> = value.whole.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("#{}", digits.concat())
+        }
     }
 }
 
@@ -451,12 +478,7 @@ fn pss(mut algorithm: Cursor<'_>, notes: &mut Notes) -> Result<Option<SigScheme>
         return Ok(None);
     }
     let same = hash_of(mask.open(SEQUENCE, notes)?, notes)? == Some(hash);
-    let salt = match parameters.optional(0xa2, notes)? {
-        None => 20,
-        Some(salt) => match parameters.inside(&salt)?.take(0x02, notes)?.contents {
-            [length] => usize::from(*length),
-            _ => return Ok(None),
-        },
-    };
-    Ok((same && salt == hash.len()).then_some(SigScheme::RsaPss(hash)))
+    // Of whatever length the salt is, the signature tells it.
+    parameters.optional(0xa2, notes)?;
+    Ok(same.then_some(SigScheme::RsaPss(hash)))
 }
