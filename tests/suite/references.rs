@@ -111,6 +111,11 @@ fn a_staged_generation_decides_nothing_and_a_promoted_one_stands_beside_the_one_
 
 /// A manifest (CoRIM) that states these digests of register 4, signed by `key`.
 fn manifest(key: &SoftwareKey, digests: &[&str], content_type: &str) -> Vec<u8> {
+    manifest_until(key, digests, content_type, Some(4_000_000_000))
+}
+
+/// The same, with a signature that holds until then; `None`: whose signer is not named.
+fn manifest_until(key: &SoftwareKey, digests: &[&str], content_type: &str, until: Option<i64>) -> Vec<u8> {
     let int = |number: i64| Value::from(number);
     let map = |members: Vec<(i64, Value)>| {
         Value::Map(
@@ -142,7 +147,13 @@ fn manifest(key: &SoftwareKey, digests: &[&str], content_type: &str) -> Vec<u8> 
         ])),
     );
     let payload = encoded(&corim);
-    let protected = encoded(&map(vec![(1, int(-7)), (3, Value::Text(content_type.into()))]));
+    let mut protected = vec![(1, int(-7)), (3, Value::Text(content_type.into()))];
+    protected.extend(until.map(|until| {
+        let signer = map(vec![(0, Value::Text("acme".into()))]);
+        let validity = map(vec![(1, Value::Tag(1, Box::new(int(until))))]);
+        (8, Value::Bytes(encoded(&map(vec![(0, signer), (1, validity)]))))
+    }));
+    let protected = encoded(&map(protected));
     let signed = encoded(&Value::Array(vec![
         Value::Text("Signature1".into()),
         Value::Bytes(protected.clone()),
@@ -209,6 +220,14 @@ fn c08_poisoned_or_unsigned_reference_values_change_nothing_and_signed_ones_are_
     });
     refused(&manifest(&stranger, &[&digest], RIM), "no signer that is pinned");
     refused(&manifest(&vendor, &[&digest], "application/cbor"), "content type");
+    refused(
+        &manifest_until(&vendor, &[&digest], RIM, None),
+        "its signer has to be named",
+    );
+    refused(
+        &manifest_until(&vendor, &[&digest], RIM, Some(1_700_000_000)),
+        "does not hold at this time",
+    );
     let mut poisoned = good.clone();
     let at = poisoned
         .windows(32)

@@ -341,12 +341,11 @@ impl RecordedCertify<'_> {
                 "another structure than a certification".into(),
             ));
         };
-        let (of_key, attributes) = named(self.certified).map_err(|check| {
+        let (of_key, attributes) = named(self.certified).inspect_err(|_| {
             // Whatever it is, it is not what was certified.
             let found = "of a public area that has no Name";
             out.checks
                 .push(mismatch(format!("Name {}", hex::encode(&name)), found.to_owned()));
-            check
         })?;
         if !ct_eq(&name, &of_key) {
             let expected = format!("Name {} of the key offered", hex::encode(of_key));

@@ -141,7 +141,9 @@ impl<'a> Scan<'a> {
     }
 
     fn map(&mut self, argument: &Argument, depth: usize) -> Result<(), CryptoError> {
-        let mut keys: Vec<&'a [u8]> = Vec::new();
+        let mut keys: Vec<&[u8]> = Vec::new();
+        // Keys that are not in their shortest form, in it.
+        let mut shortened: Vec<Vec<u8>> = Vec::new();
         let mut left = match argument {
             Argument::Number(count) => Some(*count),
             Argument::Indefinite => {
@@ -157,11 +159,19 @@ impl<'a> Scan<'a> {
                 None => {}
             }
             let start = self.at;
+            let before = std::mem::replace(&mut self.shape.deterministic, true);
             self.item(depth + 1)?;
-            keys.push(self.bytes.get(start..self.at).ok_or(WHAT)?);
+            let key = self.bytes.get(start..self.at).ok_or(WHAT)?;
+            if self.shape.deterministic {
+                keys.push(key);
+            } else {
+                shortened.push(shortest(key)?);
+            }
+            self.shape.deterministic &= before;
             self.item(depth + 1)?;
         }
         self.shape.deterministic &= keys.is_sorted();
+        keys.extend(shortened.iter().map(Vec::as_slice));
         keys.sort_unstable();
         self.shape.duplicate_key |= keys.windows(2).any(|pair| pair.first() == pair.last());
         Ok(())
@@ -175,6 +185,14 @@ impl<'a> Scan<'a> {
         }
         Ok(next == 0xff)
     }
+}
+
+/// One item, which is well-formed, with the shortest numbers and definite lengths.
+fn shortest(item: &[u8]) -> Result<Vec<u8>, CryptoError> {
+    let value: ciborium::Value = ciborium::from_reader(item).map_err(|_| WHAT)?;
+    let mut out = Vec::new();
+    ciborium::into_writer(&value, &mut out).map_err(|_| WHAT)?;
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -213,6 +231,9 @@ mod tests {
             assert_eq!(of(hex), Ok((false, false)), "{hex}");
         }
         assert_eq!(of("a201020103"), Ok((true, true)));
+        // Keys are compared as values: 6 in one byte and in two, a text in one piece and in two.
+        assert_eq!(of("a20602180603"), Ok((false, true)));
+        assert_eq!(of("a2626162007f61616162ff00"), Ok((false, true)));
     }
 
     /// RFC 8949, appendix F: what is not well-formed.

@@ -1,10 +1,11 @@
 //! COSE_Sign1 (RFC 9052), strictly: the algorithm is in the protected header, what is critical is understood, no label stands in both
 //! headers, and the signature is checked over the bytes that arrived.
 
+use std::collections::BTreeSet;
+
 use ciborium::Value;
 use coset::{
-    ContentType as CosetContentType, CoseSign1, Header, Label, RegisteredLabelWithPrivate,
-    TaggedCborSerializable, iana, iana::EnumI64,
+    AsCborValue, CoseSign1, Header, Label, ProtectedHeader, RegisteredLabelWithPrivate, iana, iana::EnumI64,
 };
 
 use crate::{
@@ -17,8 +18,10 @@ use crate::{
 pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Most certificates in a header.
 const MAX_CHAIN: usize = 8;
+/// Most labels of one header.
+const MAX_LABELS: usize = 256;
 /// Tag of COSE_Sign1.
-const TAG: u8 = 0xd2;
+const TAG: u64 = 18;
 const X5BAG: i64 = 32;
 const X5CHAIN: i64 = 33;
 
@@ -66,45 +69,93 @@ pub enum ContentType {
     Format(i64),
 }
 
+/// Certificates that came along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Certificates {
+    /// x5chain (RFC 9360): the signer's first, each certified by the next.
+    Chain(Vec<Vec<u8>>),
+    /// x5bag: in whatever order.
+    Bag(Vec<Vec<u8>>),
+}
+
 /// A message taken apart. Its payload is given out by [`CoseMessage::verify`] alone.
 #[derive(Debug, Clone)]
 pub struct CoseMessage {
     message: CoseSign1,
     alg: JoseAlg,
+    content_type: Option<ContentType>,
     deterministic: bool,
+    tagged: bool,
 }
 
 impl CoseMessage {
     /// Reads a tagged COSE_Sign1 with nothing after it.
     pub fn parse(bytes: &[u8]) -> Result<Self, CoseError> {
+        Self::parse_in_context(bytes).and_then(|message| match message.tagged {
+            true => Ok(message),
+            false => Err(CoseError::WrongTag),
+        })
+    }
+
+    /// The same, also without its tag, where what it is follows from where it stands (RFC 9052 section 2).
+    pub fn parse_in_context(bytes: &[u8]) -> Result<Self, CoseError> {
         if bytes.len() > MAX_MESSAGE {
             return Err(CoseError::Malformed("too large".to_owned()));
         }
         let malformed = |error: CryptoError| CoseError::Malformed(error.to_string());
+        let structure = |what: &str| CoseError::Malformed(what.to_owned());
         let outer = shape(bytes).map_err(malformed)?;
-        if bytes.first() != Some(&TAG) {
-            return Err(CoseError::WrongTag);
+        let value: Value = ciborium::from_reader(bytes).map_err(|_| structure("not CBOR"))?;
+        let (tagged, value) = match value {
+            Value::Tag(TAG, inner) => (true, *inner),
+            Value::Array(parts) => (false, Value::Array(parts)),
+            _ => return Err(CoseError::WrongTag),
+        };
+        let parts: Option<[Value; 4]> = value.into_array().ok().and_then(|parts| parts.try_into().ok());
+        let Some(
+            [
+                Value::Bytes(signed),
+                Value::Map(unprotected),
+                payload,
+                Value::Bytes(signature),
+            ],
+        ) = parts
+        else {
+            return Err(structure(
+                "not protected header, unprotected header, payload and signature",
+            ));
+        };
+        let payload = match payload {
+            Value::Bytes(payload) => Some(payload),
+            Value::Null => None,
+            _ => return Err(structure("a payload that is neither bytes nor nil")),
+        };
+        if outer.duplicate_key {
+            return Err(CoseError::DuplicateLabel);
         }
-        let message = CoseSign1::from_tagged_slice(bytes).map_err(|error| unreadable(error, bytes))?;
         let mut deterministic = outer.deterministic;
-        if let Some(bytes) = message
-            .protected
-            .original_data
-            .as_deref()
-            .filter(|bytes| !bytes.is_empty())
-        {
-            let inner = shape(bytes).map_err(malformed)?;
+        let mut protected = Vec::new();
+        if !signed.is_empty() {
+            let inner = shape(&signed).map_err(malformed)?;
             if inner.duplicate_key {
                 return Err(CoseError::DuplicateLabel);
             }
             deterministic &= inner.deterministic;
+            protected = ciborium::from_reader::<Value, _>(signed.as_slice())
+                .ok()
+                .and_then(|value| value.into_map().ok())
+                .ok_or_else(|| structure("a protected header that is not a map"))?;
         }
-        let (protected, unprotected) = (&message.protected.header, &message.unprotected);
-        let outside = labels(unprotected);
-        if labels(protected).iter().any(|label| outside.contains(label)) {
+        let inside = labels(&protected)?;
+        if labels(&unprotected)?.iter().any(|label| inside.contains(label)) {
             return Err(CoseError::DuplicateLabel);
         }
-        critical(protected, unprotected)?;
+        let listed = [&protected, &unprotected]
+            .into_iter()
+            .any(|header| header.iter().any(|(label, _)| *label == Value::from(2)));
+        let (content_type, protected) = header(protected, listed)?;
+        let (_, unprotected) = header(unprotected, listed)?;
+        critical(&protected, &unprotected, &inside)?;
         let alg = match (&protected.alg, &unprotected.alg) {
             (Some(alg), _) => algorithm(alg)?,
             (None, Some(_)) => return Err(CoseError::AlgUnprotected),
@@ -112,9 +163,24 @@ impl CoseMessage {
         };
         Ok(Self {
             alg,
+            content_type,
             deterministic,
-            message,
+            tagged,
+            message: CoseSign1 {
+                protected: ProtectedHeader {
+                    original_data: Some(signed),
+                    header: protected,
+                },
+                unprotected,
+                payload,
+                signature,
+            },
         })
+    }
+
+    /// Whether it says by its tag what it is.
+    pub fn is_tagged(&self) -> bool {
+        self.tagged
     }
 
     /// The algorithm, from the protected header.
@@ -128,11 +194,8 @@ impl CoseMessage {
     }
 
     /// The content type, if it is protected.
-    pub fn content_type(&self) -> Option<ContentType> {
-        match self.message.protected.header.content_type.as_ref()? {
-            CosetContentType::Text(media) => Some(ContentType::Media(media.clone())),
-            CosetContentType::Assigned(format) => Some(ContentType::Format(format.to_i64())),
-        }
+    pub fn content_type(&self) -> Option<&ContentType> {
+        self.content_type.as_ref()
     }
 
     /// A protected header by its label, as CBOR.
@@ -143,22 +206,25 @@ impl CoseMessage {
             .map(|(_, value)| value)
     }
 
-    /// Certificates that came along (x5chain, or x5bag, in which the order says nothing), DER. They prove nothing by themselves.
-    pub fn certificates(&self) -> Vec<Vec<u8>> {
+    /// Certificates that came along, DER. They prove nothing by themselves.
+    pub fn certificates(&self) -> Option<Certificates> {
         let headers = [&self.message.protected.header, &self.message.unprotected];
-        let found = headers
-            .iter()
-            .flat_map(|header| header.rest.iter())
-            .find(|(label, _)| matches!(label, Label::Int(X5CHAIN | X5BAG)));
-        match found {
-            Some((_, Value::Bytes(one))) => vec![one.clone()],
-            Some((_, Value::Array(many))) => many
-                .iter()
-                .take(MAX_CHAIN)
-                .filter_map(|value| value.as_bytes().cloned())
-                .collect(),
-            _ => Vec::new(),
-        }
+        let carried = |number: i64| {
+            let mut found = headers.iter().flat_map(|header| header.rest.iter());
+            let (_, value) = found.find(|(label, _)| *label == Label::Int(number))?;
+            Some(match value {
+                Value::Bytes(one) => vec![one.clone()],
+                Value::Array(many) => many
+                    .iter()
+                    .take(MAX_CHAIN)
+                    .filter_map(|value| value.as_bytes().cloned())
+                    .collect(),
+                _ => Vec::new(),
+            })
+        };
+        carried(X5CHAIN)
+            .map(Certificates::Chain)
+            .or_else(|| carried(X5BAG).map(Certificates::Bag))
     }
 
     /// Checks the signature under a key of the message's own algorithm and gives out the payload; `detached` is used where the message
@@ -224,15 +290,15 @@ fn algorithm(alg: &RegisteredLabelWithPrivate<iana::Algorithm>) -> Result<JoseAl
 }
 
 /// Everything listed has to be there, protected, and understood (RFC 9052 section 3.1). Understood here are the labels that are read.
-fn critical(protected: &Header, unprotected: &Header) -> Result<(), CoseError> {
+fn critical(protected: &Header, unprotected: &Header, inside: &BTreeSet<Vec<u8>>) -> Result<(), CoseError> {
     if !unprotected.crit.is_empty() || unprotected.rest.iter().any(|(label, _)| *label == Label::Int(2)) {
         return Err(CoseError::Critical);
     }
-    let there = labels(protected);
     let understood = protected.crit.iter().all(|label| match label {
         RegisteredLabelWithPrivate::Assigned(label) => {
             let number = label.to_i64();
-            there.contains(&Label::Int(number)) && matches!(number, 1 | 3 | 4 | X5BAG | X5CHAIN)
+            let there = encoded(&Value::from(number)).is_ok_and(|label| inside.contains(&label));
+            there && matches!(number, 1 | 3 | 4 | X5BAG | X5CHAIN)
         }
         _ => false,
     });
@@ -243,52 +309,51 @@ fn critical(protected: &Header, unprotected: &Header) -> Result<(), CoseError> {
     }
 }
 
-fn labels(header: &Header) -> Vec<Label> {
-    let fixed = [
-        (1, header.alg.is_some()),
-        (2, !header.crit.is_empty()),
-        (3, header.content_type.is_some()),
-        (4, !header.key_id.is_empty()),
-        (5, !header.iv.is_empty()),
-        (6, !header.partial_iv.is_empty()),
-        (7, !header.counter_signatures.is_empty()),
-    ];
-    let fixed = fixed
-        .iter()
-        .filter(|(_, there)| *there)
-        .map(|(label, _)| Label::Int(*label));
-    fixed
-        .chain(header.rest.iter().map(|(label, _)| label.clone()))
-        .collect()
+/// The labels of a header, each in its shortest form.
+fn labels(header: &[(Value, Value)]) -> Result<BTreeSet<Vec<u8>>, CoseError> {
+    if header.len() > MAX_LABELS {
+        return Err(CoseError::Malformed("a header with too many labels".to_owned()));
+    }
+    header.iter().map(|(label, _)| encoded(label)).collect()
 }
 
-fn unreadable(error: coset::CoseError, bytes: &[u8]) -> CoseError {
-    match error {
+fn encoded(value: &Value) -> Result<Vec<u8>, CoseError> {
+    let mut out = Vec::new();
+    ciborium::into_writer(value, &mut out).map_err(|error| CoseError::Malformed(error.to_string()))?;
+    Ok(out)
+}
+
+/// A header without its content type, which is read here: the library takes registered content formats only, and text of one form. An
+/// empty key identifier, which it does not take, says nothing. `listed` is whether either header lists what is critical.
+fn header(members: Vec<(Value, Value)>, listed: bool) -> Result<(Option<ContentType>, Header), CoseError> {
+    let mut content_type = None;
+    let mut rest = Vec::with_capacity(members.len());
+    for (label, value) in members {
+        if label == Value::from(3) {
+            content_type = Some(match value {
+                Value::Text(media) => ContentType::Media(media),
+                Value::Integer(format) => i64::try_from(format)
+                    .ok()
+                    .filter(|format| *format >= 0)
+                    .map(ContentType::Format)
+                    .ok_or_else(|| CoseError::Malformed("a content type".to_owned()))?,
+                _ => return Err(CoseError::Malformed("a content type".to_owned())),
+            });
+        } else if !(label == Value::from(4) && value.as_bytes().is_some_and(Vec::is_empty)) {
+            rest.push((label, value));
+        }
+    }
+    let header = Header::from_cbor_value(Value::Map(rest)).map_err(|error| match error {
         coset::CoseError::DuplicateMapKey => CoseError::DuplicateLabel,
         // An algorithm, or a critical label, that is in no registry.
         coset::CoseError::UnregisteredIanaValue | coset::CoseError::UnregisteredIanaNonPrivateValue => {
-            if has_critical(bytes) {
+            if listed {
                 CoseError::Critical
             } else {
                 CoseError::AlgNotAllowed
             }
         }
         other => CoseError::Malformed(other.to_string()),
-    }
-}
-
-/// Whether either header of a message that could not be read has a `crit`.
-fn has_critical(bytes: &[u8]) -> bool {
-    let parts = match ciborium::from_reader(bytes) {
-        Ok(Value::Tag(_, inner)) => inner.into_array().unwrap_or_default(),
-        _ => Vec::new(),
-    };
-    let headers = parts.into_iter().take(2).map(|header| match header {
-        Value::Bytes(bytes) => ciborium::from_reader(bytes.as_slice()).unwrap_or(Value::Null),
-        other => other,
-    });
-    headers
-        .filter_map(|header| header.into_map().ok())
-        .flatten()
-        .any(|(label, _)| label == Value::from(2))
+    })?;
+    Ok((content_type, header))
 }

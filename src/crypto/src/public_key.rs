@@ -164,10 +164,11 @@ impl PublicKey {
         }
         let modulus = without_leading_zeros(parsed.modulus);
         let exponent = without_leading_zeros(parsed.exponent);
-        let bits = modulus.len() * 8;
-        if !(2048..=4096).contains(&bits) || modulus.first().is_none_or(|byte| *byte < 0x80) {
+        let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
+        let bits = (modulus.len() * 8).saturating_sub(usize::try_from(unused).unwrap_or(0));
+        if !(2048..=8192).contains(&bits) {
             return Err(CryptoError::KeyNotAccepted(
-                "RSA modulus outside 2048 to 4096 bits",
+                "RSA modulus outside 2048 to 8192 bits",
             ));
         }
         if exponent.len() > 4

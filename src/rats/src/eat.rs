@@ -200,7 +200,13 @@ impl ClaimsSet {
 pub fn check_document(bytes: &[u8]) -> Result<(), ClaimsError> {
     let value = decode(bytes)?;
     match &value {
-        Value::Tag(tag, inner) if COSWID_TAGS.contains(tag) && inner.is_map() => Ok(()),
+        Value::Tag(tag, inner) if COSWID_TAGS.contains(tag) => {
+            if is_software_identity(inner) {
+                Ok(())
+            } else {
+                Err(ClaimsError::missing("a mandatory member of a software identity"))
+            }
+        }
         // An unprotected claims set (RFC 9781), or one under the tag of a CWT.
         Value::Tag(601 | 61, inner) => {
             let claims = ClaimsSet::of(Form::Cbor, inner).ok_or(ClaimsError::malformed("not a map"))?;
@@ -218,7 +224,7 @@ pub fn check_document(bytes: &[u8]) -> Result<(), ClaimsError> {
 }
 
 /// RFC 9393 section 2.3: tag-id (0), software-name (1), tag-version (12).
-fn is_software_identity(value: &Value) -> bool {
+pub(crate) fn is_software_identity(value: &Value) -> bool {
     let has = |label: i64, fits: fn(&Value) -> bool| {
         let found = value
             .as_map()
@@ -246,6 +252,16 @@ fn decode(bytes: &[u8]) -> Result<Value, ClaimsError> {
     ciborium::from_reader(bytes).map_err(|_| ClaimsError::malformed("not CBOR"))
 }
 
+/// Below this every whole number is exact (2^53).
+const WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// A whole number that a float holds exactly.
+fn whole(number: f64) -> Value {
+    // Its digits are those of the integer.
+    let digits = format!("{number:.0}");
+    digits.parse::<i64>().map_or(Value::Float(number), Value::from)
+}
+
 /// JSON as the same kind of value that CBOR is.
 fn turned(value: &Json) -> Value {
     match value {
@@ -254,6 +270,8 @@ fn turned(value: &Json) -> Value {
         Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
             (Some(number), ..) => Value::from(number),
             (_, Some(number), _) => Value::from(number),
+            // JSON has one kind of number: 1.6e9 is a whole one.
+            (.., Some(number)) if number.fract() == 0.0 && number.abs() < WHOLE => whole(number),
             (.., number) => Value::Float(number.unwrap_or(f64::NAN)),
         },
         Json::String(text) => Value::Text(text.clone()),
@@ -291,10 +309,16 @@ enum Kind {
     IntendedUse,
     /// A URI or an object identifier.
     Profile,
-    Map,
-    Array,
-    /// A list of pairs of a format and what is in it.
+    /// Latitude and longitude, and more.
+    Location,
+    /// Where digital letters of approval are.
+    Approvals,
+    /// Results of measurements by the systems that made them.
+    Results,
+    /// A list of pairs of a content format and what is in it.
     Documents,
+    /// An identifier of the token: bytes in CBOR, text in JSON.
+    TokenId,
 }
 
 const CLAIMS: &[(i64, &str, Kind)] = &[
@@ -304,6 +328,7 @@ const CLAIMS: &[(i64, &str, Kind)] = &[
     (4, "exp", Kind::Time),
     (5, "nbf", Kind::Time),
     (6, "iat", Kind::Time),
+    (7, "jti", Kind::TokenId),
     (10, "eat_nonce", Kind::Nonce),
     (256, "ueid", Kind::Bytes(7, 33)),
     (257, "sueids", Kind::Identifiers),
@@ -313,16 +338,16 @@ const CLAIMS: &[(i64, &str, Kind)] = &[
     (261, "uptime", Kind::Unsigned),
     (262, "oemboot", Kind::Bool),
     (263, "dbgstat", Kind::DebugStatus),
-    (264, "location", Kind::Map),
+    (264, "location", Kind::Location),
     (265, "eat_profile", Kind::Profile),
     (267, "bootcount", Kind::Unsigned),
-    (268, "bootseed", Kind::Bytes(8, 64)),
-    (269, "dloas", Kind::Array),
+    (268, "bootseed", Kind::Bytes(0, usize::MAX)),
+    (269, "dloas", Kind::Approvals),
     (270, "swname", Kind::Text),
     (271, "swversion", Kind::Version),
     (272, "manifests", Kind::Documents),
     (273, "measurements", Kind::Documents),
-    (274, "measres", Kind::Array),
+    (274, "measres", Kind::Results),
     (275, "intuse", Kind::IntendedUse),
 ];
 
@@ -348,9 +373,10 @@ impl Kind {
                 one => is_nonce(one, form),
             },
             Self::Identifiers => value.as_map().is_some_and(|members| {
-                members
-                    .iter()
-                    .all(|(name, value)| name.is_text() && Self::Bytes(7, 33).fits(value, form))
+                !members.is_empty()
+                    && members
+                        .iter()
+                        .all(|(name, value)| name.is_text() && Self::Bytes(7, 33).fits(value, form))
             }),
             Self::Maker => match value {
                 Value::Integer(number) => u64::try_from(*number).is_ok(),
@@ -386,16 +412,54 @@ impl Kind {
                 (Value::Tag(111, oid), Form::Cbor) => oid.is_bytes(),
                 _ => false,
             },
-            Self::Map => value.is_map(),
-            Self::Array => value.as_array().is_some_and(|list| !list.is_empty()),
-            Self::Documents => value.as_array().is_some_and(|list| {
-                !list.is_empty()
-                    && list.iter().all(|pair| match pair.as_array().map(Vec::as_slice) {
-                        Some([kind, _]) => kind.is_integer() || kind.is_text(),
-                        _ => false,
-                    })
+            Self::Location => {
+                let number = |value: &Value| value.is_integer() || value.is_float();
+                let place = ClaimsSet::of(form, value);
+                place.is_some_and(|place| {
+                    [(1, "latitude"), (2, "longitude")]
+                        .iter()
+                        .all(|(label, name)| place.get(*label, name).is_some_and(number))
+                })
+            }
+            Self::Approvals => all(value, |entry| {
+                matches!(
+                    entry.as_array().map(Vec::as_slice),
+                    Some([Value::Text(_), Value::Text(_)] | [Value::Text(_), Value::Text(_), Value::Text(_)])
+                )
             }),
+            Self::Results => all(value, |group| match group.as_array().map(Vec::as_slice) {
+                Some([Value::Text(_), results]) => all(results, |result| is_result(result, form)),
+                _ => false,
+            }),
+            Self::Documents => all(value, |pair| match pair.as_array().map(Vec::as_slice) {
+                Some([Value::Integer(format), body]) => {
+                    u16::try_from(*format).is_ok() && length(body, form).is_some()
+                }
+                _ => false,
+            }),
+            Self::TokenId => match form {
+                Form::Json => value.is_text(),
+                Form::Cbor => value.is_bytes(),
+            },
         }
+    }
+}
+
+/// Whether a value is a list of at least one element, each of which fits.
+fn all(value: &Value, fits: impl Fn(&Value) -> bool) -> bool {
+    value
+        .as_array()
+        .is_some_and(|list| !list.is_empty() && list.iter().all(fits))
+}
+
+/// What was measured, and how it compares.
+fn is_result(value: &Value, form: Form) -> bool {
+    match value.as_array().map(Vec::as_slice) {
+        Some([name, result]) => {
+            (name.is_text() || name.is_bytes())
+                && enumerated(result, form, 1, &["success", "fail", "not-run", "absent"])
+        }
+        _ => false,
     }
 }
 

@@ -8,7 +8,7 @@ use touchmark_crypto::{
     cose::{ContentType, CoseMessage},
     jose::VerifyingKey,
 };
-use touchmark_rats::corim::{CONTENT_TYPE, read_corim};
+use touchmark_rats::corim::{CONTENT_TYPE, read_corim, read_signature};
 use touchmark_store::{Entry, Generation};
 use touchmark_verifier::ReferenceSet;
 
@@ -80,7 +80,7 @@ pub(crate) async fn import(service: &Arc<Service>, manifest: &str, label: &str, 
         .map_err(|_| Failure::Unusable("the manifest is not base64".to_owned()))?;
     let message = CoseMessage::parse(&bytes)
         .map_err(|error| refused(format!("{error} (a manifest has to be signed, COSE_Sign1)")))?;
-    if message.content_type() != Some(ContentType::Media(CONTENT_TYPE.to_owned())) {
+    if message.content_type() != Some(&ContentType::Media(CONTENT_TYPE.to_owned())) {
         return Err(refused(format!("its content type is not {CONTENT_TYPE}")));
     }
     let signers = &service.config.reference_signers;
@@ -100,11 +100,15 @@ pub(crate) async fn import(service: &Arc<Service>, manifest: &str, label: &str, 
         return Err(refused("no signer that is pinned has signed it".to_owned()));
     };
     let corim = read_corim(payload).map_err(|error| refused(error.to_string()))?;
+    let signature = read_signature(message.protected(8), message.protected(15))
+        .map_err(|error| refused(format!("{error} (its signer has to be named)")))?;
     let now_signed = i64::try_from(now).unwrap_or(i64::MAX);
-    if let Some((start, end)) = corim.validity
-        && (now_signed > end || start.is_some_and(|start| now_signed < start))
-    {
-        return Err(refused("it does not hold at this time".to_owned()));
+    for (start, end) in [corim.validity, signature].into_iter().flatten() {
+        if now_signed > end || start.is_some_and(|start| now_signed < start) {
+            return Err(refused(
+                "it, or its signature, does not hold at this time".to_owned(),
+            ));
+        }
     }
     let set = ReferenceSet::from_corim(label, &corim).map_err(|error| refused(error.to_string()))?;
     enter(service, &set, signer, Entry::Staged, now).await

@@ -6,6 +6,9 @@ pub enum TokenError {
     /// Not one well-formed token: parts, base64url, JSON, limits.
     #[error("the token is malformed")]
     Malformed,
+    /// A member of header or claims that is there twice.
+    #[error("a member is there twice")]
+    DuplicateMember,
     /// A JOSE header member that may not be ignored.
     #[error("the JOSE header has a critical member that is not understood")]
     UnsupportedCrit,
@@ -112,6 +115,7 @@ impl TokenError {
     pub fn name(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
+            Self::DuplicateMember => "duplicate_member",
             Self::UnsupportedCrit => "unsupported_crit",
             Self::WrongTyp => "wrong_typ",
             Self::ClaimMissing(_) => "claim_missing",
@@ -154,6 +158,7 @@ impl From<touchmark_crypto::CryptoError> for TokenError {
         use touchmark_crypto::CryptoError;
         match error {
             CryptoError::Critical => Self::UnsupportedCrit,
+            CryptoError::DuplicateMember(_) => Self::DuplicateMember,
             CryptoError::AlgNotAllowed(_) => Self::AlgNotAllowed,
             CryptoError::SignatureInvalid => Self::SignatureInvalid,
             _ => Self::Malformed,

@@ -57,7 +57,7 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
                     return Ok(Report::of(checks));
                 }
             };
-            if message.content_type() != Some(ContentType::Media("application/cmw+cbor".to_owned())) {
+            if message.content_type() != Some(&ContentType::Media("application/cmw+cbor".to_owned())) {
                 let found = format!("{:?}", message.content_type());
                 checks.push(refuse(
                     "cmw.content_type",

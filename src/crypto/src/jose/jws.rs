@@ -75,6 +75,10 @@ impl<'a> Jws<'a> {
         {
             return Err(CryptoError::Critical);
         }
+        // A key identifier of another type would not count as one.
+        if header.get("kid").is_some_and(|kid| !kid.is_string()) {
+            return Err(WHAT);
+        }
         Ok(Self {
             input,
             header,

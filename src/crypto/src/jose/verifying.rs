@@ -168,25 +168,53 @@ impl VerifyingKey {
         }
     }
 
+    /// The key of a certificate (SubjectPublicKeyInfo, DER), for an algorithm that goes with it.
+    pub fn of_certificate(spki: &[u8], alg: JoseAlg) -> Result<Self, JwkError> {
+        /// id-Ed25519 (RFC 8410), with the key of 32 bytes behind it.
+        const ED25519: &[u8] = &[0x30, 42, 0x30, 5, 0x06, 3, 0x2b, 0x65, 0x70, 0x03, 33, 0];
+        match spki.strip_prefix(ED25519) {
+            Some(point) => Self::edwards(point, Some(alg)),
+            None => Self::bound(PublicKey::from_spki(spki).map_err(|_| JwkError::Key)?, alg),
+        }
+    }
+
     /// Reads a JWK whose `alg` is mandatory, as in `cnf.jwk` of a WIT.
     pub fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, JwkError> {
+        Self::is_for_verifying(jwk)?;
         Self::read(jwk, true)
     }
 
-    /// Reads a JWK that somebody pinned for a message of this algorithm: where it says `alg`, `use` or `key_ops`, they have
-    /// to allow this, and the key has to fit.
-    pub fn for_alg(jwk: &Map<String, Value>, alg: JoseAlg) -> Result<Self, JwkError> {
-        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+    /// Whether a JWK does not say that it is for something else.
+    fn is_for_verifying(jwk: &Map<String, Value>) -> Result<(), JwkError> {
         let operations = jwk.get("key_ops").map(|list| list.as_array().map(Vec::as_slice));
         let verifies = match operations {
             None => true,
             Some(list) => list.unwrap_or_default().iter().any(|one| one == "verify"),
         };
-        if !verifies || text("use").is_some_and(|purpose| purpose != "sig") {
-            return Err(JwkError::Key);
+        let purpose = jwk.get("use").is_none_or(|purpose| purpose == "sig");
+        if verifies && purpose {
+            Ok(())
+        } else {
+            Err(JwkError::Key)
         }
+    }
+
+    /// Reads a JWK that somebody pinned for a message of this algorithm: where it says `alg`, `use` or `key_ops`, they have
+    /// to allow this, and the key has to fit.
+    pub fn for_alg(jwk: &Map<String, Value>, alg: JoseAlg) -> Result<Self, JwkError> {
+        Self::is_for_verifying(jwk)?;
         let mut asked = jwk.clone();
-        asked.entry("alg").or_insert_with(|| alg.name().into());
+        let edwards = |alg| matches!(alg, JoseAlg::EdDsa | JoseAlg::Ed25519);
+        let own = asked
+            .get("alg")
+            .and_then(Value::as_str)
+            .and_then(JoseAlg::from_name);
+        // Two names of the same on this curve (RFC 9864).
+        if own.is_none_or(|own| edwards(own) && edwards(alg))
+            && asked.get("alg").is_none_or(|_| own.is_some())
+        {
+            asked.insert("alg".to_owned(), alg.name().into());
+        }
         match Self::read(&asked, true)? {
             key if key.alg == alg => Ok(key),
             _ => Err(JwkError::Alg),

@@ -44,7 +44,7 @@ pub enum Member {
     /// Text.
     Text(String),
     /// A number; in CBOR only.
-    Number(i64),
+    Number(i128),
 }
 
 /// A wrapper.
@@ -136,6 +136,7 @@ fn json(value: &Json, depth: usize) -> Result<Cmw, CmwError> {
             };
             let value = value
                 .as_str()
+                .filter(|text| !text.is_empty())
                 .ok_or(CmwError::Malformed("a value is base64url"))?;
             let value = b64u_decode(value).map_err(|_| CmwError::Malformed("a value is base64url"))?;
             let indicator = indicator.map(|bits| self::indicator(bits.as_u64())).transpose()?;
@@ -153,7 +154,7 @@ fn json(value: &Json, depth: usize) -> Result<Cmw, CmwError> {
                 if name == COLLECTION_TYPE {
                     kind = Some(collection_type(value.as_str())?);
                 } else {
-                    out.push((Member::Text(name.clone()), json(value, depth + 1)?));
+                    out.push((named(name)?, json(value, depth + 1)?));
                 }
             }
             collection(kind, out)
@@ -212,11 +213,9 @@ fn cbor(value: Value, depth: usize) -> Result<Cmw, CmwError> {
                     Value::Text(name) if name == COLLECTION_TYPE => {
                         kind = Some(collection_type(value.as_text())?);
                     }
-                    Value::Text(name) => out.push((Member::Text(name), cbor(value, depth + 1)?)),
+                    Value::Text(name) => out.push((named(&name)?, cbor(value, depth + 1)?)),
                     Value::Integer(number) => {
-                        let number =
-                            i64::try_from(number).map_err(|_| CmwError::Malformed("a member's number"))?;
-                        out.push((Member::Number(number), cbor(value, depth + 1)?));
+                        out.push((Member::Number(number.into()), cbor(value, depth + 1)?));
                     }
                     _ => return Err(CmwError::Malformed("a member is named by text or a number")),
                 }
@@ -244,11 +243,36 @@ fn collection(kind: Option<String>, members: Vec<(Member, Cmw)>) -> Result<Cmw, 
     Ok(Cmw::Collection { kind, members })
 }
 
-fn media_type(media: &str) -> Result<Type, CmwError> {
-    if media.is_empty() || !media.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
-        return Err(CmwError::Malformed("a media type"));
+/// A member's name, which says something.
+fn named(name: &str) -> Result<Member, CmwError> {
+    if name.trim().is_empty() {
+        return Err(CmwError::Malformed("a member without a name"));
     }
-    Ok(Type::Media(media.to_owned()))
+    Ok(Member::Text(name.to_owned()))
+}
+
+/// type "/" subtype, both restricted names (RFC 6838 section 4.2), and parameters; or a name of the draft's own, which begins with "#".
+fn media_type(media: &str) -> Result<Type, CmwError> {
+    let restricted = |name: &str| {
+        let mut letters = name.chars();
+        letters.next().is_some_and(|c| c.is_ascii_alphanumeric())
+            && letters.all(|c| c.is_ascii_alphanumeric() || "!#$&-^_.+".contains(c))
+            && name.len() <= 127
+    };
+    let printable = media.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+    let (essence, parameters) = media.split_once(';').unwrap_or((media, "a=b"));
+    let names = essence
+        .trim_end()
+        .split_once('/')
+        .is_some_and(|(kind, subtype)| restricted(kind) && restricted(subtype));
+    let own = media
+        .strip_prefix('#')
+        .is_some_and(|name| !name.is_empty() && !name.contains(' '));
+    if printable && (own || names && parameters.contains('=')) {
+        Ok(Type::Media(media.to_owned()))
+    } else {
+        Err(CmwError::Malformed("a media type"))
+    }
 }
 
 fn content_format(number: Option<u64>) -> Result<Type, CmwError> {
@@ -272,11 +296,14 @@ fn collection_type(text: Option<&str>) -> Result<String, CmwError> {
         letters.next().is_some_and(|c| c.is_ascii_alphabetic())
             && letters.all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
             && !rest.is_empty()
+            && rest.chars().all(|c| c.is_ascii_graphic())
     });
-    let oid = text.contains('.')
-        && text
-            .split('.')
-            .all(|arc| !arc.is_empty() && arc.bytes().all(|digit| digit.is_ascii_digit()));
+    let mut arcs = text.split('.');
+    let oid = arcs.next().is_some_and(|root| ["0", "1", "2"].contains(&root))
+        && arcs.all(|arc| {
+            let digits = !arc.is_empty() && arc.bytes().all(|digit| digit.is_ascii_digit());
+            digits && (arc == "0" || !arc.starts_with('0'))
+        });
     if scheme == Some(true) || oid {
         Ok(text.to_owned())
     } else {

@@ -5,12 +5,14 @@ use touchmark_crypto::HashAlg;
 
 use super::{
     manifest::{decode, wrong_tag},
-    member::{Algorithm, Members, digest, entities, identifier, invalid, list, uri},
+    member::{Algorithm, Members, digest, entities, identifier, invalid, list},
 };
 use crate::eat::ClaimsError;
 
 /// Most triples of one kind, and most measurements of one triple.
 const MAX_TRIPLES: usize = 10_000;
+/// Most digests of one measurement.
+const MAX_DIGESTS: usize = 64;
 const COMID: u64 = 506;
 
 /// Statements on modules.
@@ -146,6 +148,22 @@ pub(super) fn comid(value: &Value) -> Result<Comid, ClaimsError> {
             }
         }
     }
+    if let Some(value) = triples.get(6) {
+        for triple in bounded(list(value, "software triples")?)? {
+            match triple.as_array().map(Vec::as_slice) {
+                Some([about, tags]) => {
+                    environment(about)?;
+                    if !list(tags, "software triples")?
+                        .iter()
+                        .all(|tag| identifier(tag).is_some())
+                    {
+                        return Err(invalid("software triples"));
+                    }
+                }
+                _ => return Err(invalid("software triples")),
+            }
+        }
+    }
     if let Some(value) = triples.get(8) {
         for triple in bounded(list(value, "conditional series")?)? {
             series(triple)?;
@@ -183,7 +201,11 @@ fn reference(value: &Value) -> Result<ReferenceTriple, ClaimsError> {
 /// [environment, [key], conditions].
 fn keys(value: &Value, name: &'static str) -> Result<(), ClaimsError> {
     match value.as_array().map(Vec::as_slice) {
-        Some([about, keys] | [about, keys, _]) => {
+        Some([about, keys] | [about, keys, Value::Map(_)]) => {
+            let conditions = value.as_array().and_then(|parts| parts.get(2)?.as_map());
+            if conditions.is_some_and(Vec::is_empty) {
+                return Err(invalid(name));
+            }
             environment(about)?;
             if list(keys, name)?.iter().all(is_key) {
                 Ok(())
@@ -263,7 +285,8 @@ fn stateful(value: &Value, name: &'static str) -> Result<(), ClaimsError> {
 fn environment(value: &Value) -> Result<Environment, ClaimsError> {
     let members = Members::some(value, "environment")?;
     let class = members.get(0).map(class).transpose()?;
-    let named = |value: &Value| matches!(value, Value::Tag(..) | Value::Bytes(_) | Value::Text(_));
+    let named =
+        |value: &Value| matches!(value, Value::Tag(..) | Value::Bytes(_) | Value::Text(_)) && is_sized(value);
     members.check(1, "instance of environment", named)?;
     members.check(2, "group of environment", named)?;
     Ok(Environment {
@@ -277,6 +300,7 @@ fn class(value: &Value) -> Result<Class, ClaimsError> {
     let members = Members::some(value, "class")?;
     members.check(0, "id of class", |value| {
         matches!(value, Value::Tag(_, inner) if inner.is_bytes() || inner.is_text() || inner.is_integer())
+            && is_sized(value)
     })?;
     Ok(Class {
         vendor: members.text(1, "vendor of class")?,
@@ -313,8 +337,10 @@ fn measurement(value: &Value) -> Result<Measurement, ClaimsError> {
         }
     };
     values.check(1, "svn", |value| match value {
-        Value::Integer(_) => true,
-        Value::Tag(552 | 553, inner) => inner.is_integer(),
+        Value::Integer(number) => u64::try_from(*number).is_ok(),
+        Value::Tag(552 | 553, inner) => inner
+            .as_integer()
+            .is_some_and(|number| u64::try_from(number).is_ok()),
         _ => false,
     })?;
     let digests = match values.get(2) {
@@ -329,7 +355,20 @@ fn measurement(value: &Value) -> Result<Measurement, ClaimsError> {
         })
     })?;
     values.check(4, "raw value", raw)?;
-    values.check(5, "mask of raw value", Value::is_bytes)?;
+    let has_raw = values.get(4).is_some();
+    values.check(5, "mask of raw value", |mask| has_raw && mask.is_bytes())?;
+    values.check(13, "keys", |keys| {
+        keys.as_array()
+            .is_some_and(|keys| !keys.is_empty() && keys.iter().all(is_key))
+    })?;
+    values.check(15, "range of numbers", |range| match range {
+        // A measured component, as later drafts have it.
+        Value::Integer(_) | Value::Map(_) => true,
+        Value::Tag(564, bounds) => bounds.as_array().is_some_and(|bounds| {
+            bounds.len() == 2 && bounds.iter().all(|bound| bound.is_integer() || bound.is_null())
+        }),
+        _ => false,
+    })?;
     values.check(6, "MAC address", |value| {
         matches!(value.as_bytes().map(Vec::len), Some(6 | 8))
     })?;
@@ -381,6 +420,7 @@ fn key(value: &Value) -> Option<Key> {
     match value {
         Value::Integer(number) => u64::try_from(*number).ok().map(Key::Number),
         Value::Text(text) => Some(Key::Text(text.clone())),
+        Value::Tag(37 | 111 | 550, _) if !is_sized(value) => None,
         Value::Tag(37 | 111, inner) => Some(Key::Other(hex::encode(inner.as_bytes()?))),
         Value::Tag(_, inner) => match inner.as_ref() {
             Value::Bytes(bytes) => Some(Key::Other(hex::encode(bytes))),
@@ -391,13 +431,25 @@ fn key(value: &Value) -> Option<Key> {
     }
 }
 
+/// Whether what is tagged as a UUID, an object identifier or a universal entity identifier is as long as such a thing.
+fn is_sized(value: &Value) -> bool {
+    match value {
+        Value::Tag(37, inner) => inner.as_bytes().is_some_and(|bytes| bytes.len() == 16),
+        Value::Tag(111, inner) => inner.as_bytes().is_some_and(|bytes| !bytes.is_empty()),
+        Value::Tag(550, inner) => inner
+            .as_bytes()
+            .is_some_and(|bytes| (7..=33).contains(&bytes.len())),
+        _ => true,
+    }
+}
+
 /// Digests, one of each algorithm: with two of one nobody could say which counts (section on comparison).
 fn digests(value: &Value) -> Result<Digests, ClaimsError> {
     let mut seen: Vec<Algorithm> = Vec::new();
     let mut out = Vec::new();
     for one in list(value, "digests")? {
         let (alg, bytes) = digest(one).ok_or_else(|| invalid("digests"))?;
-        if seen.contains(&alg) {
+        if seen.contains(&alg) || seen.len() >= MAX_DIGESTS {
             return Err(invalid("digests"));
         }
         let hash = match &alg {
@@ -444,11 +496,12 @@ fn registers(value: &Value) -> Result<Vec<(Key, Digests)>, ClaimsError> {
 /// A key in one of its tagged forms.
 fn is_key(value: &Value) -> bool {
     match value {
-        Value::Tag(554..=557 | 559 | 561 | 562, inner) => {
-            inner.is_text() || inner.is_bytes() || inner.is_array()
-        }
+        Value::Tag(554..=556, inner) => inner.is_text(),
+        Value::Tag(557 | 559 | 561, inner) => digest(inner).is_some(),
         Value::Tag(558, inner) => inner.is_map() || inner.is_bytes() || inner.is_array(),
-        Value::Tag(560, inner) => inner.is_bytes(),
-        value => uri(value).is_none() && matches!(value, Value::Tag(..)),
+        Value::Tag(560 | 562, inner) => inner.is_bytes(),
+        // Tags of other things.
+        Value::Tag(32 | 37 | 111 | 550, _) => false,
+        value => matches!(value, Value::Tag(..)),
     }
 }

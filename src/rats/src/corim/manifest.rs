@@ -8,7 +8,10 @@ use super::{
     comid::{Comid, comid},
     member::{Members, digest, entities, identifier, invalid, list, profile, time, uri},
 };
-use crate::{Reason, eat::ClaimsError};
+use crate::{
+    Reason,
+    eat::{ClaimsError, is_software_identity},
+};
 
 /// Tag numbers: a manifest, and what it may hold.
 const CORIM: u64 = 501;
@@ -139,9 +142,67 @@ fn tag(value: &Value) -> Result<Tag, ClaimsError> {
     };
     match number {
         COMID => comid(&inner).map(Tag::Comid),
-        COSWID if inner.is_map() => Ok(Tag::Coswid),
-        COTL if inner.is_map() => Ok(Tag::Cotl),
-        COSWID | COTL => Err(invalid("tags of manifest")),
+        COSWID if is_software_identity(&inner) => Ok(Tag::Coswid),
+        COSWID => Err(ClaimsError::missing("a mandatory member of a software identity")),
+        COTL => {
+            // concise-tl-tag: its identity, the tags, how long it holds.
+            let members = Members::of(&inner, "list of tags")?;
+            members.required(0, "identity")?;
+            list(members.required(1, "tags")?, "tags of list")?;
+            members.required(2, "validity")?;
+            Ok(Tag::Cotl)
+        }
         _ => Err(wrong_tag("what a manifest may hold")),
+    }
+}
+
+/// When the signature over a manifest holds: start, if there is one, and end.
+pub type SignatureValidity = Option<(Option<i64>, i64)>;
+
+/// Reads what a signed manifest says of its signature, by its protected headers: `corim-meta` (8, CBOR in a byte string), or the claims of a
+/// CWT (15). One of them has to be there.
+pub fn read_signature(
+    meta: Option<&Value>,
+    claims: Option<&Value>,
+) -> Result<SignatureValidity, ClaimsError> {
+    if meta.is_none() && claims.is_none() {
+        return Err(ClaimsError::missing("metadata of the signature"));
+    }
+    let mut validity = None;
+    if let Some(meta) = meta {
+        let bytes = meta
+            .as_bytes()
+            .ok_or_else(|| invalid("metadata of the signature"))?;
+        let meta = decode(bytes)?;
+        let meta = Members::of(&meta, "metadata of the signature")?;
+        let signer = Members::of(meta.required(0, "signer")?, "signer")?;
+        if !signer.required(0, "name")?.is_text() {
+            return Err(invalid("name of signer"));
+        }
+        signer.check(1, "URI of signer", |value| uri(value).is_some())?;
+        if let Some(value) = meta.get(1) {
+            let value = Members::of(value, "validity of the signature")?;
+            let end = moment(&value, 1)?.ok_or_else(|| ClaimsError::missing("end of validity"))?;
+            validity = Some((moment(&value, 0)?, end));
+        }
+    }
+    if let Some(claims) = claims {
+        let claims = Members::of(claims, "claims of the signature")?;
+        if !claims.required(1, "issuer")?.is_text() {
+            return Err(invalid("issuer"));
+        }
+        let (start, end) = (moment(&claims, 5)?, moment(&claims, 4)?);
+        if start.is_some() || end.is_some() {
+            let (before, until) = validity.unwrap_or((None, i64::MAX));
+            validity = Some((start.max(before), end.map_or(until, |end| end.min(until))));
+        }
+    }
+    Ok(validity)
+}
+
+fn moment(members: &Members<'_>, key: i64) -> Result<Option<i64>, ClaimsError> {
+    match members.get(key) {
+        None => Ok(None),
+        Some(value) => time(value).map(Some).ok_or_else(|| invalid("a time")),
     }
 }

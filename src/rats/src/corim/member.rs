@@ -121,7 +121,10 @@ pub(super) fn profile(value: &Value) -> Option<String> {
 pub(super) fn time(value: &Value) -> Option<i64> {
     match value {
         Value::Integer(seconds) => i64::try_from(*seconds).ok(),
-        Value::Tag(1, inner) => time(inner),
+        Value::Tag(1, inner) => match inner.as_ref() {
+            Value::Float(seconds) if seconds.is_finite() => format!("{:.0}", seconds.floor()).parse().ok(),
+            inner => time(inner),
+        },
         _ => None,
     }
 }

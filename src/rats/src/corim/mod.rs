@@ -7,7 +7,7 @@ mod manifest;
 mod member;
 
 pub use comid::{Class, Comid, Digests, Environment, Key, Measurement, ReferenceTriple, read_comid};
-pub use manifest::{Corim, Tag, read_corim};
+pub use manifest::{Corim, SignatureValidity, Tag, read_corim, read_signature};
 
 /// Largest manifest, in bytes.
 pub const MAX_CORIM: usize = 4 * 1024 * 1024;

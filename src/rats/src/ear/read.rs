@@ -149,6 +149,8 @@ pub struct AttestationResult {
     pub issued_at: i64,
     /// When it ends.
     pub expires_at: Option<i64>,
+    /// Before when it is not to be accepted (RFC 7519 section 4.1.5).
+    pub not_before: Option<i64>,
     /// Developer and build of the verifier.
     pub verifier: (String, String),
     /// Freshness of the result itself.
@@ -182,6 +184,7 @@ impl AttestationResult {
         };
         let issued_at = time(6, "iat")?.ok_or_else(|| ClaimsError::missing("iat"))?;
         let expires_at = time(4, "exp")?;
+        let not_before = time(5, "nbf")?;
         let verifier = claims
             .get(1004, names.verifier)
             .ok_or_else(|| ClaimsError::missing(names.verifier))?;
@@ -216,6 +219,7 @@ impl AttestationResult {
         let out = Self {
             issued_at,
             expires_at,
+            not_before,
             verifier,
             nonce: nonce(claims)?,
             submodules,
@@ -269,6 +273,22 @@ fn submodule(
             .ok_or_else(|| ClaimsError::invalid(names.policy))?,
         Some(_) => return Err(ClaimsError::invalid(names.policy)),
     };
+    for (label, extension) in [
+        (-70000, "ear.veraison.annotated-evidence"),
+        (-70001, "ear.veraison.policy-claims"),
+    ] {
+        for name in [
+            extension,
+            &extension
+                .replacen('.', "_", 1)
+                .replacen('.', "_", 1)
+                .replace('-', "_"),
+        ] {
+            if claims.get(label, name).is_some_and(|value| !value.is_map()) {
+                return Err(ClaimsError::invalid(extension));
+            }
+        }
+    }
     let key = match claims.get(-70002, names.key) {
         None => None,
         Some(value) => {

@@ -88,6 +88,7 @@ pub fn verify(token: &str, issuers: &Issuers, now: u64) -> Result<VerifiedWit, T
     }
     // When it was issued is for audit; a clock that is a little ahead there is no reason to refuse.
     claims::time(&claims, "iat")?;
+    claims::text(&claims, "jti")?;
     let key = confirmation(&claims)?;
     if !issuer.algorithms.contains(&key.alg()) {
         return Err(TokenError::AlgNotAllowed);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use touchmark_crypto::{
     ct_eq,
-    jose::{b64u_decode, jws::Jws},
+    jose::{JoseAlg, b64u_decode, jws::Jws},
     sha256,
 };
 
@@ -61,8 +61,11 @@ pub fn verify(
     now: u64,
 ) -> Result<VerifiedProof, TokenError> {
     let jws = Jws::parse(carried.proof)?;
-    if jws.header("alg") != Some(wit.key().alg().name()) {
-        return Err(TokenError::AlgMismatch);
+    match jws.header("alg").map(JoseAlg::from_name) {
+        // None, none, of a MAC, or unknown.
+        None | Some(None) => return Err(TokenError::AlgNotAllowed),
+        Some(Some(alg)) if alg != wit.key().alg() => return Err(TokenError::AlgMismatch),
+        _ => {}
     }
     let claims = jws.verify_by(wit.key())?;
     let typ_spelling = typ(jws.header("typ"), TYP)?;
@@ -74,6 +77,10 @@ pub fn verify(
     if expires_at > now.saturating_add(expected.max_lifetime).saturating_add(LEEWAY) {
         return Err(TokenError::LifetimeTooLong);
     }
+    if claims::time(&claims, "nbf")?.is_some_and(|begin| begin > now + LEEWAY) {
+        return Err(TokenError::NotYetValid);
+    }
+    claims::time(&claims, "iat")?;
     let wth = claims::text(&claims, "wth")?.ok_or(TokenError::ClaimMissing("wth"))?;
     // The token that this proof is for, and the one whose verification is at hand, are the one that came along.
     let arrived = sha256(&[carried.wit.as_bytes()]);

@@ -40,6 +40,11 @@ impl Finding {
         names(reason).for_each(|name| push(&mut self.noted, name));
     }
 
+    /// A note by a name of the manifests'.
+    pub(super) fn remark(&mut self, name: &'static str) {
+        push(&mut self.noted, name);
+    }
+
     /// What came out of a further part.
     pub(super) fn extend(&mut self, other: Self) {
         other

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 use touchmark_crypto::{
-    CryptoError, PublicKey,
-    cose::{CoseError, CoseMessage},
+    CryptoError,
+    cose::{Certificates, CoseError, CoseMessage},
     jose::{JoseAlg, JwkError, VerifyingKey, json, jws::Jws},
     x509::{DeviceCertificate, Sha1},
 };
@@ -45,8 +45,21 @@ pub(super) fn jws(case: &Case) -> Result<Finding, String> {
         Ok(_) => Finding::default(),
         Err(error) => Finding::refused(reason(&error)),
     };
-    if ["jwk", "jku", "x5u"].iter().any(|name| jws.has_header(name)) {
+    // A certificate chain is what was asked for where no key is pinned.
+    let pinned = case.optional("key_jwk")?;
+    let embedded: &[&str] = if pinned.is_some() {
+        &["jwk", "jku", "x5u", "x5c"]
+    } else {
+        &["jwk", "jku", "x5u"]
+    };
+    if embedded.iter().any(|name| jws.has_header(name)) {
         finding.note(Reason::EmbeddedKey);
+    }
+    let named = pinned.and_then(|jwk| json::object(&jwk).ok()?.get("kid")?.as_str().map(str::to_owned));
+    if let (Some(named), Some(kid)) = (named, jws.header("kid"))
+        && named != kid
+    {
+        finding.note(Reason::KidUnknown);
     }
     Ok(finding)
 }
@@ -65,11 +78,19 @@ fn compact(text: &str) -> Result<String, Reason> {
         return Ok(text.to_owned());
     }
     let object = json::object(text.as_bytes()).map_err(|error| reason(&error))?;
+    // The general form has signatures, this one a signature, and nothing both (RFC 7515 section 7.2.2).
+    if object.contains_key("signatures") {
+        return Err(Reason::Malformed);
+    }
     let part = |name: &str| object.get(name).and_then(Value::as_str).ok_or(Reason::Malformed);
     let unprotected = object.get("header").map(Value::as_object);
     if let Some(unprotected) = unprotected {
         // What is not signed is not looked at, but a name must not stand in both headers.
         let unprotected = unprotected.ok_or(Reason::Malformed)?;
+        // What is critical has to be signed.
+        if ["crit", "b64"].iter().any(|name| unprotected.contains_key(*name)) {
+            return Err(Reason::UnsupportedCrit);
+        }
         let protected =
             touchmark_crypto::jose::b64u_decode(part("protected")?).map_err(|_| Reason::Malformed)?;
         let protected = json::object(&protected).map_err(|error| reason(&error))?;
@@ -140,16 +161,21 @@ fn certified(case: &Case, chain: &[Vec<u8>], alg: JoseAlg) -> Result<Result<Veri
     if !found.refused.is_empty() {
         return Ok(Err(found));
     }
-    let key = DeviceCertificate::parse(leaf).and_then(|leaf| PublicKey::from_spki(&leaf.facts.spki));
-    let Ok(key) = key else {
-        return Ok(Err(Finding::refused(Reason::KeyInvalid)));
+    let Ok(certificate) = DeviceCertificate::parse(leaf) else {
+        return Ok(Err(Finding::refused(Reason::Malformed)));
     };
-    Ok(VerifyingKey::bound(key, alg).map_err(|_| Finding::refused(Reason::AlgMismatch)))
+    let key = VerifyingKey::of_certificate(&certificate.facts.spki, alg);
+    Ok(key.map_err(|error| {
+        Finding::refused(match error {
+            JwkError::Key | JwkError::Private => Reason::KeyInvalid,
+            JwkError::Alg | JwkError::NoAlg => Reason::AlgMismatch,
+        })
+    }))
 }
 
 pub(super) fn sign1(case: &Case) -> Result<Finding, String> {
     let bytes = case.file("cose")?;
-    let message = match CoseMessage::parse(&bytes) {
+    let message = match CoseMessage::parse_in_context(&bytes) {
         Ok(message) => message,
         Err(error) => return Ok(Finding::refused(cose_reason(&error))),
     };
@@ -162,6 +188,10 @@ pub(super) fn sign1(case: &Case) -> Result<Finding, String> {
     };
     if !message.is_deterministic() {
         finding.note(Reason::CborNotDeterministic);
+    }
+    // Who asks knows what it is; that it does not say so itself is worth knowing.
+    if !message.is_tagged() {
+        finding.note(Reason::WrongType);
     }
     Ok(finding)
 }
@@ -178,15 +208,23 @@ pub(super) fn verify<'a>(
     let mut keys: Vec<Result<VerifyingKey, Finding>> =
         jwks.iter().map(|jwk| pinned(jwk, message.alg())).collect();
     if keys.is_empty() {
-        let chain = message.certificates();
-        // In a bag the order says nothing: each certificate may be the signer's.
-        for at in 0..chain.len() {
-            let mut turned = chain.clone();
-            turned.rotate_left(at);
-            keys.push(certified(case, &turned, message.alg())?);
+        match message.certificates() {
+            None => {}
+            Some(Certificates::Chain(chain)) => keys.push(certified(case, &chain, message.alg())?),
+            // In a bag the order says nothing: each certificate may be the signer's.
+            Some(Certificates::Bag(bag)) => {
+                for at in 0..bag.len() {
+                    let mut turned = bag.clone();
+                    turned.rotate_left(at);
+                    keys.push(certified(case, &turned, message.alg())?);
+                }
+            }
         }
     }
-    let mut telling = Finding::refused(Reason::KeyUnavailable);
+    if keys.is_empty() {
+        return Ok(Err(Finding::refused(Reason::KeyUnavailable)));
+    }
+    let mut telling = Finding::default();
     for key in keys {
         let verified = key.and_then(|key| {
             message
@@ -195,7 +233,7 @@ pub(super) fn verify<'a>(
         });
         match verified {
             Ok(payload) => return Ok(Ok(payload)),
-            Err(finding) => telling = finding,
+            Err(finding) => telling.extend(finding),
         }
     }
     Ok(Err(telling))

@@ -83,7 +83,7 @@ fn judge(case: &Case, payload: &[u8], profile: Profile) -> Result<Finding, Strin
         None if case.demands("require_exp") != Some(&false.into()) => finding.refuse(Reason::ClaimMissing),
         _ => {}
     }
-    if result.issued_at > now + LEEWAY {
+    if result.issued_at > now + LEEWAY || result.not_before.is_some_and(|begin| begin > now + LEEWAY) {
         finding.refuse(Reason::NotYetValid);
     }
     if !result.is_affirming() {
@@ -115,6 +115,17 @@ pub(super) fn ear_claims(case: &Case, profile: Profile) -> Result<Finding, Strin
         }
         Err(error) => Finding::refused(error.reason),
     })
+    .and_then(|finding| with_form(case, "claims_cbor", finding))
+}
+
+/// The same, with a note where a document is well-formed CBOR and not in its deterministic form.
+pub(super) fn with_form(case: &Case, role: &str, mut finding: Finding) -> Result<Finding, String> {
+    let document = case.optional(role)?;
+    let shape = document.and_then(|bytes| touchmark_crypto::cbor::shape(&bytes).ok());
+    if shape.is_some_and(|shape| !shape.deterministic) {
+        finding.note(Reason::CborNotDeterministic);
+    }
+    Ok(finding)
 }
 
 pub(super) fn eat_claims(case: &Case) -> Result<Finding, String> {
@@ -122,17 +133,19 @@ pub(super) fn eat_claims(case: &Case) -> Result<Finding, String> {
         Some(json) => ClaimsSet::from_json(&json).and_then(|claims| claims.check()),
         None => eat::check_document(&case.file("claims_cbor")?),
     };
-    Ok(checked.map_or_else(|error| Finding::refused(error.reason), |()| Finding::default()))
+    let finding = checked.map_or_else(|error| Finding::refused(error.reason), |()| Finding::default());
+    with_form(case, "claims_cbor", finding)
 }
 
 pub(super) fn wrapper(case: &Case) -> Result<Finding, String> {
-    Ok(of(&Cmw::parse(&case.file("cmw")?)))
+    let finding = of(&Cmw::parse(&case.file("cmw")?));
+    with_form(case, "cmw", finding)
 }
 
 /// A wrapper in COSE: content type, signature, and what is in it.
 pub(super) fn signed_wrapper(case: &Case) -> Result<Finding, String> {
     let bytes = case.file("cmw")?;
-    signed(case, &bytes, "application/cmw+cbor", |payload| {
+    signed(case, &bytes, "application/cmw+cbor", |_, payload| {
         of(&Cmw::from_cbor(payload))
     })
 }
@@ -142,17 +155,17 @@ pub(super) fn signed(
     case: &Case,
     bytes: &[u8],
     media_type: &str,
-    judge: impl FnOnce(&[u8]) -> Finding,
+    judge: impl FnOnce(&CoseMessage, &[u8]) -> Finding,
 ) -> Result<Finding, String> {
     let message = match CoseMessage::parse(bytes) {
         Ok(message) => message,
         Err(error) => return Ok(Finding::refused(jose::cose_reason(&error))),
     };
-    if message.content_type() != Some(ContentType::Media(media_type.to_owned())) {
+    if message.content_type() != Some(&ContentType::Media(media_type.to_owned())) {
         return Ok(Finding::refused(Reason::WrongContentType));
     }
     Ok(match jose::verify(case, &message, "signer_jwk", &[], None)? {
-        Ok(payload) => judge(payload),
+        Ok(payload) => judge(&message, payload),
         Err(finding) => finding,
     })
 }
@@ -169,6 +182,10 @@ pub(super) fn certificate(case: &Case) -> Result<Finding, String> {
     };
     let now = i64::try_from(case.time()?).unwrap_or(i64::MAX);
     let mut finding = of(&cmw::read_extension(value));
+    let critical = |(oid, critical, _): &(String, bool, Vec<u8>)| oid == EXTENSION && *critical;
+    if certificate.facts.extensions.iter().any(critical) {
+        finding.note(Reason::ClaimInvalid);
+    }
     if now < certificate.facts.not_before || now > certificate.facts.not_after {
         finding.refuse(Reason::CertExpired);
     }

@@ -1,6 +1,6 @@
 //! Workload identity tokens and their proofs.
 
-use touchmark_crypto::jose::{JwkError, VerifyingKey, json};
+use touchmark_crypto::jose::{JoseAlg, JwkError, VerifyingKey, json, jws::Jws};
 use touchmark_identity::TrustDomain;
 use touchmark_rats::Reason;
 use touchmark_wimse::{
@@ -14,6 +14,10 @@ use super::{case::Case, finding::Finding, jose::allowed};
 const MAX_LIFETIME: u64 = 365 * 86_400;
 /// Longest life of a proof, likewise.
 const MAX_PROOF_LIFETIME: u64 = 300;
+/// Algorithms that are allowed where nobody says which.
+const USUAL: [JoseAlg; 3] = [JoseAlg::Es256, JoseAlg::Es384, JoseAlg::Es512];
+/// Seconds that clocks may differ by.
+const LEEWAY: u64 = 60;
 
 pub(super) fn identity(case: &Case) -> Result<Finding, String> {
     let token = text(case, "wit")?.ok_or("there is no file of role wit")?;
@@ -21,10 +25,47 @@ pub(super) fn identity(case: &Case) -> Result<Finding, String> {
         Ok(issuers) => issuers,
         Err(finding) => return Ok(finding),
     };
-    Ok(match wit::verify(&token, &issuers, case.time()?) {
+    let now = case.time()?;
+    let mut finding = match wit::verify(&token, &issuers, now) {
         Err(refused) => of(refused),
         Ok(verified) => accepted(verified.has_unusual_typ()),
-    })
+    };
+    notes(&token, now, &mut finding);
+    named(case, &token, &mut finding);
+    Ok(finding)
+}
+
+/// What is worth knowing of a token besides: a key that it brings along and nobody looks at, a time of issue that is still to come.
+fn notes(token: &str, now: u64, finding: &mut Finding) {
+    let Ok(jws) = Jws::parse(token) else { return };
+    if ["jwk", "jku", "x5u", "x5c"]
+        .iter()
+        .any(|name| jws.has_header(name))
+    {
+        finding.note(Reason::EmbeddedKey);
+    }
+    let claims = jws.unverified_claims();
+    let issued = claims
+        .as_ref()
+        .ok()
+        .and_then(|claims| claims.claims().get("iat")?.as_u64());
+    if issued.is_some_and(|issued| issued > now + LEEWAY) {
+        finding.note(Reason::NotYetValid);
+    }
+}
+
+/// Names that a workload identity token leaves out.
+fn named(case: &Case, token: &str, finding: &mut Finding) {
+    let Ok(jws) = Jws::parse(token) else { return };
+    if !jws.has_header("kid") {
+        finding.remark("kid_missing");
+    }
+    let silent = jws
+        .unverified_claims()
+        .is_ok_and(|claims| !claims.claims().contains_key("iss"));
+    if silent && case.text("expected_issuer").is_some() {
+        finding.remark("issuer_mismatch");
+    }
 }
 
 pub(super) fn proof(case: &Case) -> Result<Finding, String> {
@@ -32,10 +73,26 @@ pub(super) fn proof(case: &Case) -> Result<Finding, String> {
         Ok(issuers) => issuers,
         Err(finding) => return Ok(finding),
     };
-    Ok(match judge(case, &issuers)? {
+    let mut finding = match judge(case, &issuers)? {
         Err(refused) => of(refused),
         Ok(unusual) => accepted(unusual),
-    })
+    };
+    let now = case.time()?;
+    let request = text(case, "http_request")?
+        .as_deref()
+        .map(fields)
+        .unwrap_or_default();
+    let carried = request
+        .iter()
+        .filter(|(name, _)| {
+            ["workload-identity-token", "workload-proof-token"].contains(&name.to_ascii_lowercase().as_str())
+        })
+        .map(|(_, value)| value.clone());
+    let apart = [text(case, "wit")?, text(case, "wpt")?].into_iter().flatten();
+    for token in carried.chain(apart) {
+        notes(&token, now, &mut finding);
+    }
+    Ok(finding)
 }
 
 /// Whether a type was spelt in an unusual way, of a request that holds.
@@ -104,7 +161,7 @@ fn issuers(case: &Case) -> Result<Result<Issuers, Finding>, String> {
     };
     let kid = jwk.get("kid").and_then(|kid| kid.as_str()).map(str::to_owned);
     let issuer = Issuer {
-        algorithms: allowed(case).unwrap_or_else(|| vec![key.alg()]),
+        algorithms: allowed(case).unwrap_or_else(|| USUAL.into_iter().chain([key.alg()]).collect()),
         keys: vec![(kid, key)],
         issuers: case.text("expected_issuer").map(|issuer| vec![issuer.to_owned()]),
         max_lifetime: MAX_LIFETIME,
@@ -124,7 +181,14 @@ fn text(case: &Case, role: &str) -> Result<Option<String>, String> {
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()))
 }
 
+/// The manifests' names of a refusal: where theirs is another than ours, and where two of theirs have its meaning.
 fn of(refused: TokenError) -> Finding {
+    let wider = match refused.name() {
+        "duplicate_member" => Some("malformed"),
+        "tth_missing" => Some("claim_missing"),
+        "tth_mismatch" => Some("claim_invalid"),
+        _ => None,
+    };
     let name = match refused.name() {
         // The manifests have fewer names for the same.
         "identifier_not_canonical" => "identifier_invalid",
@@ -134,7 +198,7 @@ fn of(refused: TokenError) -> Finding {
         name => name,
     };
     Finding {
-        refused: vec![name],
+        refused: std::iter::once(name).chain(wider).collect(),
         noted: Vec::new(),
     }
 }

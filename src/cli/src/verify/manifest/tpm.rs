@@ -22,9 +22,8 @@ pub(super) fn quote(case: &Case) -> Result<Finding, String> {
         Ok(selection) => selection,
         Err(reason) => return Ok(Finding::refused(reason)),
     };
-    let values = match case.registers("pcr_values_json") {
-        Ok(values) => values,
-        Err(_) => return Ok(Finding::refused(Reason::Malformed)),
+    let Ok(values) = case.registers("pcr_values_json") else {
+        return Ok(Finding::refused(Reason::Malformed));
     };
     let log = case.optional("eventlog")?;
     let judged = RecordedQuote {
