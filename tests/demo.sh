@@ -75,6 +75,8 @@ hosts = "$hosts"
 socket = "$TOUCHMARK_ADMIN_SOCKET"
 [device]
 tcti = "$(sim '.tpms[2].tcti')"
+[ima]
+enabled = true
 [[tpm.maker]]
 name = "simulated"
 roots = "$(sim '.tpms[0].maker_root')"
@@ -111,6 +113,7 @@ hosts = "$hosts"
 tcti = "$(sim ".tpms[$((n - 1))].tcti")"
 [tpm]
 eventlog = "$(sim ".tpms[$((n - 1))].eventlog")"
+ima = "$(sim ".tpms[$((n - 1))].ima")"
 TOML
   chmod 644 "$work/agent$n.toml"
   touchmark agent run --config "$work/agent$n.toml" 2>"$work/agent$n.log" &
@@ -123,6 +126,7 @@ run touchmark host list
 shown "both TPMs are genuine, but without reference values no boot is trusted"
 
 step "3. The operator takes host-1's boot as good; its next try is admitted"
+run touchmark allowlist apply --label debian-12 --file "$(sim .known_files)"
 echo "${dim}\$ touchmark reference capture host-1 --label release-2026-11 > good.toml${off}"
 touchmark reference capture host-1 --label release-2026-11 >"$work/good.toml"
 run touchmark reference apply --file "$work/good.toml"
@@ -158,6 +162,10 @@ when { !context.references.matched.isEmpty() };
 @remedy("switch Secure Boot on")
 forbid (principal, action == Touchmark::Action::"attest", resource)
 unless { context has boot && context.boot.secure_boot == "on" };
+@id("known-files")
+@reason("every file that runs has to be of a known package")
+forbid (principal, action == Touchmark::Action::"attest", resource)
+unless { context has ima && context.ima.entries > 0 && context.ima.unknown == 0 };
 CEDAR
 run touchmark policy check "$work/fleet.cedar"
 run touchmark policy apply --file "$work/fleet.cedar" --dry-run
@@ -165,8 +173,13 @@ run touchmark policy apply --file "$work/fleet.cedar"
 echo 'permit (principal, action, resource) when { context.boot.secure_boot == 1 };' >"$work/broken.cedar"
 if run touchmark policy apply --label fleet --file "$work/broken.cedar"; then wrong "a broken policy was applied"; fi
 run touchmark policy explain host-1
-touchmark policy list --output json | jq -e 'length == 1 and .[0].policies == 2' >/dev/null || wrong "the old set did not stay"
+touchmark policy list --output json | jq -e 'length == 1 and .[0].policies == 3' >/dev/null || wrong "the old set did not stay"
 shown "policies decide by what was measured; one that does not validate is refused and the old set stays"
+touchmark policy explain host-1 --output json | jq '.claims | with_entries(select(.key | startswith("ima.")))'
+touchmark policy explain host-1 --output json |
+  jq -e '.claims["ima.entries"] > 20 and .claims["ima.unknown"] == 0 and .claims["ima.boot_aggregate"] == "matches"' >/dev/null ||
+  wrong "the files that run are not known"
+shown "every file that host-1 has run so far is of a known package, by a list that leads to its register 10"
 
 step "5. A process on host-1 gets an X.509 credential and a WIT; their keys are in its TPM"
 cat >"$work/registration.toml" <<TOML

@@ -201,8 +201,15 @@ fn rsa(reader: &mut Reader<'_>) -> Result<PublicKey, AreaError> {
     if modulus.len() * 8 != usize::from(bits) {
         return Err(AreaError::Malformed);
     }
+    // TPMs make keys of these sizes; others are somebody else's.
+    let whole = modulus.first().is_some_and(|byte| *byte >= 0x80);
+    if ![2048, 3072, 4096].contains(&bits) || !whole {
+        return Err(AreaError::NotAccepted(
+            "RSA key of another size than 2048, 3072 or 4096 bits",
+        ));
+    }
     PublicKey::from_rsa(modulus, &exponent.to_be_bytes())
-        .map_err(|_| AreaError::NotAccepted("RSA key outside 2048 to 4096 bits"))
+        .map_err(|_| AreaError::NotAccepted("RSA key that is not usable"))
 }
 
 fn ecc(reader: &mut Reader<'_>) -> Result<PublicKey, AreaError> {
