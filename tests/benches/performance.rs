@@ -8,6 +8,8 @@
     reason = "a bench that cannot go on fails"
 )]
 
+#[path = "performance/appraisal.rs"]
+mod appraisal;
 #[path = "performance/pure.rs"]
 mod pure;
 #[path = "performance/system.rs"]
@@ -15,13 +17,30 @@ mod system;
 #[path = "performance/table.rs"]
 mod table;
 
+/// A part of the measurements, by its name.
+type Part = (&'static str, fn(&mut table::Table));
+
+const PARTS: [Part; 6] = [
+    ("commands", system::commands),
+    ("credentials", pure::measure),
+    ("appraisals", appraisal::measure),
+    ("latency", system::latency),
+    ("handshakes", system::handshakes),
+    ("reattestation", system::reattestation),
+];
+
+/// Measures all parts, or those that are named on the command line.
 fn main() {
+    let named: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
     let mut table = table::Table::default();
-    system::commands(&mut table);
-    pure::measure(&mut table);
-    system::latency(&mut table);
-    system::handshakes(&mut table);
-    system::reattestation(&mut table);
+    for (name, measure) in PARTS {
+        if named.is_empty() || named.iter().any(|wanted| wanted == name) {
+            measure(&mut table);
+        }
+    }
     if !table.missed().is_empty() {
         eprintln!("\nabove or below their targets: {}", table.missed().join(", "));
         std::process::exit(1);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use touchmark_crypto::{CryptoError, HashAlg, Secret, SigScheme, ct_eq};
 use touchmark_rats::{
-    Appraisal, Appraiser, AttestedKey, Candidate, Check, ClaimValue, Expected, Opening, RUNTIME_REGISTER,
-    Reason, Refusal, Retry, Sealed, Voucher,
+    Appraisal, Appraiser, AttestedKey, Candidate, Check, ClaimValue, Expected, MeasuredEvent, Opening,
+    RUNTIME_REGISTER, Reason, Refusal, Retry, Sealed, Voucher,
     cbor::{self, CborError},
     pop_message,
     tpm::{
@@ -19,7 +19,7 @@ use crate::{
     attestation_key, credential,
     endorsement::{self, Maker},
     ima::{Followed, SignatureKeys},
-    log::{Boot, BootLog, Explained, Registers, explain, rules, unreadable_log},
+    log::{Boot, BootLog, Detail, Explained, Registers, explain, rules, unreadable_log},
     offered_key,
     public_area::PublicArea,
     quoted::{Quoted, check_values},
@@ -122,6 +122,12 @@ impl Appraiser for TpmAppraiser {
 
     fn key_name(&self, public: &[u8]) -> Result<Vec<u8>, Refusal> {
         offered(public).map(|area| area.name()).map_err(never)
+    }
+
+    fn describe(&self, log: &[u8], events: &mut [MeasuredEvent]) {
+        if let Ok(log) = BootLog::parse(log) {
+            log.describe(events);
+        }
     }
 
     fn appraise(&self, evidence: &[u8], expected: &Expected<'_>) -> Appraisal {
@@ -471,11 +477,12 @@ fn check_boot(out: &mut Appraisal, log: &BootLog<'_>, expected: &Expected<'_>) -
     let Some(bank) = expected.selection.0.iter().map(|bank| bank.bank).max() else {
         return Ok(());
     };
-    let checks = rules(log, bank, Registers::Pcr);
+    let boot = Boot::read(log, bank, Registers::Pcr, Detail::Claims);
+    let checks = rules(log, bank, Registers::Pcr, &boot);
     if let Some(failed) = checks.iter().find(|check| check.reason().is_some()) {
         return Err(failed.clone());
     }
-    let mut boot = Boot::read(log, bank, Registers::Pcr).claims();
+    let mut boot = boot.claims();
     let notes = checks
         .iter()
         .filter_map(Check::note)

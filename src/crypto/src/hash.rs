@@ -15,6 +15,9 @@ pub enum HashAlg {
     Sha512,
 }
 
+/// Up to this many bytes are put together before they are hashed.
+const SHORT: usize = 512;
+
 impl HashAlg {
     /// Digest length in bytes.
     #[expect(clippy::len_without_is_empty, reason = "no digest is empty")]
@@ -29,11 +32,39 @@ impl HashAlg {
 
     /// The digest of the concatenation of `parts`.
     pub fn digest(self, parts: &[&[u8]]) -> Vec<u8> {
+        self.computed(parts).as_ref().to_vec()
+    }
+
+    /// Whether this is the digest of the concatenation of `parts`. Not for secrets: it takes its time where they differ.
+    pub fn is_digest(self, digest: &[u8], parts: &[&[u8]]) -> bool {
+        self.computed(parts).as_ref() == digest
+    }
+
+    /// Replaces `value` by the digest of it and `more`: what a register does when it is extended.
+    pub fn extend(self, value: &mut Vec<u8>, more: &[u8]) {
+        let extended = self.computed(&[value, more]);
+        value.clear();
+        value.extend_from_slice(extended.as_ref());
+    }
+
+    fn computed(self, parts: &[&[u8]]) -> digest::Digest {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let mut joined = [0; SHORT];
+        // What is short is hashed in one call: setting a context up costs more than hashing it.
+        if let Some(all) = joined.get_mut(..length) {
+            let mut rest = all;
+            for part in parts {
+                let (here, after) = std::mem::take(&mut rest).split_at_mut(part.len());
+                here.copy_from_slice(part);
+                rest = after;
+            }
+            return digest::digest(self.algorithm(), joined.get(..length).unwrap_or_default());
+        }
         let mut context = digest::Context::new(self.algorithm());
         for part in parts {
             context.update(part);
         }
-        context.finish().as_ref().to_vec()
+        context.finish()
     }
 
     /// The name in lower case, as event logs and tools print it.

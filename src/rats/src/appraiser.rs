@@ -197,6 +197,9 @@ pub trait Appraiser: Send + Sync {
     /// The Name of a key by its public area.
     fn key_name(&self, public: &[u8]) -> Result<Vec<u8>, Refusal>;
 
+    /// Says in words what events of a log are.
+    fn describe(&self, log: &[u8], events: &mut [MeasuredEvent]);
+
     /// Appraises evidence against what this exchange expects.
     fn appraise(&self, evidence: &[u8], expected: &Expected<'_>) -> Appraisal;
 }

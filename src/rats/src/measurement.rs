@@ -140,6 +140,7 @@ pub struct MeasuredEvent {
     pub pcr: u8,
     /// The digest that was extended.
     pub digest: Vec<u8>,
-    /// What the log says it is. Only the digest is authenticated: this is for people.
+    /// What the log says it is; empty until somebody asks ([`crate::Appraiser::describe`]). Only the digest is authenticated: this is for
+    /// people.
     pub description: String,
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::http::StatusCode;
 use touchmark_api::attest::ADMISSION;
-use touchmark_rats::{Claims, MeasuredEvent, Reason, Refusal, Retry, RuntimeState};
+use touchmark_rats::{Appraiser, Claims, MeasuredEvent, Reason, Refusal, Retry, RuntimeState};
 use touchmark_store::{Consumed, Host, Kept, RefusedAttempt, RuntimeKept, Seen, StoreError};
 use touchmark_verifier::{Believed, KnownLists, Message, ReferenceSet, Refused, appraise};
 
@@ -67,7 +67,9 @@ impl Attempt<'_> {
         claims: &Claims,
         runtime: Option<&RuntimeState>,
     ) -> Kept {
-        let captured = ReferenceSet::capture(&self.host.name, events, measured);
+        let mut events = events.to_vec();
+        self.service.appraiser.describe(self.log, &mut events);
+        let captured = ReferenceSet::capture(&self.host.name, &events, measured);
         Kept {
             reference: captured.ok().map(|set| set.to_toml()),
             // Maps of names to plain values always serialize.

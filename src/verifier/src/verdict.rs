@@ -259,6 +259,13 @@ pub fn appraise(
     }
     if appraisal.failure().is_none() && !challenge.selection.0.is_empty() {
         establish(&mut appraisal, challenge.subject.voucher.as_ref(), references);
+        // Words are for what does not fit.
+        if !references
+            .iter()
+            .any(|set| set.matches(&appraisal.events, &appraisal.measured))
+        {
+            appraiser.describe(message.log, &mut appraisal.events);
+        }
         let check = reference::check(references, &appraisal.events, &appraisal.measured);
         match check.reason() {
             // Policy may have other grounds to admit a boot; that it matched nothing is noted.

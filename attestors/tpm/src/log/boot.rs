@@ -114,9 +114,18 @@ pub struct Boot {
     pub unknown_events: usize,
 }
 
+/// How much is read of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// What claims are made of.
+    Claims,
+    /// All that can be told.
+    Story,
+}
+
 impl Boot {
     /// Reads the events of a log that was replayed in `bank`.
-    pub(crate) fn read(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Self {
+    pub(crate) fn read(log: &BootLog<'_>, bank: HashAlg, registers: Registers, detail: Detail) -> Self {
         let mut boot = Self {
             secure_boot: secure_boot(log, bank, registers),
             ..Self::default()
@@ -148,7 +157,10 @@ impl Boot {
                 {
                     boot.left_firmware = true;
                 }
-                EV_IPL if at(8) || at(9) || at(11) || at(12) => {
+                EV_IPL
+                    if (at(8) || at(9) || at(11) || at(12))
+                        && (detail == Detail::Story || !is_other_command(event.data)) =>
+                {
                     boot.read_loader(event, bank, registers, &mut kernel_path, &mut initrd_paths);
                 }
                 EV_EVENT_TAG if at(9) => boot.read_tag(event, bank),
@@ -248,8 +260,10 @@ impl Boot {
             if prefix == "grub_cmd: " {
                 let mut words = rest.split_whitespace();
                 match words.next() {
-                    Some("linux" | "linuxefi" | "linux16") => *kernel = words.next().map(str::to_owned),
-                    Some("initrd" | "initrdefi" | "initrd16") => {
+                    Some(command) if KERNEL_COMMANDS.contains(&command) => {
+                        *kernel = words.next().map(str::to_owned);
+                    }
+                    Some(command) if INITRD_COMMANDS.contains(&command) => {
                         initrds.extend(words.map(str::to_owned));
                     }
                     _ => {}
@@ -321,6 +335,24 @@ impl Boot {
         let sections = self.sections.iter().filter(|section| section.name == ".initrd");
         self.initrds.extend(sections.cloned());
     }
+}
+
+/// Commands by which GRUB loads kernels and what goes with them.
+const KERNEL_COMMANDS: [&str; 3] = ["linux", "linuxefi", "linux16"];
+const INITRD_COMMANDS: [&str; 3] = ["initrd", "initrdefi", "initrd16"];
+
+/// Whether it is a command of GRUB that loads neither kernel nor initrd: no claim is made of it.
+fn is_other_command(data: &[u8]) -> bool {
+    let Some(rest) = data.strip_prefix(b"grub_cmd: ") else {
+        return false;
+    };
+    let word = rest
+        .trim_ascii_start()
+        .split(u8::is_ascii_whitespace)
+        .next()
+        .unwrap_or_default();
+    let loads = KERNEL_COMMANDS.iter().chain(&INITRD_COMMANDS);
+    !loads.into_iter().any(|command| word == command.as_bytes())
 }
 
 const EXIT_SUCCESS: &[u8] = b"Exit Boot Services Returned with Success";

@@ -4,7 +4,7 @@ use touchmark_crypto::HashAlg;
 
 use super::{
     LogError, MAX_EVENTS,
-    event::{Content, Event},
+    event::{Content, Digests, Event},
     little::Little,
     tcg::Read,
 };
@@ -81,9 +81,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Read<'_>, LogError> {
             // An extend of an NV index says nothing about the registers.
             continue;
         }
-        for (bank, _) in &digests {
-            if !banks.contains(bank) {
-                banks.push(*bank);
+        for (bank, _) in digests.iter() {
+            if !banks.contains(&bank) {
+                banks.push(bank);
             }
         }
         events.push(event(number, register, digests, content, data)?);
@@ -99,7 +99,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Read<'_>, LogError> {
 fn event<'a>(
     number: usize,
     register: u32,
-    digests: Vec<(HashAlg, &'a [u8])>,
+    digests: Digests<'a>,
     content: u8,
     data: &'a [u8],
 ) -> Result<Event<'a>, LogError> {
@@ -132,10 +132,10 @@ fn event<'a>(
     })
 }
 
-fn digests(bytes: &[u8], event: usize) -> Result<Vec<(HashAlg, &[u8])>, LogError> {
+fn digests(bytes: &[u8], event: usize) -> Result<Digests<'_>, LogError> {
     let wrong = |what| LogError::Digests { event, what };
     let mut rest = Tlv(bytes);
-    let mut out: Vec<(HashAlg, &[u8])> = Vec::new();
+    let mut out = Digests::default();
     let mut seen: Vec<u8> = Vec::new();
     while !rest.0.is_empty() {
         let (alg, digest) = rest.any().ok_or(wrong("digests that end too early"))?;
@@ -147,7 +147,7 @@ fn digests(bytes: &[u8], event: usize) -> Result<Vec<(HashAlg, &[u8])>, LogError
             if digest.len() != hash.len() {
                 return Err(wrong("a digest that is not as long as its algorithm's"));
             }
-            out.push((hash, digest));
+            out.add(hash, digest);
         }
     }
     Ok(out)

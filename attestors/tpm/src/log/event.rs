@@ -91,6 +91,43 @@ pub(crate) enum Content {
     Other(u8),
 }
 
+/// An event's digests, at most one of each bank that is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Digests<'a>([Option<&'a [u8]>; BANKS.len()]);
+
+const BANKS: [HashAlg; 4] = [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
+
+impl<'a> Digests<'a> {
+    /// Adds a digest; `false` where the bank has one already.
+    pub(crate) fn add(&mut self, bank: HashAlg, digest: &'a [u8]) -> bool {
+        let mut slots = BANKS.iter().zip(&mut self.0);
+        match slots.find(|(known, _)| **known == bank) {
+            Some((_, slot @ None)) => {
+                *slot = Some(digest);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn of(&self, bank: HashAlg) -> Option<&'a [u8]> {
+        self.iter()
+            .find(|(known, _)| *known == bank)
+            .map(|(_, digest)| digest)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (HashAlg, &'a [u8])> + '_ {
+        BANKS
+            .into_iter()
+            .zip(self.0)
+            .filter_map(|(bank, digest)| Some((bank, digest?)))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+}
+
 /// One record of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event<'a> {
@@ -101,17 +138,14 @@ pub(crate) struct Event<'a> {
     pub(crate) kind: u32,
     pub(crate) content: Content,
     /// Digests of the banks that are known here, at most one of each.
-    pub(crate) digests: Vec<(HashAlg, &'a [u8])>,
+    pub(crate) digests: Digests<'a>,
     pub(crate) data: &'a [u8],
 }
 
 impl<'a> Event<'a> {
     /// The digest that was extended into a bank.
     pub(crate) fn digest(&self, bank: HashAlg) -> Option<&'a [u8]> {
-        self.digests
-            .iter()
-            .find(|(other, _)| *other == bank)
-            .map(|(_, digest)| *digest)
+        self.digests.of(bank)
     }
 
     /// Whether it is extended into its register at all.
@@ -122,7 +156,7 @@ impl<'a> Event<'a> {
     /// Whether the digest in `bank` is that of these bytes.
     pub(crate) fn is_digest_of(&self, bank: HashAlg, bytes: &[u8]) -> bool {
         self.digest(bank)
-            .is_some_and(|digest| bank.digest(&[bytes]) == digest)
+            .is_some_and(|digest| bank.is_digest(digest, &[bytes]))
     }
 }
 

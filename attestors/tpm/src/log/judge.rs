@@ -7,7 +7,7 @@ use touchmark_rats::{Check, MeasuredEvent, Reason};
 
 use super::{
     BootLog, LogError, Trailing,
-    boot::{Boot, SecureBoot},
+    boot::{Boot, Detail, SecureBoot},
     describe::describe,
     event::{
         Content, EV_APPLICATION, EV_GPT, EV_GPT2, EV_RUNTIME_DRIVER, EV_SEPARATOR, EV_VARIABLE_BOOT,
@@ -131,8 +131,8 @@ pub fn judge_log(
         .filter(|bank| usable().any(|other| other == *bank))
         .or_else(|| usable().max());
     let Some(bank) = bank else { return out };
-    out.checks.extend(rules(&log, bank, registers));
-    out.boot = Boot::read(&log, bank, registers);
+    out.boot = Boot::read(&log, bank, registers, Detail::Story);
+    out.checks.extend(rules(&log, bank, registers, &out.boot));
     out.bank = Some(bank);
     let register = u8::try_from(registers.of(7)).unwrap_or(7);
     let attested = values.is_empty()
@@ -328,7 +328,7 @@ fn beyond(log: &BootLog<'_>, registers: Registers) -> Vec<Check> {
 }
 
 /// What firmware keeps to, whatever the registers hold.
-pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Vec<Check> {
+pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers, boot: &Boot) -> Vec<Check> {
     let mut checks = Vec::new();
     let extended = || log.events.iter().filter(|event| event.is_extended());
     for event in extended().filter(|event| event.digest(bank).is_some()) {
@@ -379,7 +379,7 @@ pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> V
             ),
         ));
     }
-    if !Boot::read(log, bank, registers).left_firmware {
+    if !boot.left_firmware {
         checks.push(Check::noted(
             "log.boot_completed",
             Reason::BootNotCompleted,

@@ -12,16 +12,17 @@ mod replay;
 mod tcg;
 mod uefi;
 
+pub(crate) use boot::Detail;
 pub use boot::{Boot, BootCertificate, Image, SecureBoot, SignatureDatabases};
 pub use judge::{Judged, LogUse, Registers, judge_log};
 pub(crate) use judge::{rules, unreadable as unreadable_log};
 pub use replay::boot_values;
 pub(crate) use replay::{Explained, explain};
 
-use std::collections::BTreeSet;
-
 use touchmark_crypto::HashAlg;
+use touchmark_rats::MeasuredEvent;
 
+use describe::describe;
 use event::Event;
 
 /// Largest log accepted, in bytes.
@@ -130,10 +131,24 @@ impl<'a> BootLog<'a> {
 
     /// The log as far as it explains what was quoted: only those of its events are believed.
     pub(crate) fn explained_by(mut self, explained: &Explained) -> Self {
-        let numbers: BTreeSet<usize> = explained.events.iter().map(|event| event.number).collect();
+        let last = explained.events.iter().map(|event| event.number).max();
+        let mut there = vec![false; last.map_or(0, |last| last + 1)];
+        for event in &explained.events {
+            if let Some(there) = there.get_mut(event.number) {
+                *there = true;
+            }
+        }
         self.events
-            .retain(|event| !event.is_extended() || numbers.contains(&event.number));
+            .retain(|event| !event.is_extended() || there.get(event.number) == Some(&true));
         self
+    }
+
+    /// Says in words what events of this log are.
+    pub(crate) fn describe(&self, events: &mut [MeasuredEvent]) {
+        for told in events {
+            let found = self.events.iter().find(|event| event.number == told.number);
+            told.description = found.map(describe).unwrap_or_default();
+        }
     }
 
     /// Number of events after the header.

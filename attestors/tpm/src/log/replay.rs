@@ -18,7 +18,7 @@ const COVERED: [u32; 3] = [EV_SEPARATOR, EV_VARIABLE_DRIVER_CONFIG, EV_EFI_ACTIO
 /// A log that explains registers.
 #[derive(Debug)]
 pub(crate) struct Explained {
-    /// The events behind the quoted values, in order; events that came after the quote are left out.
+    /// The events behind the quoted values, in order, without words; events that came after the quote are left out.
     pub(crate) events: Vec<MeasuredEvent>,
     /// The registers, ascending, and whether anything was measured into each.
     pub(crate) measured: Vec<(u8, bool)>,
@@ -81,7 +81,7 @@ pub(crate) fn explain(
             number: event.number,
             pcr: u8::try_from(event.register).unwrap_or(u8::MAX),
             digest: event.digest(bank).unwrap_or_default().to_vec(),
-            description: describe(event),
+            description: String::new(),
         })
         .collect();
     events.sort_by_key(|event| event.number);
@@ -117,7 +117,7 @@ impl<'a, 'b> Register<'a, 'b> {
             .filter(move |event| event.register == index && event.is_extended())
     }
 
-    fn extend(&self, value: &[u8], event: &Event<'_>) -> Result<Vec<u8>, Unexplained> {
+    fn extend(&self, value: &mut Vec<u8>, event: &Event<'_>) -> Result<(), Unexplained> {
         let digest = event.digest(self.bank).ok_or_else(|| Unexplained {
             reason: Reason::EventDigestSet,
             found: format!(
@@ -128,7 +128,8 @@ impl<'a, 'b> Register<'a, 'b> {
                 self.bank.name()
             ),
         })?;
-        Ok(self.bank.digest(&[value, digest]))
+        self.bank.extend(value, digest);
+        Ok(())
     }
 
     /// The value after all events.
@@ -136,7 +137,7 @@ impl<'a, 'b> Register<'a, 'b> {
         let events: Vec<_> = self.events().collect();
         let mut value = self.start();
         for event in &events {
-            value = self.extend(&value, event)?;
+            self.extend(&mut value, event)?;
         }
         Ok((value, events))
     }
@@ -160,7 +161,7 @@ impl<'a, 'b> Register<'a, 'b> {
             };
         }
         for event in self.events() {
-            value = self.extend(&value, event)?;
+            self.extend(&mut value, event)?;
             passed.push(event);
             if value == quoted {
                 return Ok(passed);

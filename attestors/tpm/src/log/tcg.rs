@@ -5,7 +5,7 @@ use touchmark_crypto::HashAlg;
 
 use super::{
     LogError, MAX_EVENTS, Trailing,
-    event::{Content, EV_NO_ACTION, Event},
+    event::{Content, Digests, EV_NO_ACTION, Event},
     last_run,
     little::Little,
 };
@@ -94,12 +94,14 @@ fn legacy_event<'a>(reader: &mut Little<'a>, number: usize) -> Result<Event<'a>,
     let digest = reader.take(20).ok_or(short.clone())?;
     let size = reader.size().ok_or(short.clone())?;
     let data = reader.take(size).ok_or(short)?;
+    let mut digests = Digests::default();
+    digests.add(HashAlg::Sha1, digest);
     Ok(Event {
         number,
         register: check_register(register, kind, number)?,
         kind,
         content: Content::PcClient,
-        digests: vec![(HashAlg::Sha1, digest)],
+        digests,
         data,
     })
 }
@@ -161,19 +163,22 @@ fn agile_event<'a>(
     if count > MAX_ALGORITHMS {
         return Err(wrong("more digests than there are algorithms"));
     }
-    let mut digests = Vec::with_capacity(sizes.len());
-    let mut seen: Vec<u16> = Vec::with_capacity(sizes.len());
+    let mut digests = Digests::default();
+    // By their positions in the header, of which there are few.
+    let mut seen = 0_u32;
     for _ in 0..count {
         let alg = reader.u16().ok_or_else(short)?;
-        let size = sizes.iter().find(|(known, _)| *known == alg);
-        let (_, size) = size.ok_or(wrong("digest of an algorithm that the header does not list"))?;
+        let listed = sizes.iter().position(|(known, _)| *known == alg);
+        let (at, (_, size)) = listed
+            .and_then(|at| Some((at, sizes.get(at)?)))
+            .ok_or(wrong("digest of an algorithm that the header does not list"))?;
         let digest = reader.take(*size).ok_or_else(short)?;
-        if seen.contains(&alg) {
+        if seen >> at & 1 == 1 {
             return Err(wrong("two digests of one algorithm"));
         }
-        seen.push(alg);
+        seen |= 1 << at;
         if let Some(hash) = hash_alg(alg) {
-            digests.push((hash, digest));
+            digests.add(hash, digest);
         }
     }
     let size = reader.size().ok_or_else(short)?;
