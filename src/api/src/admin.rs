@@ -29,6 +29,13 @@ pub enum Request {
         /// Id or name.
         host: String,
     },
+    /// A signed attestation result about a host, as it stands.
+    HostResult {
+        /// Id or name.
+        host: String,
+        /// Freshness, as the relying party gave it.
+        nonce: Option<String>,
+    },
     /// Gives a host another device; its record stays.
     HostReplace {
         /// Id or name.

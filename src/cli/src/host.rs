@@ -49,6 +49,18 @@ enum Command {
         /// Id or name.
         host: String,
     },
+    /// Prints the attestation result about a host as it stands: an EAR with its AR4SI vector, signed by the service's key for results.
+    Result {
+        /// Id or name.
+        #[arg(required_unless_present = "key")]
+        host: Option<String>,
+        /// Prints that key instead, a JWK: what a relying party pins.
+        #[arg(long, conflicts_with_all = ["host", "nonce"])]
+        key: bool,
+        /// Freshness that the relying party gave, 8 to 88 characters.
+        #[arg(long, value_name = "TEXT")]
+        nonce: Option<String>,
+    },
     /// Gives a host another device, after a board swap, or the same one again once it is known that there is no second: its name,
     /// labels and registrations stay, and it attests from the beginning.
     Replace {
@@ -107,6 +119,7 @@ pub(crate) fn run(host: Host) -> ExitCode {
         } => enrol(&host.operator, name, labels, keys, file.as_deref()),
         Command::List { pending } => list(&host.operator, pending),
         Command::Show { host: id } => show(&host.operator, id),
+        Command::Result { host: id, nonce, .. } => result(&host.operator, id, nonce),
         Command::Replace {
             host: id,
             keys,
@@ -210,6 +223,19 @@ fn evict(operator: &Operator, host: String, reason: String) -> Result<(), ExitCo
             text(document, "name"),
             text(document, "until")
         )
+    });
+    Ok(())
+}
+
+fn result(operator: &Operator, host: Option<String>, nonce: Option<String>) -> Result<(), ExitCode> {
+    let Some(host) = host else {
+        let shown = operator.ask(&Request::CaShow)?;
+        println!("{}", shown["result_key"]);
+        return Ok(());
+    };
+    let document = operator.ask(&Request::HostResult { host, nonce })?;
+    report(operator.output, &document, |document| {
+        document["result"].as_str().unwrap_or_default().to_owned()
     });
     Ok(())
 }

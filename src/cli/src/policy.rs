@@ -105,7 +105,7 @@ pub(crate) fn run(arguments: PolicyArguments) -> ExitCode {
 }
 
 /// The label of a file's set: its name without its ending.
-fn label_of(file: &std::path::Path) -> String {
+pub(crate) fn label_of(file: &std::path::Path) -> String {
     file.file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .filter(|stem| stem != "-")

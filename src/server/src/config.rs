@@ -393,6 +393,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn e23_registers_that_anybody_on_the_host_can_reset_or_that_change_all_day_are_not_asked_for() {
+        let refused = |tpm: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("server.toml");
+            let text = format!(
+                "trust_domain = \"spiffe://example.org\"\n[listen]\nattest = \"127.0.0.1:1\"\nhosts = \"127.0.0.1:2\"\n\
+                 [device]\ntcti = \"device:/dev/tpmrm0\"\npath = \"touchmark-device\"\n{tpm}\n"
+            );
+            files::write_private(&path, text.as_bytes()).unwrap();
+            Config::load(&path).map_err(|error| error.to_string())
+        };
+        for pcr in [16, 23] {
+            let error = refused(&format!("[tpm]\npcrs = [0, {pcr}]")).unwrap_err();
+            assert!(error.contains("can be reset by anybody"), "{error}");
+        }
+        let error = refused("[tpm]\npcrs = [0, 10]").unwrap_err();
+        assert!(error.contains("[ima] enabled = true"), "{error}");
+        let config = refused("[ima]\nenabled = true").unwrap();
+        assert_eq!(config.selection, PcrSelection::sha256(0..=10));
+        assert_eq!(refused("").unwrap().selection, PcrSelection::boot());
+    }
+
+    #[test]
     fn limits_are_what_the_documentation_says_and_none_is_zero() {
         let limits = Limits::default();
         let each = [

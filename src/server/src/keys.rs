@@ -33,6 +33,11 @@ pub(crate) const WIT: Role = Role {
     name: "wit",
     purposes: &[Purpose::Wit],
 };
+/// The key that signs attestation results.
+pub(crate) const RESULT: Role = Role {
+    name: "result",
+    purposes: &[Purpose::AttestationResult],
+};
 /// The key that serves TLS.
 pub(crate) const TLS: Role = Role {
     name: "tls",

@@ -26,6 +26,7 @@ mod policy_admin;
 mod reattest;
 mod reference_admin;
 mod refuse;
+mod result_admin;
 mod run;
 mod runtime;
 mod service;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use touchmark_api::admin::{Answer, Enrolment, Request};
-use touchmark_crypto::{PublicKey, pem, x509::Certificate};
+use touchmark_crypto::{PublicKey, Signer, jose::Jwk, pem, x509::Certificate};
 use touchmark_issuer::RegistrationFile;
 use touchmark_rats::Voucher;
 use touchmark_store::{Change, Host, NewHost, PolicyText, StoreError, StoredRefusal, StoredRegistration};
 use touchmark_tls::clock;
 use touchmark_verifier::ReferenceSet;
 
-use crate::{ServerError, Service, allowlist_admin, policy_admin, reference_admin};
+use crate::{ServerError, Service, allowlist_admin, policy_admin, reference_admin, result_admin};
 
 /// Why a request is not answered with a document.
 pub(crate) enum Failure {
@@ -45,6 +45,7 @@ pub(crate) async fn answer(service: &Arc<Service>, request: Request) -> Answer {
         Request::HostList { pending: false } => host_list(service).await,
         Request::HostList { pending: true } => pending(service).await,
         Request::HostShow { host } => host_show(service, &host).await,
+        Request::HostResult { host, nonce } => result_admin::result(service, &host, nonce, now).await,
         Request::HostEvict { host, reason } => evict(service, &host, &reason, now).await,
         Request::HostReplace { host, device, reason } => replace(service, &host, device, &reason, now).await,
         Request::Why { id } => why(service, &id).await,
@@ -469,6 +470,7 @@ fn ca_show(service: &Service) -> Value {
         "root": certificate(&service.root),
         "intermediate": certificate(&service.authority.intermediate),
         "wit_kid": service.authority.wit_kid(),
+        "result_key": Jwk::new(service.result_key.public_key().clone()).map(|jwk| jwk.to_json()).unwrap_or_default(),
         "bundle_sequence": service.bundle.sequence,
     })
 }

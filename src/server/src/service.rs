@@ -45,6 +45,7 @@ pub struct Service {
     pub(crate) challenger: Challenger,
     pub(crate) appraiser: TpmAppraiser,
     pub(crate) authority: Arc<Authority>,
+    pub(crate) result_key: HeldKey,
     pub(crate) root: Certificate,
     pub(crate) capacity: Capacity,
     pub(crate) rates: Rates<IpAddr>,
@@ -88,17 +89,18 @@ impl Service {
                 let x509_key = keys::INTERMEDIATE.open(&folder, &backend)?;
                 ca::check(&config.trust_domain, &root, &intermediate, &x509_key, now)?;
                 let wit_key = keys::WIT.open_or_create(&folder, &backend)?;
+                let result_key = keys::RESULT.open_or_create(&folder, &backend)?;
                 let capacity = Capacity::measure(&wit_key, Purpose::Wit)?;
                 // Nobody waits longer for a handshake.
                 let handshakes = TpmKeys(config.device.patient(listen::HANDSHAKE));
                 let tls_key = keys::TLS.open_or_create(&folder, &handshakes)?;
-                Ok((x509_key, wit_key, tls_key, capacity))
+                Ok((x509_key, wit_key, result_key, tls_key, capacity))
             };
             tokio::task::spawn_blocking(open)
                 .await
                 .map_err(|error| ServerError::Other(error.to_string()))?
         };
-        let (x509_key, wit_key, tls_key, capacity) = opened?;
+        let (x509_key, wit_key, result_key, tls_key, capacity) = opened?;
         let authority = Authority::new(
             config.trust_domain.clone(),
             intermediate,
@@ -130,6 +132,7 @@ impl Service {
             registrations: RwLock::default(),
             generation: AtomicU64::new(now << 20),
             streams: Streams::default(),
+            result_key,
             root,
             store,
             config,

@@ -74,6 +74,20 @@ impl Store {
         Ok(out)
     }
 
+    /// What is kept of a host's last appraisal.
+    pub async fn appraisal(&self, host: &str) -> Result<Option<Kept>, StoreError> {
+        let row: Option<(Option<String>, String)> =
+            sqlx::query_as("SELECT reference, claims FROM evidence WHERE host = ?")
+                .bind(host)
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(row.map(|(reference, claims)| Kept {
+            reference,
+            claims,
+            runtime: None,
+        }))
+    }
+
     /// How far a host's list has been appraised, with the state or without.
     pub async fn runtime(&self, host: &str, with_state: bool) -> Result<Option<RuntimeKept>, StoreError> {
         let row: Option<(i64, bool, String, Vec<u8>)> = sqlx::query_as(

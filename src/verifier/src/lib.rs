@@ -9,6 +9,7 @@ mod continuity;
 mod files;
 mod reference;
 mod renewal;
+mod trust;
 mod verdict;
 
 pub use challenge::{Challenge, ChallengeError, Challenger, Issued, Subject, Wanted};
@@ -16,4 +17,5 @@ pub use continuity::{Continuity, LastSeen, continuity};
 pub use files::{FileList, FileListError, KnownLists, MAX_FILE_LIST, MAX_FILES};
 pub use reference::{MAX_VALUES, ReferenceError, ReferenceSet, ReferenceValue, check as check_references};
 pub use renewal::{Certified, renew};
+pub use trust::{Standing, trust_vector};
 pub use verdict::{Admission, Attested, Believed, ByReferences, Message, Refused, appraise};

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use touchmark_attestor_tpm::{LogUse, PcrValues, Registers, judge_log};
 use touchmark_policy::{Policies, Source, Subject};
-use touchmark_rats::{Check, ClaimValue, Claims};
+use touchmark_rats::ClaimValue;
 use touchmark_verifier::ReferenceSet;
 
 use super::label_of;
@@ -18,7 +18,7 @@ use crate::{
     admin::read_file,
     exit::{REFUSED, UNUSABLE, fail},
     output::{Output, report},
-    verify::{input, references},
+    verify::{input, nobody_vouches, of_boot, references},
 };
 
 #[derive(Deserialize)]
@@ -125,10 +125,7 @@ pub(super) fn run(output: Output, file: &Path) -> Result<(), ExitCode> {
 }
 
 fn judge(case: &Case, here: &Path, policies: &Policies, sets: &[ReferenceSet]) -> Result<Value, ExitCode> {
-    let mut claims = Claims::default();
-    claims.set("device.vouched", ClaimValue::Bool(false));
-    claims.set("device.simulated", ClaimValue::Bool(false));
-    claims.set("references.matched", ClaimValue::Texts(Vec::new()));
+    let mut claims = nobody_vouches();
     let mut unheld = None;
     if let Some(path) = &case.eventlog {
         let log = input::read(&here.join(path))?;
@@ -146,20 +143,7 @@ fn judge(case: &Case, here: &Path, policies: &Policies, sets: &[ReferenceSet]) -
             .iter()
             .find(|check| check.reason().is_some())
             .cloned();
-        claims.extend(&judged.boot.claims());
-        let notes = judged
-            .checks
-            .iter()
-            .filter_map(Check::note)
-            .map(|note| note.code().to_owned())
-            .collect();
-        claims.set("boot.notes", ClaimValue::Texts(notes));
-        let matched = sets
-            .iter()
-            .filter(|set| set.unknown(&judged.events).is_empty())
-            .map(|set| set.label().to_owned())
-            .collect();
-        claims.set("references.matched", ClaimValue::Texts(matched));
+        claims.extend(&of_boot(&judged, sets));
     }
     for (name, value) in &case.claims {
         claims.set(name.clone(), value.clone());

@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 use serde_json::{Value, json};
 use touchmark_attestor_tpm::{Judged, LogUse, Registers, judge_log};
 use touchmark_crypto::HashAlg;
-use touchmark_rats::{Check, MeasuredEvent, Reason};
+use touchmark_policy::Policies;
+use touchmark_rats::{Check, Claims, MeasuredEvent, Reason};
 use touchmark_verifier::{ReferenceSet, check_references};
 
-use super::{input, outcome::Report, story};
+use super::{input, outcome, outcome::Report, policy, story};
 use crate::{
     exit::{UNUSABLE, fail},
     output::Output,
@@ -29,6 +30,9 @@ pub(crate) struct Arguments {
     /// Reference values that the boot has to match, one of them wholly; what differs is marked.
     #[arg(long, value_name = "FILE")]
     reference: Vec<PathBuf>,
+    /// Policies that have to permit, Cedar; about a host without labels for whose device nobody vouches.
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
     /// Refuses a boot whose log does not show Secure Boot on.
     #[arg(long)]
     require_secure_boot: bool,
@@ -61,8 +65,14 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         bank: sets.iter().find_map(ReferenceSet::bank),
     };
     let judged = judge_log(&log, registers, &values, wanted);
-    let named = sets.iter().flat_map(ReferenceSet::registers).collect();
-    Ok(told(judged, &sets, &named, arguments.events))
+    let against = Against {
+        registers: sets.iter().flat_map(ReferenceSet::registers).collect(),
+        sets,
+        policies: policy::read(&arguments.policy)?,
+        claims: policy::nobody_vouches(),
+        all: arguments.events,
+    };
+    Ok(told(judged, &against))
 }
 
 /// Reference values from files.
@@ -77,8 +87,23 @@ pub(crate) fn references(paths: &[PathBuf]) -> Result<Vec<ReferenceSet>, ExitCod
         .collect()
 }
 
-/// A log that was judged, as a report: the story, the events of `registers` that no set knows marked.
-pub(super) fn told(judged: Judged, sets: &[ReferenceSet], registers: &BTreeSet<u8>, all: bool) -> Report {
+/// What a log is held against beside its registers.
+pub(super) struct Against {
+    pub(super) sets: Vec<ReferenceSet>,
+    /// The registers that reference values count for.
+    pub(super) registers: BTreeSet<u8>,
+    pub(super) policies: Option<Policies>,
+    /// What is established besides the boot.
+    pub(super) claims: Claims,
+    /// Whether every event is shown.
+    pub(super) all: bool,
+}
+
+/// A log that was judged, as a report: the story, the events that no set knows marked.
+pub(super) fn told(judged: Judged, against: &Against) -> Report {
+    let Against { sets, registers, .. } = against;
+    let mut claims = against.claims.clone();
+    claims.extend(&policy::of_boot(&judged, sets));
     let Judged {
         mut checks,
         boot,
@@ -99,14 +124,29 @@ pub(super) fn told(judged: Judged, sets: &[ReferenceSet], registers: &BTreeSet<u
         let closest = sets.iter().map(|set| set.unknown(&held)).min_by_key(Vec::len);
         unknown.extend(closest.unwrap_or_default().into_iter().map(|event| event.number));
     }
+    let held = checks.iter().all(|check| check.reason().is_none());
+    if let Some(policies) = &against.policies {
+        // Where policies decide, what matches no reference values is theirs to weigh; other evidence has to hold first.
+        let by_values = checks
+            .iter()
+            .position(|check| check.reason() == Some(Reason::ReferenceMismatch));
+        let others = checks.iter().filter(|check| check.reason().is_some()).count();
+        if held || by_values.is_some() && others == 1 {
+            if let Some(check) = by_values.and_then(|at| checks.get_mut(at)) {
+                *check = Check::noted(check.name, Reason::ReferenceMismatch, check.found.clone());
+            }
+            checks.push(policy::decide(policies, &claims));
+        }
+    }
     let mut report = Report::of(checks)
+        .with("claims", outcome::claims(&claims))
         .with("bank", bank.name().into())
         .with("boot", story::document(&boot))
         .with("events", listed(&events, &unknown));
     report.story = story::lines(&boot);
     let shown: Vec<&MeasuredEvent> = events
         .iter()
-        .filter(|event| all || unknown.contains(&event.number))
+        .filter(|event| against.all || unknown.contains(&event.number))
         .collect();
     if !shown.is_empty() {
         report.story.push(String::new());

@@ -8,12 +8,14 @@ pub(crate) mod input;
 mod manifest;
 mod measurements;
 mod outcome;
+mod policy;
 mod quote;
 mod result;
 mod story;
 mod wrapper;
 
 pub(crate) use eventlog::references;
+pub(crate) use policy::{nobody_vouches, of_boot};
 
 use std::process::ExitCode;
 
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Verify {
     /// A quote of a TPM, with the boot log that explains it.
-    Tpm(quote::Arguments),
+    Tpm(Box<quote::Arguments>),
     /// An endorsement certificate: whether a maker vouches for a chip.
     Ek(endorsement::Arguments),
     /// A boot log: how the machine booted.

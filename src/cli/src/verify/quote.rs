@@ -6,10 +6,13 @@ use serde_json::json;
 use touchmark_attestor_tpm::{
     CertificateUse, LogUse, PcrValues, RecordedKey, RecordedQuote, Registers, judge_certificate, judge_log,
 };
-use touchmark_rats::{Check, PcrSelection, Reason};
+use touchmark_rats::{Check, ClaimValue, PcrSelection, Reason};
 use touchmark_verifier::ReferenceSet;
 
-use super::{eventlog, input, outcome};
+use super::{
+    eventlog::{self, Against},
+    input, outcome, policy,
+};
 use crate::{
     exit::{UNUSABLE, fail},
     output::Output,
@@ -51,6 +54,9 @@ pub(crate) struct Arguments {
     /// Reference values that the boot has to match.
     #[arg(long, value_name = "FILE")]
     reference: Vec<PathBuf>,
+    /// Policies that have to permit, Cedar; with a log. About a host without labels; the device is vouched for where roots are given.
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
     /// Refuses a boot whose log does not show Secure Boot on.
     #[arg(long)]
     require_secure_boot: bool,
@@ -116,12 +122,21 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
                 bank: sets.iter().find_map(ReferenceSet::bank),
             };
             let judged_log = judge_log(&log, Registers::Pcr, &judged.quoted, wanted);
-            let registers = judged
-                .quoted
-                .values()
-                .flat_map(|values| values.keys().copied())
-                .collect();
-            let mut told = eventlog::told(judged_log, &sets, &registers, false);
+            let mut claims = policy::nobody_vouches();
+            claims.extend(&judged.claims);
+            claims.set("device.vouched", ClaimValue::Bool(!arguments.roots.is_empty()));
+            let against = Against {
+                registers: judged
+                    .quoted
+                    .values()
+                    .flat_map(|values| values.keys().copied())
+                    .collect(),
+                sets,
+                policies: policy::read(&arguments.policy)?,
+                claims,
+                all: false,
+            };
+            let mut told = eventlog::told(judged_log, &against);
             checks.append(&mut told.checks);
             Report { checks, ..told }
         }

@@ -1,8 +1,10 @@
 //! Attestation results (draft-ietf-rats-ear): issued in profile ear-03, read in that and in the two that deployed verifiers emit.
 
+mod host;
 mod issue;
 mod read;
 
+pub use host::HostAppraisal;
 pub use issue::{Ear, HostResult, KeyClaims, KeyResult, MEDIA_TYPE};
 pub use read::{AppraisedSubmodule, AttestationResult, Profile, Tier, VECTOR_CLAIMS};
 

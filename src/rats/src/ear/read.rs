@@ -104,6 +104,16 @@ impl Tier {
         }
     }
 
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Affirming => "affirming",
+            Self::Warning => "warning",
+            Self::Contraindicated => "contraindicated",
+        }
+    }
+
     fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "none" => Self::None,
