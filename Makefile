@@ -29,6 +29,7 @@ check:
 	step cargo fmt --all --check; \
 	step cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings; \
 	RUSTDOCFLAGS='-D warnings' step cargo doc $(LOCKED) --workspace --no-deps; \
+	CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a step cargo check $(LOCKED) --quiet --manifest-path tests/fuzz/Cargo.toml --bins; \
 	step cargo fetch $(LOCKED) --quiet; \
 	step "$$deny" $(LOCKED) --offline --config .cargo/deny.toml check --allow unused-wrapper bans licenses sources
 

@@ -26,6 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
         nonce: None,
         selection: None,
         values: None,
+        log: None,
     }
     .judge();
     let held = judged.checks.iter().all(|check| check.reason().is_none());

@@ -65,6 +65,7 @@ impl Exchange {
                 keys: &[],
                 sealed_to_boot: false,
                 log: &self.log,
+                runtime: None,
             },
         )
     }
