@@ -22,6 +22,37 @@ pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
+/// An object identifier in dotted form; `None` where an arc does not end, begins with a
+/// byte that says nothing, or is over 64 bits.
+pub(crate) fn oid(contents: &[u8]) -> Option<String> {
+    let mut arcs: Vec<u64> = Vec::new();
+    let mut arc: u64 = 0;
+    let mut open = false;
+    for byte in contents {
+        if !open && *byte == 0x80 {
+            return None;
+        }
+        arc = arc
+            .checked_mul(128)
+            .and_then(|arc| arc.checked_add(u64::from(byte & 0x7f)))?;
+        open = byte & 0x80 != 0;
+        if !open {
+            if arcs.is_empty() {
+                let first = (arc / 40).min(2);
+                arcs.extend([first, arc - 40 * first]);
+            } else {
+                arcs.push(arc);
+            }
+            arc = 0;
+        }
+    }
+    if open || arcs.is_empty() {
+        return None;
+    }
+    let text: Vec<String> = arcs.iter().map(u64::to_string).collect();
+    Some(text.join("."))
+}
+
 /// The contents of one tag-length-value that is all there is; `None` for another tag, or a length that is not the shortest.
 pub fn contents(tag: u8, value: &[u8]) -> Option<&[u8]> {
     let (found, rest) = value.split_first()?;
@@ -79,6 +110,26 @@ mod tests {
         assert_eq!(contents(0x0c, &[0x0c, 0x81, 1, 7]), None);
         assert_eq!(contents(0x0c, &[0x0c, 0x80]), None);
         assert_eq!(contents(0x0c, &[]), None);
+    }
+
+    #[test]
+    fn object_identifiers_have_one_text_and_one_encoding() {
+        for (bytes, text) in [
+            ([0x67, 0x81, 0x05, 8, 1].as_slice(), Some("2.23.133.8.1")),
+            (&[0x2a, 0x86, 0x48], Some("1.2.840")),
+            (&[0x88, 0x37, 3], Some("2.999.3")),
+            (&[0xd2, 0xf9, 0xfe, 0xfb, 1, 3], Some("2.22267542833.3")),
+            (&[0x2a, 0x80, 0x48], None),
+            (&[0x80, 0x2a], None),
+            (&[0x2a, 0x86], None),
+            (&[], None),
+            (
+                &[0x2a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
+                None,
+            ),
+        ] {
+            assert_eq!(oid(bytes).as_deref(), text, "{bytes:x?}");
+        }
     }
 
     #[test]

@@ -194,6 +194,10 @@ reasons! {
     NotYetValid = "not_yet_valid",
     /// The result of an appraisal that is not affirming.
     ResultNotAffirming = "result_not_affirming",
+    /// A result in the name of another verifier than the one that is configured.
+    VerifierMismatch = "verifier_mismatch",
+    /// A verifier that has to be asked gave no result.
+    VerifierUnavailable = "verifier_unavailable",
     /// Well-formed CBOR that is not in its deterministic form.
     CborNotDeterministic = "cbor_not_deterministic",
 }

@@ -1,13 +1,14 @@
 //! A certificate, read once into the facts that decisions are made on.
 
 use x509_parser::{
+    asn1_rs::Oid,
     certificate::X509Certificate,
     extensions::{GeneralName, ParsedExtension},
     prelude::FromDer,
 };
 
 use super::device::is_whole_sequence;
-use crate::CryptoError;
+use crate::{CryptoError, der};
 
 /// Largest certificate accepted, in bytes.
 pub const MAX_CERTIFICATE: usize = 8 * 1024;
@@ -60,6 +61,11 @@ pub struct Certificate {
     pub extensions: Vec<(String, bool, Vec<u8>)>,
 }
 
+/// An identifier in dotted form. The parser's own text of it is wrong where the first two arcs take more than one byte.
+fn dotted(oid: &Oid<'_>) -> Result<String, CryptoError> {
+    der::oid(oid.as_bytes()).ok_or(CryptoError::Malformed("certificate: object identifier"))
+}
+
 impl Certificate {
     /// Parses one DER certificate with nothing after it. A duplicate extension is refused.
     pub fn parse(der: &[u8]) -> Result<Self, CryptoError> {
@@ -90,7 +96,7 @@ impl Certificate {
         };
         for extension in tbs.extensions() {
             out.extensions.push((
-                extension.oid.to_id_string(),
+                dotted(&extension.oid)?,
                 extension.critical,
                 extension.value.to_vec(),
             ));
@@ -117,8 +123,9 @@ impl Certificate {
                             .filter(|(set, _)| *set)
                             .map(|(_, oid)| (*oid).to_owned()),
                     );
-                    out.extended_key_usages
-                        .extend(usage.other.iter().map(|oid| oid.to_id_string()));
+                    for usage in &usage.other {
+                        out.extended_key_usages.push(dotted(usage)?);
+                    }
                 }
                 ParsedExtension::ParseError { .. } => return Err(WHAT),
                 _ => {}
@@ -161,7 +168,7 @@ impl Certificate {
                             .as_str()
                             .map_err(|_| CryptoError::Malformed("directoryName"))?
                             .to_owned();
-                        let oid = attribute.attr_type().to_id_string();
+                        let oid = dotted(attribute.attr_type())?;
                         self.directory_sans.push(DirectoryAttribute { oid, value });
                     }
                 }

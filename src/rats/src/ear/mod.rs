@@ -3,10 +3,12 @@
 mod host;
 mod issue;
 mod read;
+mod rely;
 
 pub use host::HostAppraisal;
 pub use issue::{Ear, HostResult, KeyClaims, KeyResult, MEDIA_TYPE};
 pub use read::{AppraisedSubmodule, AttestationResult, Profile, Tier, VECTOR_CLAIMS};
+pub use rely::{Demands, Nonce, Relied, rely};
 
 /// The profile of what is issued.
 pub const PROFILE: &str = "tag:ietf.org,2026:rats/ear#03";

@@ -163,6 +163,8 @@ pub struct AttestationResult {
     pub not_before: Option<i64>,
     /// Developer and build of the verifier.
     pub verifier: (String, String),
+    /// The status of the whole, where it says one.
+    pub status: Option<Tier>,
     /// Freshness of the result itself.
     pub nonce: Option<Vec<u8>>,
     /// What it says of each submodule; never empty.
@@ -226,30 +228,30 @@ impl AttestationResult {
                 submodule(name, value, claims.form(), names)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let out = Self {
+        let status = match claims.get(1000, names.status) {
+            None => None,
+            Some(value) => Some(status(value).ok_or_else(|| ClaimsError::invalid(names.status))?),
+        };
+        // A status for the whole must not be better than that of the worst part.
+        let worst = submodules.iter().map(|submodule| submodule.status).max();
+        if status.is_some_and(|whole| better(whole, worst.unwrap_or(Tier::None))) {
+            return Err(ClaimsError::invalid(names.status));
+        }
+        Ok(Self {
             issued_at,
             expires_at,
             not_before,
             verifier,
+            status,
             nonce: nonce(claims)?,
             submodules,
-        };
-        // A status for the whole must not be better than that of the worst part.
-        if let Some(value) = claims.get(1000, names.status) {
-            let whole = status(value).ok_or_else(|| ClaimsError::invalid(names.status))?;
-            let worst = out.submodules.iter().map(|submodule| submodule.status).max();
-            if better(whole, worst.unwrap_or(Tier::None)) {
-                return Err(ClaimsError::invalid(names.status));
-            }
-        }
-        Ok(out)
+        })
     }
 
-    /// Whether every submodule is affirming.
+    /// Whether every submodule is affirming, and the whole where it says so.
     pub fn is_affirming(&self) -> bool {
-        self.submodules
-            .iter()
-            .all(|submodule| submodule.status == Tier::Affirming)
+        let parts = self.submodules.iter().map(|submodule| submodule.status);
+        parts.chain(self.status).all(|status| status == Tier::Affirming)
     }
 }
 

@@ -1,8 +1,8 @@
 //! One certificate, read tolerantly.
 
-use super::tlv::{Cursor, Notes, Tlv, bits, boolean, oid};
+use super::tlv::{Cursor, Notes, Tlv, bits, boolean};
 use crate::{
-    CryptoError, HashAlg, SigScheme,
+    CryptoError, HashAlg, SigScheme, der,
     x509::{Certificate, DirectoryAttribute, MAX_CERTIFICATE},
 };
 
@@ -10,6 +10,10 @@ const WHAT: CryptoError = CryptoError::Malformed("certificate");
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const OID: u8 = 0x06;
+
+fn oid(contents: &[u8]) -> Result<String, CryptoError> {
+    der::oid(contents).ok_or(WHAT)
+}
 
 /// A certificate whose encoding may deviate from DER.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -128,34 +128,6 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// An object identifier in dotted form.
-pub(super) fn oid(contents: &[u8]) -> Result<String, CryptoError> {
-    let mut arcs: Vec<u64> = Vec::new();
-    let mut arc: u64 = 0;
-    let mut open = false;
-    for byte in contents {
-        arc = arc
-            .checked_mul(128)
-            .and_then(|arc| arc.checked_add(u64::from(byte & 0x7f)))
-            .ok_or(WHAT)?;
-        open = byte & 0x80 != 0;
-        if !open {
-            if arcs.is_empty() {
-                let first = (arc / 40).min(2);
-                arcs.extend([first, arc - 40 * first]);
-            } else {
-                arcs.push(arc);
-            }
-            arc = 0;
-        }
-    }
-    if open || arcs.is_empty() {
-        return Err(WHAT);
-    }
-    let text: Vec<String> = arcs.iter().map(u64::to_string).collect();
-    Ok(text.join("."))
-}
-
 /// A BOOLEAN. DER has 0xff for true, makers also have others.
 pub(super) fn boolean(value: &Tlv<'_>, notes: &mut Notes) -> Result<bool, CryptoError> {
     match value.contents {
