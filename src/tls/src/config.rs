@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
     client::{ResolvesClientCert, danger::HandshakeSignatureValid},
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, UnixTime},
@@ -91,6 +92,18 @@ pub fn host_client(
     config.enable_sni = false;
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok((config, seen))
+}
+
+/// A client of a web server that is named by its domain, below these roots (DER); the machine's own roots are not asked.
+pub fn web_client(roots: &[Vec<u8>]) -> Result<ClientConfig, ConfigError> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(CertificateDer::from(root.as_slice()))?;
+    }
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(store)
+        .with_no_client_auth())
 }
 
 #[derive(Debug)]

@@ -13,7 +13,7 @@ mod pinned;
 mod signatures;
 mod verifier;
 
-pub use config::{ConfigError, host_client, provider, server};
+pub use config::{ConfigError, host_client, provider, server, web_client};
 pub use current::Current;
 pub use held::identity;
 pub use pinned::{Pins, Seen};

@@ -3,21 +3,14 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::{Value, json};
-use touchmark_crypto::jose::{JoseAlg, VerifyingKey, json as strict, jws::Jws};
-use touchmark_rats::{
-    Check, Reason,
-    ear::{AttestationResult, Profile, VECTOR_CLAIMS},
-    eat::{self, ClaimsSet},
-};
+use touchmark_crypto::jose::json as strict;
+use touchmark_rats::ear::{AttestationResult, Demands, Nonce, Profile, VECTOR_CLAIMS, rely};
 
 use super::{input, outcome::Report};
 use crate::{
     exit::{UNUSABLE, fail},
     output::Output,
 };
-
-/// Seconds that clocks may differ by.
-const LEEWAY: u64 = 30;
 
 /// The profiles of results that are read.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -47,6 +40,15 @@ pub(crate) struct Arguments {
     /// The nonce that the result has to carry, as text.
     #[arg(long, value_name = "TEXT")]
     nonce: Option<String>,
+    /// A submodule that has to be there and decides; may be repeated. Without, all that are there decide.
+    #[arg(long = "submodule", value_name = "NAME")]
+    submodules: Vec<String>,
+    /// An entry of the AR4SI vector that has to be there and affirming, for example executables; may be repeated.
+    #[arg(long = "entry", value_name = "NAME", value_parser = entry)]
+    entries: Vec<usize>,
+    /// The developer that the verifier's identity has to name.
+    #[arg(long, value_name = "TEXT")]
+    developer: Option<String>,
     /// Accepts results without an end.
     #[arg(long)]
     without_exp: bool,
@@ -56,6 +58,14 @@ pub(crate) struct Arguments {
     /// How to report.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+}
+
+/// The position of an entry by its name.
+fn entry(name: &str) -> Result<usize, String> {
+    VECTOR_CLAIMS
+        .iter()
+        .position(|known| *known == name)
+        .ok_or_else(|| format!("entries are {}", VECTOR_CLAIMS.join(", ")))
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
@@ -73,109 +83,23 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     })?;
     let now = input::moment(arguments.at.as_deref())?;
     let text = String::from_utf8_lossy(&bytes);
-    let mut checks = Vec::new();
-    let profile = match arguments.profile {
-        ProfileName::Ear03 => Profile::Ear03,
-        ProfileName::Veraison => Profile::Veraison,
-        ProfileName::Trustee => Profile::Trustee,
+    let demands = Demands {
+        profile: match arguments.profile {
+            ProfileName::Ear03 => Profile::Ear03,
+            ProfileName::Veraison => Profile::Veraison,
+            ProfileName::Trustee => Profile::Trustee,
+        },
+        without_exp: arguments.without_exp,
+        developer: arguments.developer.clone(),
+        submodules: arguments.submodules.clone(),
+        vector: arguments.entries.clone(),
     };
-    let refuse = |name, reason, expected: &str, found: String| {
-        Check::failed(
-            name,
-            reason,
-            expected,
-            found,
-            "ask the verifier for another result",
-        )
+    let nonce = arguments.nonce.as_deref().map(Nonce::Text);
+    let relied = rely(&text, &jwk, &demands, nonce, now);
+    let Some(result) = relied.signed else {
+        return Ok(Report::of(relied.checks));
     };
-    let jws = match Jws::parse_within(text.trim(), eat::MAX_CLAIMS) {
-        Ok(jws) => jws,
-        Err(error) => {
-            let check = refuse(
-                "ear.structure",
-                Reason::Malformed,
-                "a compact JWS",
-                error.to_string(),
-            );
-            return Ok(Report::of(vec![check]));
-        }
-    };
-    let Some(alg) = jws.header("alg").and_then(JoseAlg::from_name) else {
-        let found = jws.header("alg").unwrap_or("none").to_owned();
-        let check = refuse(
-            "ear.algorithm",
-            Reason::AlgNotAllowed,
-            "a signature algorithm",
-            found,
-        );
-        return Ok(Report::of(vec![check]));
-    };
-    let key = VerifyingKey::for_alg(&jwk, alg)
-        .map_err(|error| fail(UNUSABLE, format!("{}: {error}", arguments.key.display())))?;
-    let payload = match jws.verify_signature(&key) {
-        Ok(payload) => payload,
-        Err(error) => {
-            let check = refuse(
-                "ear.signature",
-                Reason::SignatureInvalid,
-                "the verifier's signature",
-                error.to_string(),
-            );
-            return Ok(Report::of(vec![check]));
-        }
-    };
-    checks.push(Check::passed(
-        "ear.signature",
-        "verifies under the verifier's key",
-    ));
-    let read = ClaimsSet::from_json(payload).and_then(|claims| {
-        claims.check()?;
-        AttestationResult::read(&claims, profile)
-    });
-    let result = match read {
-        Ok(result) => result,
-        Err(error) => {
-            checks.push(refuse("ear.claims", error.reason, profile.uri(), error.what));
-            return Ok(Report::of(checks));
-        }
-    };
-    checks.push(Check::passed("ear.claims", profile.uri()));
-    checks.extend(times(&result, arguments.without_exp, now));
-    if let Some(nonce) = &arguments.nonce {
-        checks.push(match &result.nonce {
-            Some(found) if touchmark_crypto::ct_eq(found, nonce.as_bytes()) => {
-                Check::passed("ear.nonce", "the one expected")
-            }
-            Some(_) => refuse(
-                "ear.nonce",
-                Reason::NonceMismatch,
-                "the nonce given",
-                "another".to_owned(),
-            ),
-            None => refuse(
-                "ear.nonce",
-                Reason::NonceMissing,
-                "the nonce given",
-                "none".to_owned(),
-            ),
-        });
-    }
-    checks.push(if result.is_affirming() {
-        Check::passed("ear.status", "every submodule is affirming")
-    } else {
-        let found: Vec<String> = result
-            .submodules
-            .iter()
-            .map(|submodule| format!("{}: {:?}", submodule.name, submodule.status).to_lowercase())
-            .collect();
-        refuse(
-            "ear.status",
-            Reason::ResultNotAffirming,
-            "affirming",
-            found.join(", "),
-        )
-    });
-    let mut report = Report::of(checks)
+    let mut report = Report::of(relied.checks)
         .with(
             "verifier",
             json!({"developer": result.verifier.0, "build": result.verifier.1}),
@@ -196,38 +120,6 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         }
     }
     Ok(report)
-}
-
-fn times(result: &AttestationResult, without_exp: bool, now: u64) -> Vec<Check> {
-    const NAME: &str = "ear.times";
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let leeway = i64::try_from(LEEWAY).unwrap_or_default();
-    let refuse = |reason, expected: &str, found: String| {
-        vec![Check::failed(
-            NAME,
-            reason,
-            expected,
-            found,
-            "ask the verifier for another result",
-        )]
-    };
-    match result.expires_at {
-        Some(end) if end <= now - leeway => refuse(
-            Reason::Expired,
-            "a result that has not ended",
-            format!("it ended at {end}"),
-        ),
-        None if !without_exp => refuse(
-            Reason::ClaimMissing,
-            "a result that says when it ends",
-            "no exp (--without-exp accepts that)".to_owned(),
-        ),
-        _ if result.issued_at > now + leeway => {
-            let found = format!("it is of {}", result.issued_at);
-            refuse(Reason::NotYetValid, "a result that was issued before now", found)
-        }
-        _ => vec![Check::passed(NAME, "holds")],
-    }
 }
 
 fn submodules(result: &AttestationResult) -> Value {

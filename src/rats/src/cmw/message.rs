@@ -110,6 +110,59 @@ impl Cmw {
     }
 }
 
+impl Cmw {
+    /// The CBOR form.
+    pub fn to_cbor(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        // Writing into memory does not fail.
+        let _ = ciborium::into_writer(&self.value(), &mut out);
+        out
+    }
+
+    fn value(&self) -> Value {
+        match self {
+            Self::Message {
+                kind: Type::Tag(number),
+                value,
+                ..
+            } => Value::Tag(*number, Box::new(Value::Bytes(value.clone()))),
+            Self::Message {
+                kind,
+                value,
+                indicator,
+            } => {
+                let kind = match kind {
+                    Type::Media(media) => Value::Text(media.clone()),
+                    Type::Format(format) => Value::Integer((*format).into()),
+                    Type::Tag(number) => Value::Integer((*number).into()),
+                };
+                let indicator = indicator.map(|bits| Value::Integer(bits.into()));
+                Value::Array(
+                    [kind, Value::Bytes(value.clone())]
+                        .into_iter()
+                        .chain(indicator)
+                        .collect(),
+                )
+            }
+            Self::Collection { kind, members } => {
+                let kind = kind
+                    .iter()
+                    .map(|kind| (Value::Text(COLLECTION_TYPE.to_owned()), Value::Text(kind.clone())));
+                let members = members.iter().map(|(name, member)| {
+                    let name = match name {
+                        Member::Text(name) => Value::Text(name.clone()),
+                        Member::Number(number) => {
+                            i64::try_from(*number).map_or(Value::Null, |number| Value::Integer(number.into()))
+                        }
+                    };
+                    (name, member.value())
+                });
+                Value::Map(kind.chain(members).collect())
+            }
+        }
+    }
+}
+
 /// The wrapper in an extension 1.3.6.1.5.5.7.1.35 of a certificate: a UTF8String with the JSON form, or an OCTET STRING with the CBOR form.
 pub fn read_extension(value: &[u8]) -> Result<Cmw, CmwError> {
     if let Some(text) = der::contents(0x0c, value) {
