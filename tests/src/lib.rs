@@ -14,4 +14,5 @@ pub mod dev;
 pub mod power;
 pub mod search;
 pub mod sim;
+pub mod verifier;
 pub mod wire;

@@ -30,4 +30,5 @@ mod runtime;
 mod standing;
 mod trust;
 mod vectors;
+mod verifiers;
 mod workloads;

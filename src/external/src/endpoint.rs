@@ -1,10 +1,15 @@
 //! Where a verifier is, and how it is reached.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::Path, time::Duration};
 
+use bytes::Bytes;
 use reqwest::{Client, Url, redirect::Policy};
 use tokio::{sync::Semaphore, time::timeout};
-use touchmark_tls::web_client;
+use touchmark_crypto::pem;
+use touchmark_tls::{
+    files::{self, FileError},
+    web_client,
+};
 
 use crate::{Unanswered, session::Session};
 
@@ -22,6 +27,12 @@ pub enum EndpointError {
     /// A client could not be made.
     #[error("{0}")]
     Client(String),
+    /// Roots that cannot be read or trusted.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Roots that are none.
+    #[error("{0}: no certificate in PEM form")]
+    Roots(String),
 }
 
 /// A verifier, as it is asked.
@@ -34,6 +45,16 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// A verifier as configuration files have it: its URL, and a PEM file with the roots that its certificate has to lead to.
+    pub fn configured(url: &str, roots: Option<&Path>, patience: Duration) -> Result<Self, EndpointError> {
+        let ders = match roots {
+            None => Vec::new(),
+            Some(path) => pem::decode_all(pem::CERTIFICATE, &files::read_config(path)?)
+                .map_err(|_| EndpointError::Roots(path.display().to_string()))?,
+        };
+        Self::new(url, &ders, patience)
+    }
+
     /// A verifier at this URL, whose certificate has to lead to one of these roots (DER). Plain HTTP is spoken with this machine only.
     pub fn new(url: &str, roots: &[Vec<u8>], patience: Duration) -> Result<Self, EndpointError> {
         let wrong = |what: &str| EndpointError::Url(what.to_owned());
@@ -79,7 +100,7 @@ impl Endpoint {
         &self,
         nonce: &[u8],
         media_type: &str,
-        evidence: Vec<u8>,
+        evidence: Bytes,
     ) -> Result<String, Unanswered> {
         let place = self.places.try_acquire().map_err(|_| Unanswered::Busy)?;
         let asking = async {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE};
+use bytes::Bytes;
 use reqwest::{Client, Response, StatusCode, Url, header};
 use serde::Deserialize;
 
@@ -89,7 +90,7 @@ impl<'a> Session<'a> {
     }
 
     /// Gives the evidence, and waits for what comes of it.
-    pub(crate) async fn answer(&self, media_type: &str, evidence: Vec<u8>) -> Result<String, Unanswered> {
+    pub(crate) async fn answer(&self, media_type: &str, evidence: Bytes) -> Result<String, Unanswered> {
         let mut response = self
             .client
             .post(self.at.clone())

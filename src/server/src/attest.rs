@@ -32,6 +32,7 @@ use crate::{
     runtime,
     service::to_wire,
     standing::{Break, OVERTAKEN, goes_on},
+    verifiers::Doubt,
 };
 
 /// The routes of this listener.
@@ -156,7 +157,11 @@ async fn answer(
         own => own,
     };
     match goes_on(own.as_ref(), challenge, &believed.attested) {
-        Ok(_) => admit(&attempt, &public, believed).await,
+        Ok(_) => match attempt.confirm(&believed, &public).await {
+            Ok(()) => admit(&attempt, &public, believed).await,
+            Err(Doubt::Against(refusal)) => attempt.refuse(believed.refused(refusal)).await,
+            Err(Doubt::Unheard(refusal)) => Ok(attempt.unheard(&refusal)),
+        },
         Err(Break::Overtaken) => Ok(Reply::stranger(OVERTAKEN)),
         Err(Break::Regressed(refusal)) => attempt.refuse(believed.refused(refusal)).await,
     }

@@ -1,9 +1,10 @@
 //! `server.toml`: parsed whole before anything is opened.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Deserialize;
@@ -22,7 +23,10 @@ use touchmark_issuer::parse_duration;
 use touchmark_rats::{MakerKind, PcrSelection, RUNTIME_REGISTER};
 use touchmark_tls::files;
 
-use crate::ServerError;
+use crate::{
+    ServerError,
+    verifiers::{MAX_VERIFIERS, OtherVerifier, VerifierFile},
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +50,8 @@ struct File {
     reference: ReferenceFile,
     #[serde(default)]
     ima: ImaFile,
+    #[serde(default, rename = "verifier")]
+    verifiers: Vec<VerifierFile>,
     #[serde(default)]
     limits: Limits,
 }
@@ -242,6 +248,8 @@ pub struct Config {
     pub file_keys: SignatureKeys,
     /// Who may sign reference values, by name.
     pub reference_signers: Vec<(String, Map<String, Value>)>,
+    /// Verifiers whose results about hosts are demanded beside our own appraisal.
+    pub verifiers: Vec<Arc<OtherVerifier>>,
     /// Request rates.
     pub limits: Limits,
 }
@@ -315,6 +323,17 @@ impl Config {
             })?;
             reference_signers.push((name.clone(), jwk));
         }
+        if file.verifiers.len() > MAX_VERIFIERS {
+            return Err(wrong(format!("verifier: at most {MAX_VERIFIERS}")));
+        }
+        let mut verifiers: Vec<Arc<OtherVerifier>> = Vec::new();
+        let mut names = BTreeSet::new();
+        for verifier in file.verifiers {
+            if !names.insert(verifier.name.clone()) {
+                return Err(wrong(format!("verifier: {:?} appears twice", verifier.name)));
+            }
+            verifiers.push(Arc::new(verifier.read(here).map_err(wrong)?));
+        }
         let owner_auth = match &file.device.owner_auth_file {
             None => Guarded::default(),
             Some(path) => Guarded::from(files::read_secret(&here.join(path))?),
@@ -341,6 +360,7 @@ impl Config {
             makers,
             file_keys,
             reference_signers,
+            verifiers,
             limits: file.limits,
         })
     }

@@ -32,8 +32,10 @@ mod runtime;
 mod service;
 mod standing;
 mod stream;
+mod verifiers;
 
 pub use config::{Config, MakerConfig};
 pub use error::ServerError;
 pub use run::run;
 pub use service::Service;
+pub use verifiers::OtherVerifier;

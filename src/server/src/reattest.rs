@@ -24,6 +24,7 @@ use crate::{
     refuse::Reply,
     runtime,
     standing::{Break, OVERTAKEN, goes_on},
+    verifiers::Doubt,
 };
 
 /// A challenge to attest again, for this host's attestation key on record; `None` where that is no longer vouched for.
@@ -156,7 +157,11 @@ async fn answer(
             refused
         }
         Ok(believed) => match goes_on(Some(&key), challenge, &believed.attested) {
-            Ok(Continuity::SameBoot) => return accept(&attempt, peer, &key, believed).await,
+            Ok(Continuity::SameBoot) => match attempt.confirm(&believed, &key.public).await {
+                Ok(()) => return accept(&attempt, peer, &key, believed).await,
+                Err(Doubt::Against(refusal)) => believed.refused(refusal),
+                Err(Doubt::Unheard(refusal)) => return Ok(attempt.unheard(&refusal)),
+            },
             Ok(Continuity::Reset) => {
                 let refusal = unexpected_reset(&key, believed.attested.counters());
                 believed.refused(refusal)

@@ -102,6 +102,8 @@ pub struct Believed {
     pub measured: Vec<(u8, bool)>,
     /// Where the list of what was measured at run time stands.
     pub runtime: Option<RuntimeState>,
+    /// What the evidence is bound to, and another verifier's result about it has to name as its nonce.
+    pub bind: [u8; 32],
 }
 
 /// Evidence that was not believed.
@@ -326,6 +328,7 @@ pub fn appraise(
                 events: appraisal.events,
                 measured: appraisal.measured,
                 runtime: appraisal.runtime,
+                bind,
             })
         }
     }

@@ -1,6 +1,6 @@
 //! A wrapper of whatever form.
 
-use ciborium::Value;
+use ciborium::{Value, value::Integer};
 use serde_json::Value as Json;
 use touchmark_crypto::{cbor::shape, der, jose::b64u_decode};
 
@@ -151,8 +151,9 @@ impl Cmw {
                 let members = members.iter().map(|(name, member)| {
                     let name = match name {
                         Member::Text(name) => Value::Text(name.clone()),
+                        // A number that CBOR does not have was not read from any.
                         Member::Number(number) => {
-                            i64::try_from(*number).map_or(Value::Null, |number| Value::Integer(number.into()))
+                            Integer::try_from(*number).map_or(Value::Null, Value::Integer)
                         }
                     };
                     (name, member.value())
@@ -363,5 +364,61 @@ fn collection_type(text: Option<&str>) -> Result<String, CmwError> {
         Err(CmwError::Malformed(
             "a collection's type is a URI or an object identifier",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message() -> impl Strategy<Value = Cmw> {
+        let kind = prop_oneof![
+            "[a-z]{1,9}/[a-z][a-z.+]{0,20}(; [a-z]=\"[a-z:]{1,9}\")?".prop_map(Type::Media),
+            (0_u16..=65_024).prop_map(Type::Format),
+            TAGS.prop_map(Type::Tag),
+        ];
+        let value = prop::collection::vec(any::<u8>(), 1..60);
+        (kind, value, prop::option::of(1_u32..=0x1f)).prop_map(|(kind, value, indicator)| Cmw::Message {
+            // A tag has no room for one.
+            indicator: indicator.filter(|_| !matches!(kind, Type::Tag(_))),
+            kind,
+            value,
+        })
+    }
+
+    fn wrapper() -> impl Strategy<Value = Cmw> {
+        message().prop_recursive(3, 24, 5, |inner| {
+            let name = prop_oneof![
+                "[a-z][a-z ]{0,11}".prop_map(Member::Text),
+                any::<i64>().prop_map(|number| Member::Number(number.into())),
+                any::<u64>().prop_map(|number| Member::Number(number.into())),
+            ];
+            let kind = prop::option::of("[a-z]{2,6}:[a-z0-9,/-]{1,20}");
+            let members = prop::collection::vec((name, inner), 1..5).prop_map(|members| {
+                let mut seen = Vec::new();
+                let fresh = |(name, _): &(Member, Cmw)| {
+                    let new = !seen.contains(name);
+                    seen.push(name.clone());
+                    new
+                };
+                members.into_iter().filter(fresh).collect()
+            });
+            (kind, members).prop_map(|(kind, members)| Cmw::Collection { kind, members })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(cmw in wrapper()) {
+            prop_assert_eq!(Cmw::parse(&cmw.to_cbor()), Ok(cmw));
+        }
+
+        #[test]
+        fn what_is_cut_short_is_not(cmw in wrapper(), at in any::<prop::sample::Index>()) {
+            let bytes = cmw.to_cbor();
+            prop_assert!(Cmw::from_cbor(&bytes[..at.index(bytes.len())]).is_err());
+        }
     }
 }

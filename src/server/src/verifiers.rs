@@ -1,0 +1,154 @@
+//! Other verifiers, whose results about a host are demanded beside our own appraisal (RFC 9334, section 5.2, the background-check model).
+
+mod config;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use tokio::task::JoinSet;
+use touchmark_external::{EVIDENCE_TYPE, Endpoint, HostEvidence, Unanswered};
+use touchmark_rats::{
+    Check, Reason, Refusal, Retry,
+    ear::{Demands, Nonce, Relied, rely},
+};
+use touchmark_store::Host;
+use touchmark_tls::clock;
+use touchmark_verifier::Believed;
+
+pub(crate) use self::config::{MAX_VERIFIERS, VerifierFile};
+use crate::{attempt::Attempt, greet::note, refuse::Reply};
+
+/// A verifier whose results are demanded.
+#[derive(Debug)]
+pub struct OtherVerifier {
+    name: String,
+    /// Labels of the hosts that it is asked about; `None` for all.
+    hosts: Option<Vec<String>>,
+    /// Its keys; a new one beside the old one while they change.
+    keys: Vec<Map<String, Value>>,
+    demands: Demands,
+    endpoint: Endpoint,
+}
+
+/// Why a host is not admitted that our own appraisal would admit.
+pub(crate) enum Doubt {
+    /// What a verifier says is against it.
+    Against(Refusal),
+    /// A verifier says nothing that counts: nobody knows, and nothing is concluded about the host.
+    Unheard(Refusal),
+}
+
+impl OtherVerifier {
+    fn applies_to(&self, host: &Host) -> bool {
+        self.hosts
+            .as_ref()
+            .is_none_or(|wanted| wanted.iter().any(|label| host.labels.contains(label)))
+    }
+
+    /// What an answer of this verifier says.
+    fn hear(&self, answer: Result<String, Unanswered>, bind: &[u8], now: u64) -> Result<(), Doubt> {
+        let token = answer.map_err(|why| Doubt::Unheard(self.unavailable(&why)))?;
+        let relied = self.judge(&token, bind, now);
+        match relied.failure() {
+            None => {
+                tracing::debug!(verifier = %self.name, "another verifier affirms");
+                Ok(())
+            }
+            Some(check) => {
+                let refusal = self.refusal(check);
+                Err(match relied.heard {
+                    Some(_) => Doubt::Against(refusal),
+                    None => Doubt::Unheard(refusal),
+                })
+            }
+        }
+    }
+
+    /// The result by that of the verifier's keys which it was signed with; by the first where by none.
+    fn judge(&self, token: &str, bind: &[u8], now: u64) -> Relied {
+        let by = |key: &Map<String, Value>| rely(token, key, &self.demands, Some(Nonce::Bytes(bind)), now);
+        let mut all = self.keys.iter().map(by);
+        let first = all.next().unwrap_or_else(|| by(&Map::new()));
+        if first.signed.is_some() {
+            return first;
+        }
+        all.find(|relied| relied.signed.is_some()).unwrap_or(first)
+    }
+
+    fn refusal(&self, check: &Check) -> Refusal {
+        let mut refusal = Refusal::from(check.clone()).retry(Retry::Later);
+        refusal.found = format!("verifier {}: {}", self.name, refusal.found);
+        refusal.remedy = format!("look at what verifier {} knows of this host", self.name);
+        refusal
+    }
+
+    fn unavailable(&self, why: &Unanswered) -> Refusal {
+        Refusal {
+            check: "verifier.result",
+            reason: Reason::VerifierUnavailable,
+            expected: format!("a result of verifier {}", self.name),
+            found: why.to_string(),
+            remedy: format!(
+                "see that verifier {} runs, is reachable and takes the evidence; the host tries again by itself",
+                self.name
+            ),
+            retry: Retry::Later,
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Asks the verifiers that are configured for this host, all at once. What the first in configuration holds against it counts; only
+    /// where none does, that one was not heard.
+    pub(crate) async fn confirm(&self, believed: &Believed, public: &[u8]) -> Result<(), Doubt> {
+        let verifiers: Vec<&Arc<OtherVerifier>> = self
+            .service
+            .config
+            .verifiers
+            .iter()
+            .filter(|verifier| verifier.applies_to(self.host))
+            .collect();
+        if verifiers.is_empty() {
+            return Ok(());
+        }
+        let evidence = HostEvidence {
+            evidence: &self.received.evidence,
+            attestation_public: public,
+            log: self.log,
+        };
+        let evidence = Bytes::from(evidence.to_cmw());
+        let bind = believed.bind;
+        let mut asked = JoinSet::new();
+        for (at, verifier) in verifiers.iter().enumerate() {
+            let (verifier, evidence) = (Arc::clone(verifier), evidence.clone());
+            asked.spawn(async move {
+                let endpoint = &verifier.endpoint;
+                (at, endpoint.result(&bind, EVIDENCE_TYPE, evidence).await)
+            });
+        }
+        let mut answers = BTreeMap::new();
+        while let Some(answered) = asked.join_next().await {
+            answers.extend(answered);
+        }
+        let now = clock::now();
+        let mut unheard = None;
+        for (at, verifier) in verifiers.iter().enumerate() {
+            let answer = answers.remove(&at).unwrap_or(Err(Unanswered::Busy));
+            match verifier.hear(answer, &bind, now) {
+                Ok(()) => {}
+                Err(Doubt::Unheard(refusal)) => unheard = unheard.or(Some(Doubt::Unheard(refusal))),
+                Err(against) => return Err(against),
+            }
+        }
+        unheard.map_or(Ok(()), Err)
+    }
+
+    /// Gives no answer now, and consumes nothing: the host sends the same again, and is silent for as long as nobody is heard.
+    pub(crate) fn unheard(&self, refusal: &Refusal) -> Reply {
+        self.service
+            .notes
+            .host(&self.host.id, note(refusal), self.source, self.now);
+        Reply::unavailable(&format!("host {}: {refusal}", self.host.name))
+    }
+}

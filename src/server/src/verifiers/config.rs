@@ -1,0 +1,132 @@
+//! `[[verifier]]` of `server.toml`.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use touchmark_crypto::jose::json;
+use touchmark_external::{Endpoint, MAX_TIMEOUT};
+use touchmark_issuer::parse_duration;
+use touchmark_rats::ear::{Demands, Profile, VECTOR_CLAIMS};
+use touchmark_tls::files;
+
+use super::OtherVerifier;
+
+/// Most verifiers.
+pub(crate) const MAX_VERIFIERS: usize = 8;
+/// Most keys of one.
+const MAX_KEYS: usize = 4;
+
+/// A verifier in configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VerifierFile {
+    pub(crate) name: String,
+    url: String,
+    /// PEM file with the roots of its web server's certificate.
+    roots: Option<PathBuf>,
+    /// Files with the public keys that it signs results with, JWK.
+    keys: Vec<PathBuf>,
+    #[serde(default)]
+    profile: ProfileName,
+    /// The developer in `ear_verifier_id`.
+    developer: Option<String>,
+    /// Submodules that have to be there and affirming.
+    #[serde(default)]
+    submodules: Vec<String>,
+    /// Entries of the vector that have to be there and affirming.
+    #[serde(default)]
+    entries: Vec<String>,
+    /// Labels of the hosts that it is asked about.
+    hosts: Option<Vec<String>>,
+    #[serde(default = "five_seconds")]
+    timeout: String,
+    /// Whether its results may have no `exp`.
+    #[serde(default)]
+    without_exp: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+enum ProfileName {
+    #[default]
+    #[serde(rename = "ear-03")]
+    Ear03,
+    #[serde(rename = "ear-veraison")]
+    Veraison,
+    #[serde(rename = "ear-trustee")]
+    Trustee,
+}
+
+fn five_seconds() -> String {
+    "5s".to_owned()
+}
+
+impl VerifierFile {
+    /// The verifier, with its files read; relative paths are relative to `here`.
+    pub(crate) fn read(self, here: &Path) -> Result<OtherVerifier, String> {
+        let wrong = |what: String| format!("verifier {:?}: {what}", self.name);
+        if self.name.is_empty()
+            || self.name.len() > 64
+            || !self.name.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err(wrong(
+                "name: 1 to 64 printable ASCII characters without spaces".into(),
+            ));
+        }
+        if self.hosts.as_ref().is_some_and(Vec::is_empty) {
+            return Err(wrong(
+                "hosts: an empty list fits no host; leave it out for all hosts".into(),
+            ));
+        }
+        let patience = parse_duration(&self.timeout)
+            .map(Duration::from_secs)
+            .filter(|patience| (Duration::from_secs(1)..=MAX_TIMEOUT).contains(patience))
+            .ok_or_else(|| wrong("timeout: between 1s and 20s, for example \"5s\"".into()))?;
+        if !(1..=MAX_KEYS).contains(&self.keys.len()) {
+            return Err(wrong(
+                "keys: one to four files with the public keys of its results, JWK".into(),
+            ));
+        }
+        let mut keys = Vec::new();
+        for path in &self.keys {
+            let path = here.join(path);
+            let text = files::read_config(&path).map_err(|error| wrong(error.to_string()))?;
+            let jwk = json::object(text.as_bytes()).ok().filter(|jwk| {
+                jwk.contains_key("kty") && !["d", "k"].iter().any(|secret| jwk.contains_key(*secret))
+            });
+            keys.push(jwk.ok_or_else(|| wrong(format!("keys: {} is no public JWK", path.display())))?);
+        }
+        let mut vector = Vec::new();
+        for name in &self.entries {
+            let at = VECTOR_CLAIMS.iter().position(|known| known == name);
+            vector.push(at.ok_or_else(|| {
+                wrong(format!(
+                    "entries: no entry {name:?}; there are {}",
+                    VECTOR_CLAIMS.join(", ")
+                ))
+            })?);
+        }
+        let roots = self.roots.as_ref().map(|path| here.join(path));
+        let endpoint = Endpoint::configured(&self.url, roots.as_deref(), patience)
+            .map_err(|error| wrong(format!("url, roots: {error}")))?;
+        Ok(OtherVerifier {
+            keys,
+            endpoint,
+            demands: Demands {
+                profile: match self.profile {
+                    ProfileName::Ear03 => Profile::Ear03,
+                    ProfileName::Veraison => Profile::Veraison,
+                    ProfileName::Trustee => Profile::Trustee,
+                },
+                without_exp: self.without_exp,
+                developer: self.developer,
+                submodules: self.submodules,
+                vector,
+            },
+            hosts: self.hosts,
+            name: self.name,
+        })
+    }
+}
