@@ -223,17 +223,22 @@ pub struct Parts {
     pub log: Vec<u8>,
     /// What was measured at run time.
     pub runtime: Vec<u8>,
+    /// Results of other verifiers.
+    pub results: Vec<u8>,
 }
 
 impl Parts {
+    fn enclosed(&self) -> frame::Enclosed<'_> {
+        frame::Enclosed {
+            log: &self.log,
+            runtime: &self.runtime,
+            results: &self.results,
+        }
+    }
+
     /// The message, with the MAC that the secret gives.
     pub fn message(&self, visit: &Visit) -> Vec<u8> {
-        let body = frame::encode(
-            &self.cookie,
-            &self.offer,
-            &self.evidence,
-            [&self.log, &self.runtime],
-        );
+        let body = frame::encode(&self.cookie, &self.offer, &self.evidence, self.enclosed());
         let mac = visit.secret.as_ref().map(|secret| {
             let key = message_mac_key(secret, &visit.challenge.id.into_array()).expect("key");
             let mut mac = MacSha256::new(&key);
@@ -246,12 +251,7 @@ impl Parts {
 
 /// A message up to its MAC, whose length is 32 bytes.
 pub fn frame_of(parts: &Parts) -> Vec<u8> {
-    let body = frame::encode(
-        &parts.cookie,
-        &parts.offer,
-        &parts.evidence,
-        [&parts.log, &parts.runtime],
-    );
+    let body = frame::encode(&parts.cookie, &parts.offer, &parts.evidence, parts.enclosed());
     let mut message = frame::finish(body, &[0; 32]);
     message.truncate(message.len() - 32);
     message
@@ -291,6 +291,7 @@ pub fn evidence(device: &Device, visit: &Visit, anchor: [u8; 32]) -> (Parts, Key
             evidence,
             log,
             runtime,
+            results: Vec::new(),
         },
         key,
     )

@@ -23,12 +23,13 @@ const ALLOWED: &[(&str, &str)] = &[
     ("store", "{issuer} {token}"),
     ("api", "{wimse} {rats} {custody}"),
     ("tls", "{wimse} {rats} {custody}"),
+    ("external", "{tls}"),
     ("helper", "{api}"),
     (
         "server",
-        "{store} {tls} {helper} attestor-tpm attestor-snp attestor-tdx attestor-hsm",
+        "{store} {external} {helper} attestor-tpm attestor-snp attestor-tdx attestor-hsm",
     ),
-    ("agent", "{tls} {helper}"),
+    ("agent", "{external} {helper}"),
     ("gateway", "{tls} {helper} policy token"),
     ("client", "{tls} {helper}"),
     ("pkcs11", "{client}"),
@@ -249,7 +250,7 @@ fn dependencies_point_one_way() {
 
 #[test]
 fn the_table_of_allowed_edges_is_what_the_design_says() {
-    for agent_side in ["agent", "client", "pkcs11", "helper", "tls", "api"] {
+    for agent_side in ["agent", "client", "pkcs11", "helper", "external", "tls", "api"] {
         for server_side in ["verifier", "store", "issuer", "server"] {
             assert!(
                 !allowed(agent_side).contains(server_side),

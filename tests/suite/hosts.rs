@@ -96,7 +96,7 @@ impl Attested {
         let evidence = touchmark_helper::evidence(key_device, &exchange, &offer, &[key]).unwrap();
         let evidence = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
         frame::finish(
-            frame::encode(&challenge.cookie, &offer, &evidence, [&[], &[]]),
+            frame::encode(&challenge.cookie, &offer, &evidence, frame::Enclosed::default()),
             &[],
         )
     }
@@ -212,7 +212,10 @@ fn e17_a_key_without_certification_or_possession_is_refused() {
     let sections: Vec<Vec<u8>> = (0..frame::SECTIONS)
         .map(|_| splitter.next_section().unwrap().unwrap())
         .collect();
-    let swapped = frame::finish(frame::encode(&sections[0], &offer, &sections[2], [&[], &[]]), &[]);
+    let swapped = frame::finish(
+        frame::encode(&sections[0], &offer, &sections[2], frame::Enclosed::default()),
+        &[],
+    );
     let answer = host.ask("POST", ISSUE_PATH, &swapped);
     assert_eq!(answer.status, 403);
     assert_eq!(dev.json(&["why", &refusal(&answer)])["reason"], "nonce_mismatch");
@@ -223,7 +226,10 @@ fn e17_a_key_without_certification_or_possession_is_refused() {
         pcr_values: Vec::new(),
     };
     let evidence = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&none)).to_cbor();
-    let bare = frame::finish(frame::encode(&sections[0], &offer, &evidence, [&[], &[]]), &[]);
+    let bare = frame::finish(
+        frame::encode(&sections[0], &offer, &evidence, frame::Enclosed::default()),
+        &[],
+    );
     let answer = host.ask("POST", ISSUE_PATH, &bare);
     assert_eq!(answer.status, 403);
     assert_eq!(dev.json(&["why", &refusal(&answer)])["reason"], "malformed");

@@ -211,6 +211,7 @@ fn r065_a_verifier_is_asked_about_the_hosts_that_it_is_for_and_a_wrong_section_s
     for (more, what) in [
         ("entries = [\"executable\"]", "there are instance-identity"),
         ("timeout = \"30s\"", "between 1s and 20s"),
+        ("keys = []", "duplicate key"),
         ("hosts = []", "leave it out"),
         ("profile = \"ear\"", "ear-03"),
         ("colour = 1", "colour"),
@@ -239,4 +240,86 @@ fn r065_a_verifier_is_asked_about_the_hosts_that_it_is_for_and_a_wrong_section_s
         dev.host("host-1")["last_attested"] != before
     });
     assert_eq!(verifier.behaviour().opened, 0);
+}
+
+#[test]
+fn r008_r065_a_host_presents_the_result_that_it_asked_for_itself() {
+    let dev = Dev::start(&[]);
+    let mut verifier = Verifier::start();
+    let section = format!(
+        "\n[[verifier]]\nname = \"second\"\nkeys = [\"{}\"]\nentries = [\"executables\"]\n",
+        verifier.key().display()
+    );
+    let _server = dev.restart_server(|text| format!("reattest_interval = \"4s\"\n{text}{section}"));
+    let why = |check: &str, reason: &str| {
+        is(&dev, "host-1", "refused");
+        let why = dev.json(&["why", "host-1"]);
+        assert_eq!(
+            (&why["check"], &why["reason"]),
+            (&check.into(), &reason.into()),
+            "{why}"
+        );
+        why["found"].as_str().unwrap().to_owned()
+    };
+    // Its agent does not know of that verifier.
+    assert_eq!(why("verifier.result", "verifier_unavailable"), "none");
+    dev.end_agent(1);
+    let config = dev.system().join("agent1.toml");
+    let section = format!(
+        "\n[[verifier]]\nname = \"second\"\nurl = \"{}\"\nroots = \"{}\"\n",
+        verifier.url(),
+        verifier.roots().display()
+    );
+    let text = read_to_string(&config).unwrap() + &section;
+    std::fs::write(&config, text).unwrap();
+    let _agent = dev.start_agent(1);
+    is(&dev, "host-1", "attested");
+    let first = verifier.behaviour().opened;
+    eventually("the results of further attestations", || {
+        verifier.behaviour().opened > first + 1
+    });
+    assert_eq!(dev.host("host-1")["state"], "attested");
+    for (change, check, reason) in [
+        (
+            json!({"eat_nonce": b64u(&[1; 32])}),
+            "ear.nonce",
+            "nonce_mismatch",
+        ),
+        (json!({"exp": 1_000_000_000}), "ear.times", "expired"),
+        (
+            json!({"eat_profile": "tag:somebody,2026:ear"}),
+            "ear.claims",
+            "wrong_profile",
+        ),
+        (
+            json!({"submods": {"TPM": {"ear_status": "warning"}}}),
+            "ear.status",
+            "result_not_affirming",
+        ),
+        (
+            json!({"submods": {"TPM": {"ear_status": "affirming"}}}),
+            "ear.vector",
+            "result_not_affirming",
+        ),
+    ] {
+        verifier.say(move |claims| {
+            for (name, value) in change.as_object().unwrap() {
+                claims[name] = value.clone();
+            }
+        });
+        assert!(why(check, reason).starts_with("verifier second: "));
+        verifier.say(|_| {});
+        is(&dev, "host-1", "attested");
+    }
+    verifier.behaviour().other_key = true;
+    why("ear.signature", "signature_invalid");
+    verifier.behaviour().other_key = false;
+    is(&dev, "host-1", "attested");
+    // Where there is no result to present, the agent presents nothing: nobody heard of the host, and nothing is said about it.
+    let refusals = dev.events("host.refused").len();
+    verifier.end();
+    is(&dev, "host-1", "silent");
+    assert_eq!(dev.events("host.refused").len(), refusals);
+    verifier.again();
+    is(&dev, "host-1", "attested");
 }

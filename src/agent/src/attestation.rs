@@ -14,10 +14,11 @@ use touchmark_api::{
         EVIDENCE_PATH, Introduction, MAX_ANSWER, MESSAGE, Offer,
     },
     device::{Activation, KeyDescription, Urgency},
-    frame,
+    frame::{self, Enclosed},
     host::Bundle,
 };
 use touchmark_crypto::{Purpose as KeyPurpose, Secret, mac::MacSha256, sha256};
+use touchmark_external::{HostEvidence, Unanswered};
 use touchmark_helper::{Device, DeviceError, Exchange, created_key, evidence, opening};
 use touchmark_identity::WorkloadId;
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, message_mac_key, tpm};
@@ -31,6 +32,7 @@ use crate::{
     Config,
     channel::{Channel, ChannelError},
     host_identity::HostIdentity,
+    passport,
     trust::{own_certificate, pinned},
 };
 
@@ -49,9 +51,28 @@ pub enum AttestationError {
     /// The state folder.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Another verifier, whose result is to be presented.
+    #[error("verifier {name} has no result about this host: {why}")]
+    Verifier {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: Unanswered,
+    },
     /// The service sent something that does not fit what was asked.
     #[error("the service's answer does not hold: {0}")]
     Answer(String),
+}
+
+impl AttestationError {
+    /// Whether nothing was said about the host: nobody answered, or had time to.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Channel(error) => error.is_outage(),
+            Self::Verifier { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// Attests once.
@@ -70,7 +91,8 @@ pub(crate) async fn attest(config: &Config) -> Result<HostIdentity, AttestationE
         ));
     }
     let prepared = prepare(config, &domain, &challenge, channel.anchor(), attestation_public).await?;
-    let admission = match send(config, channel, &prepared.message, challenge.expires_in).await {
+    let message = prepared.message(config, &challenge).await?;
+    let admission = match send(config, channel, &message, challenge.expires_in).await {
         Err(ChannelError::Refused { refusal, retry }) if by_record => {
             // The record may be gone (evicted, replaced, a maker unpinned): next time from the beginning.
             remove(&known)?;
@@ -87,19 +109,19 @@ async fn introduce(
     config: &Config,
     domain: &str,
     known: bool,
-) -> Result<(Introduction, Option<Vec<u8>>), AttestationError> {
+) -> Result<(Introduction, Vec<u8>), AttestationError> {
     let (device, domain) = (config.device.urgent(Urgency::Quote), domain.to_owned());
     on_device(move || {
         if known {
             let public = device.attestation_key(&domain)?;
             let name = [&[0x00, 0x0b][..], &sha256(&[&public])].concat();
-            return Ok((Introduction::Known(ByteBuf::from(name)), None));
+            return Ok((Introduction::Known(ByteBuf::from(name)), public));
         }
         let opening = opening(&device, &domain)?;
         let public = opening.attestation_public.to_vec();
         Ok((
             Introduction::Opening(ByteBuf::from(cbor::encode(&opening))),
-            Some(public),
+            public,
         ))
     })
     .await
@@ -151,11 +173,42 @@ pub(crate) fn runtime_list(device: &Device, challenge: &Challenge) -> Result<Vec
     }
 }
 
-/// A second message and the key that it offers.
+/// What goes into a second message, and the key that it offers.
 struct Prepared {
-    message: Vec<u8>,
+    attestation_public: Vec<u8>,
+    offer: Vec<u8>,
+    evidence: Vec<u8>,
+    bind: [u8; 32],
+    log: Vec<u8>,
+    runtime: Vec<u8>,
+    secret: Option<Secret>,
     key: KeyDescription,
     reset_count: u32,
+}
+
+impl Prepared {
+    /// The message, with what other verifiers say of this evidence.
+    async fn message(&self, config: &Config, challenge: &Challenge) -> Result<Vec<u8>, AttestationError> {
+        let shown = HostEvidence {
+            evidence: &self.evidence,
+            attestation_public: &self.attestation_public,
+            log: &self.log,
+        };
+        let results = passport::results(config, self.bind, shown).await?;
+        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, self.evidence.clone()).to_cbor();
+        let enclosed = Enclosed {
+            log: &self.log,
+            runtime: &self.runtime,
+            results: &results,
+        };
+        Ok(seal(
+            challenge,
+            &self.offer,
+            &wrapped,
+            enclosed,
+            self.secret.as_ref(),
+        ))
+    }
 }
 
 async fn prepare(
@@ -163,7 +216,7 @@ async fn prepare(
     domain: &str,
     challenge: &Challenge,
     anchor: [u8; 32],
-    attestation_public: Option<Vec<u8>>,
+    attestation_public: Vec<u8>,
 ) -> Result<Prepared, AttestationError> {
     let selection = PcrSelection::from_wire(&challenge.selection)
         .filter(|selection| !selection.0.is_empty())
@@ -182,7 +235,10 @@ async fn prepare(
         };
         let key = device.create_key(Some(&selection.without_runtime()))?;
         let offer = cbor::encode(&Offer {
-            attestation_public: attestation_public.map(ByteBuf::from),
+            // On record where no secret was activated for it.
+            attestation_public: secret
+                .is_some()
+                .then(|| ByteBuf::from(attestation_public.clone())),
             key: key.public.clone(),
         });
         let exchange = Exchange {
@@ -203,10 +259,14 @@ async fn prepare(
         let reset_count = quoted
             .and_then(|quote| tpm::own_reset_count(&quote.attest))
             .unwrap_or(0);
-        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
-        let message = seal(&challenge, &offer, &wrapped, [&log, &runtime], secret.as_ref());
         Ok(Prepared {
-            message,
+            attestation_public,
+            bind: exchange.bind(&offer, &[&key]),
+            evidence: cbor::encode(&evidence),
+            offer,
+            log,
+            runtime,
+            secret,
             key,
             reset_count,
         })
@@ -219,10 +279,10 @@ fn seal(
     challenge: &Challenge,
     offer: &[u8],
     evidence: &[u8],
-    logs: [&[u8]; 2],
+    enclosed: Enclosed<'_>,
     secret: Option<&Secret>,
 ) -> Vec<u8> {
-    let body = frame::encode(&challenge.cookie, offer, evidence, logs);
+    let body = frame::encode(&challenge.cookie, offer, evidence, enclosed);
     let mac = secret
         .and_then(|secret| message_mac_key(secret, &challenge.id.into_array()).ok())
         .map(|key| {
@@ -369,10 +429,14 @@ mod tests {
             log_offsets: vec![0],
             expires_in: 1,
         };
-        let plain = seal(&challenge, b"o", b"e", [b"l", b""], None);
+        let enclosed = Enclosed {
+            log: b"l",
+            ..Enclosed::default()
+        };
+        let plain = seal(&challenge, b"o", b"e", enclosed, None);
         assert!(plain.ends_with(&[0, 0, 0, 0]));
         let secret = Secret::new(vec![7; 32]);
-        let maced = seal(&challenge, b"o", b"e", [b"l", b""], Some(&secret));
+        let maced = seal(&challenge, b"o", b"e", enclosed, Some(&secret));
         assert_eq!(maced.len(), plain.len() + 32);
         assert_eq!(maced[..plain.len() - 4], plain[..plain.len() - 4]);
     }

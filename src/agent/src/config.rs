@@ -1,9 +1,13 @@
 //! `agent.toml`: parsed whole before anything is opened.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::Deserialize;
 use touchmark_api::{Guarded, device::Settings};
+use touchmark_external::{Endpoint, MAX_TIMEOUT};
 use touchmark_helper::Device;
 use touchmark_identity::{Naming, TrustDomain};
 use touchmark_tls::{
@@ -15,6 +19,9 @@ use touchmark_tls::{
 const KERNEL_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 /// Where it shows what it measures (IMA).
 const KERNEL_LIST: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
+
+/// Most verifiers.
+const MAX_VERIFIERS: usize = 8;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +39,18 @@ struct File {
     device: DeviceFile,
     #[serde(default)]
     tpm: Tpm,
+    #[serde(default, rename = "verifier")]
+    verifiers: Vec<VerifierFile>,
+}
+
+/// A verifier whose results about this host its agent presents.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerifierFile {
+    name: String,
+    url: String,
+    /// PEM file with the roots of its web server's certificate.
+    roots: Option<PathBuf>,
 }
 
 fn state() -> PathBuf {
@@ -96,6 +115,8 @@ pub struct Config {
     pub hosts: String,
     /// The host's TPM.
     pub device: Device,
+    /// Verifiers whose results about this host are presented, by name.
+    pub verifiers: Vec<(String, Arc<Endpoint>)>,
 }
 
 impl Config {
@@ -149,6 +170,18 @@ impl Config {
             owner_auth: auth(&file.tpm.owner_auth_file)?,
             endorsement_auth: auth(&file.tpm.endorsement_auth_file)?,
         };
+        let mut verifiers: Vec<(String, Arc<Endpoint>)> = Vec::new();
+        for VerifierFile { name, url, roots } in file.verifiers {
+            if verifiers.len() == MAX_VERIFIERS || verifiers.iter().any(|(other, _)| *other == name) {
+                return Err(wrong(format!(
+                    "verifier: {name:?} appears twice, or more than {MAX_VERIFIERS} do"
+                )));
+            }
+            let roots = roots.map(|path| here.join(path));
+            let endpoint = Endpoint::configured(&url, roots.as_deref(), MAX_TIMEOUT)
+                .map_err(|error| wrong(format!("verifier {name:?}: url, roots: {error}")))?;
+            verifiers.push((name, Arc::new(endpoint)));
+        }
         let helper = match file.device.path {
             Some(path) => here.join(path),
             None => Device::beside_this_binary().map_err(|error| wrong(format!("device.path: {error}")))?,
@@ -160,6 +193,7 @@ impl Config {
             attest: file.server.attest,
             hosts: file.server.hosts,
             device: Device::new(&helper, settings),
+            verifiers,
         })
     }
 }
@@ -187,6 +221,16 @@ mod tests {
             ("PIN", "abc", "hexadecimal"),
             ("h:1", "h", "host:port"),
             ("[device]", "[device]\nbogus = 1", "bogus"),
+            (
+                "[device]",
+                "[[verifier]]\nname = \"v\"\nurl = \"http://v\"\n[device]",
+                "https",
+            ),
+            (
+                "[device]",
+                "[[verifier]]\nname = \"v\"\nurl = \"https://v\"\n[device]",
+                "roots",
+            ),
         ] {
             let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(want), "{to}: {error}");

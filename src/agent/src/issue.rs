@@ -164,7 +164,7 @@ async fn prepare(
         let evidence = evidence(&device, &exchange, &offer, &[&key])?;
         let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
         let message = frame::finish(
-            frame::encode(&challenge.cookie, &offer, &wrapped, [&[], &[]]),
+            frame::encode(&challenge.cookie, &offer, &wrapped, frame::Enclosed::default()),
             &[],
         );
         Ok((key, message))

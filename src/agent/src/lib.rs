@@ -16,6 +16,7 @@ mod keeper;
 mod kept;
 mod key_files;
 pub mod local;
+mod passport;
 mod proof;
 mod reattestation;
 mod renewal;

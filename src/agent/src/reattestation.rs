@@ -6,9 +6,10 @@ use hyper::Method;
 use touchmark_api::{
     attest::{Challenge, MAX_ANSWER, MESSAGE},
     device::Urgency,
-    frame,
+    frame::{self, Enclosed},
     host::{REATTEST_PATH, REATTESTED, Reattested},
 };
+use touchmark_external::HostEvidence;
 use touchmark_helper::{Exchange, evidence};
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
 use touchmark_tls::clock;
@@ -16,6 +17,7 @@ use touchmark_tls::clock;
 use crate::{
     AttestationError, Config, HostIdentity,
     attestation::{certified, check_challenge, on_device, runtime_list},
+    passport,
     session::Sessions,
 };
 
@@ -28,7 +30,8 @@ pub(crate) async fn reattest(
 ) -> Result<Arc<HostIdentity>, AttestationError> {
     let session = sessions.under(host).await?;
     check_challenge(challenge, config, session.anchor())?;
-    let message = prepare(config, challenge, session.anchor()).await?;
+    let prepared = prepare(config, challenge, session.anchor()).await?;
+    let message = prepared.message(config, challenge).await?;
     let sent = session
         .exchange(Method::POST, REATTEST_PATH, MESSAGE, message.clone(), REATTESTED)
         .await;
@@ -47,17 +50,51 @@ pub(crate) async fn reattest(
     renewed(config, host, &reattested)
 }
 
+/// What goes into the message.
+struct Prepared {
+    /// Only where another verifier has to know it.
+    attestation_public: Vec<u8>,
+    evidence: Vec<u8>,
+    bind: [u8; 32],
+    /// The boot log, whole.
+    log: Vec<u8>,
+    runtime: Vec<u8>,
+}
+
+impl Prepared {
+    async fn message(&self, config: &Config, challenge: &Challenge) -> Result<Vec<u8>, AttestationError> {
+        let shown = HostEvidence {
+            evidence: &self.evidence,
+            attestation_public: &self.attestation_public,
+            log: &self.log,
+        };
+        let results = passport::results(config, self.bind, shown).await?;
+        let known = challenge.log_offsets.first().copied().unwrap_or(0);
+        let known = usize::try_from(known).unwrap_or(usize::MAX);
+        let enclosed = Enclosed {
+            log: self.log.get(known..).unwrap_or_default(),
+            runtime: &self.runtime,
+            results: &results,
+        };
+        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, self.evidence.clone()).to_cbor();
+        Ok(frame::finish(
+            frame::encode(&challenge.cookie, &[], &wrapped, enclosed),
+            &[],
+        ))
+    }
+}
+
 async fn prepare(
     config: &Config,
     challenge: &Challenge,
     anchor: [u8; 32],
-) -> Result<Vec<u8>, AttestationError> {
+) -> Result<Prepared, AttestationError> {
     let selection = PcrSelection::from_wire(&challenge.selection)
         .filter(|selection| !selection.0.is_empty())
         .ok_or_else(|| AttestationError::Answer("the challenge names no registers".into()))?;
     let device = config.device.urgent(Urgency::Quote);
     let domain = config.pins.trust_domain.to_string();
-    let challenge = challenge.clone();
+    let (challenge, wanted) = (challenge.clone(), !config.verifiers.is_empty());
     on_device(move || {
         let exchange = Exchange {
             purpose: Purpose::Reattest,
@@ -72,15 +109,18 @@ async fn prepare(
         let evidence = evidence(&device, &exchange, &[], &[])?;
         // Read after the quote, so that they are never shorter than what was quoted.
         let log = device.boot_log()?;
-        let known = challenge.log_offsets.first().copied().unwrap_or(0);
-        let known = usize::try_from(known).unwrap_or(usize::MAX);
-        let gained = log.get(known..).unwrap_or_default();
         let runtime = runtime_list(&device, &challenge)?;
-        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
-        Ok(frame::finish(
-            frame::encode(&challenge.cookie, &[], &wrapped, [gained, &runtime]),
-            &[],
-        ))
+        let attestation_public = match wanted {
+            true => device.attestation_key(&domain)?,
+            false => Vec::new(),
+        };
+        Ok(Prepared {
+            attestation_public,
+            evidence: cbor::encode(&evidence),
+            bind: exchange.bind(&[], &[]),
+            log,
+            runtime,
+        })
     })
     .await
 }

@@ -61,7 +61,7 @@ async fn prepare(
         let proof = possession(&device, &exchange, &offer, &key)?;
         let wrapped = cmw::Record::evidence(MEDIA_TYPE, cbor::encode(&proof)).to_cbor();
         Ok(frame::finish(
-            frame::encode(&challenge.cookie, &offer, &wrapped, [&[], &[]]),
+            frame::encode(&challenge.cookie, &offer, &wrapped, frame::Enclosed::default()),
             &[],
         ))
     })

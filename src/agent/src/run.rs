@@ -192,7 +192,7 @@ async fn again(
             Some(renewed)
         }
         // Nothing was said about the host: it is asked again.
-        Err(AttestationError::Channel(error)) if error.is_outage() => {
+        Err(error) if error.is_outage() => {
             tracing::warn!(%error, "could not attest again");
             Some(Arc::clone(host))
         }

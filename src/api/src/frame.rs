@@ -1,7 +1,7 @@
 //! The second message: sections, each with its length (four bytes, big-endian), in an order that lets a receiver refuse
 //! early.
 //!
-//! Cookie, offer, evidence, boot log, list of what was measured at run time, MAC. The cookie comes first and is opened before anything
+//! Cookie, offer, evidence, boot log, list of what was measured at run time, results of other verifiers, MAC. The cookie comes first and is opened before anything
 //! else is read; the MAC over all that precedes it comes last, so that a log can be hashed as it arrives. A section may be empty: the logs
 //! of a workload's key, the MAC where the attestation key is known.
 
@@ -15,16 +15,26 @@ pub const MAX_EVIDENCE: usize = 48 * 1024;
 pub const MAX_LOG: usize = 4 * 1024 * 1024;
 /// Largest part of a list of what was measured at run time that is sent at once: about 120,000 files.
 pub const MAX_RUNTIME: usize = 16 * 1024 * 1024;
+/// Largest collection of other verifiers' results.
+pub const MAX_RESULTS: usize = 256 * 1024;
 /// Length of a MAC.
 pub const MAC_LEN: usize = 32;
-/// Largest message: 64 KiB, the logs, and the lengths.
+/// Largest message: 64 KiB, what is enclosed, and the lengths.
 pub const MAX_MESSAGE: usize =
-    MAX_COOKIE + MAX_OFFER + MAX_EVIDENCE + MAX_LOG + MAX_RUNTIME + MAC_LEN + SECTIONS * 4;
+    MAX_COOKIE + MAX_OFFER + MAX_EVIDENCE + MAX_LOG + MAX_RUNTIME + MAX_RESULTS + MAC_LEN + SECTIONS * 4;
 /// Number of sections; the MAC is the last.
-pub const SECTIONS: usize = 6;
+pub const SECTIONS: usize = 7;
 
 /// The limits of the sections, in order.
-pub const LIMITS: [usize; SECTIONS] = [MAX_COOKIE, MAX_OFFER, MAX_EVIDENCE, MAX_LOG, MAX_RUNTIME, MAC_LEN];
+pub const LIMITS: [usize; SECTIONS] = [
+    MAX_COOKIE,
+    MAX_OFFER,
+    MAX_EVIDENCE,
+    MAX_LOG,
+    MAX_RUNTIME,
+    MAX_RESULTS,
+    MAC_LEN,
+];
 
 /// Why a message is not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,9 +60,25 @@ pub enum FrameError {
     Mac,
 }
 
+/// What goes with evidence and its binding does not cover: the logs are held against what is quoted, results are signed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Enclosed<'a> {
+    /// The boot log, from where it was asked for.
+    pub log: &'a [u8],
+    /// The list of what was measured at run time, from where it was asked for.
+    pub runtime: &'a [u8],
+    /// Results of other verifiers, a CMW collection.
+    pub results: &'a [u8],
+}
+
 /// The part of a message that a MAC covers.
-pub fn encode(cookie: &[u8], offer: &[u8], evidence: &[u8], [log, runtime]: [&[u8]; 2]) -> Vec<u8> {
-    let sections = [cookie, offer, evidence, log, runtime];
+pub fn encode(cookie: &[u8], offer: &[u8], evidence: &[u8], enclosed: Enclosed<'_>) -> Vec<u8> {
+    let Enclosed {
+        log,
+        runtime,
+        results,
+    } = enclosed;
+    let sections = [cookie, offer, evidence, log, runtime, results];
     let mut out = Vec::with_capacity(sections.iter().map(|section| section.len()).sum::<usize>() + 64);
     for section in sections {
         push(&mut out, section);
@@ -140,9 +166,15 @@ impl Splitter {
 mod tests {
     use super::*;
 
+    const ENCLOSED: Enclosed<'_> = Enclosed {
+        log: b"log",
+        runtime: b"list",
+        results: b"results",
+    };
+
     #[test]
     fn sections_come_out_however_the_bytes_arrive() {
-        let message = finish(encode(b"cookie", b"offer", b"", [b"log", b"list"]), &[7; 32]);
+        let message = finish(encode(b"cookie", b"offer", b"", ENCLOSED), &[7; 32]);
         for size in [1, 3, 1000] {
             let mut splitter = Splitter::default();
             let mut sections = Vec::new();
@@ -155,7 +187,15 @@ mod tests {
             splitter.end().unwrap();
             assert_eq!(
                 sections,
-                [&b"cookie"[..], b"offer", b"", b"log", b"list", &[7; 32]]
+                [
+                    &b"cookie"[..],
+                    b"offer",
+                    b"",
+                    b"log",
+                    b"list",
+                    b"results",
+                    &[7; 32]
+                ]
             );
         }
     }
@@ -168,7 +208,7 @@ mod tests {
             splitter.feed(&length),
             Err(FrameError::Oversized { section: 0, .. })
         ));
-        let message = finish(encode(b"c", b"o", b"e", [b"l", b"r"]), &[]);
+        let message = finish(encode(b"c", b"o", b"e", ENCLOSED), &[]);
         let mut splitter = Splitter::default();
         splitter.feed(&message[..7]).unwrap();
         splitter.next_section().unwrap().unwrap();
@@ -181,7 +221,7 @@ mod tests {
         assert_eq!(last, Some(Err(FrameError::Trailing)));
         let mut splitter = Splitter::default();
         splitter
-            .feed(&finish(encode(b"c", b"o", b"e", [b"l", b"r"]), &[1; 5]))
+            .feed(&finish(encode(b"c", b"o", b"e", ENCLOSED), &[1; 5]))
             .unwrap();
         let last = (0..SECTIONS)
             .map(|_| splitter.next_section())

@@ -1,10 +1,10 @@
 //! Where a verifier is, and how it is reached.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{Client, Url, redirect::Policy};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use touchmark_crypto::pem;
 use touchmark_tls::{
     files::{self, FileError},
@@ -113,6 +113,31 @@ impl Endpoint {
         drop(place);
         result.unwrap_or(Err(Unanswered::Slow(self.patience.as_secs())))
     }
+}
+
+/// Asks several verifiers about the same evidence, all at once; their answers are in the same order.
+pub async fn ask_all(
+    endpoints: Vec<Arc<Endpoint>>,
+    nonce: [u8; 32],
+    media_type: &'static str,
+    evidence: Vec<u8>,
+) -> Vec<Result<String, Unanswered>> {
+    let evidence = Bytes::from(evidence);
+    let mut answers: Vec<Result<String, Unanswered>> =
+        endpoints.iter().map(|_| Err(Unanswered::Busy)).collect();
+    let mut asked = JoinSet::new();
+    for (at, endpoint) in endpoints.into_iter().enumerate() {
+        let evidence = evidence.clone();
+        asked.spawn(async move { (at, endpoint.result(&nonce, media_type, evidence).await) });
+    }
+    while let Some(answered) = asked.join_next().await {
+        if let Ok((at, answer)) = answered
+            && let Some(place) = answers.get_mut(at)
+        {
+            *place = answer;
+        }
+    }
+    answers
 }
 
 /// Whether a URL names this machine by its address.

@@ -35,7 +35,8 @@ pub struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn bind(&self, offer: &[u8], keys: &[&KeyDescription]) -> [u8; 32] {
+    /// What evidence for these keys is bound to.
+    pub fn bind(&self, offer: &[u8], keys: &[&KeyDescription]) -> [u8; 32] {
         let names: Vec<Vec<u8>> = keys.iter().map(|key| name(&key.public)).collect();
         Binding {
             purpose: self.purpose,

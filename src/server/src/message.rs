@@ -50,6 +50,8 @@ pub(crate) struct Received {
     pub(crate) log: Vec<u8>,
     /// What was measured at run time.
     pub(crate) runtime: Vec<u8>,
+    /// Results of other verifiers.
+    pub(crate) results: Vec<u8>,
 }
 
 /// Number of the section that the MAC does not cover: itself.
@@ -161,7 +163,7 @@ async fn collect(
         }
     }
     splitter.end()?;
-    let (Some((challenge, mac)), Ok([cookie, offer, wrapped, log, runtime, tag])) =
+    let (Some((challenge, mac)), Ok([cookie, offer, wrapped, log, runtime, results, tag])) =
         (opened, <[Vec<u8>; SECTIONS]>::try_from(sections))
     else {
         return Err(Unread::Frame(FrameError::Truncated(0)));
@@ -188,6 +190,7 @@ async fn collect(
         evidence,
         log,
         runtime,
+        results,
     })
 }
 

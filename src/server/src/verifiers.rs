@@ -1,16 +1,15 @@
-//! Other verifiers, whose results about a host are demanded beside our own appraisal (RFC 9334, section 5.2, the background-check model).
+//! Other verifiers, whose results about a host are demanded beside our own appraisal: the service asks for them (RFC 9334, section 5.2, the
+//! background-check model), or the host presents them (section 5.1, the passport model).
 
 mod config;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
-use tokio::task::JoinSet;
-use touchmark_external::{EVIDENCE_TYPE, Endpoint, HostEvidence, Unanswered};
+use touchmark_external::{EVIDENCE_TYPE, Endpoint, HostEvidence, Unanswered, ask_all};
 use touchmark_rats::{
     Check, Reason, Refusal, Retry,
-    ear::{Demands, Nonce, Relied, rely},
+    ear::{Demands, Nonce, Presented, Relied, rely},
 };
 use touchmark_store::Host;
 use touchmark_tls::clock;
@@ -28,7 +27,8 @@ pub struct OtherVerifier {
     /// Its keys; a new one beside the old one while they change.
     keys: Vec<Map<String, Value>>,
     demands: Demands,
-    endpoint: Endpoint,
+    /// Where it is asked; `None` where hosts present its results.
+    endpoint: Option<Arc<Endpoint>>,
 }
 
 /// Why a host is not admitted that our own appraisal would admit.
@@ -46,7 +46,7 @@ impl OtherVerifier {
             .is_none_or(|wanted| wanted.iter().any(|label| host.labels.contains(label)))
     }
 
-    /// What an answer of this verifier says.
+    /// What an answer of this verifier, when asked, says. What is no result of its says nothing about the host.
     fn hear(&self, answer: Result<String, Unanswered>, bind: &[u8], now: u64) -> Result<(), Doubt> {
         let token = answer.map_err(|why| Doubt::Unheard(self.unavailable(&why)))?;
         let relied = self.judge(&token, bind, now);
@@ -62,6 +62,17 @@ impl OtherVerifier {
                     None => Doubt::Unheard(refusal),
                 })
             }
+        }
+    }
+
+    /// What the result that a host presents says. The host was to present one that counts.
+    fn look_at(&self, presented: Option<&str>, bind: &[u8], now: u64) -> Result<(), Doubt> {
+        let Some(token) = presented else {
+            return Err(Doubt::Against(self.missing()));
+        };
+        match self.judge(token, bind, now).failure() {
+            None => Ok(()),
+            Some(check) => Err(Doubt::Against(self.refusal(check))),
         }
     }
 
@@ -83,6 +94,20 @@ impl OtherVerifier {
         refusal
     }
 
+    fn missing(&self) -> Refusal {
+        Refusal {
+            check: "verifier.result",
+            reason: Reason::VerifierUnavailable,
+            expected: format!("a result of verifier {}, presented by the host", self.name),
+            found: "none".to_owned(),
+            remedy: format!(
+                "name verifier {} in the configuration of the host's agent",
+                self.name
+            ),
+            retry: Retry::Later,
+        }
+    }
+
     fn unavailable(&self, why: &Unanswered) -> Refusal {
         Refusal {
             check: "verifier.result",
@@ -99,8 +124,8 @@ impl OtherVerifier {
 }
 
 impl Attempt<'_> {
-    /// Asks the verifiers that are configured for this host, all at once. What the first in configuration holds against it counts; only
-    /// where none does, that one was not heard.
+    /// Asks the verifiers that are configured for this host, all at once, and looks at what the host presents of the others. What the
+    /// first in configuration holds against it counts; only where none does, that one was not heard.
     pub(crate) async fn confirm(&self, believed: &Believed, public: &[u8]) -> Result<(), Doubt> {
         let verifiers: Vec<&Arc<OtherVerifier>> = self
             .service
@@ -112,30 +137,33 @@ impl Attempt<'_> {
         if verifiers.is_empty() {
             return Ok(());
         }
-        let evidence = HostEvidence {
-            evidence: &self.received.evidence,
-            attestation_public: public,
-            log: self.log,
-        };
-        let evidence = Bytes::from(evidence.to_cmw());
         let bind = believed.bind;
-        let mut asked = JoinSet::new();
-        for (at, verifier) in verifiers.iter().enumerate() {
-            let (verifier, evidence) = (Arc::clone(verifier), evidence.clone());
-            asked.spawn(async move {
-                let endpoint = &verifier.endpoint;
-                (at, endpoint.result(&bind, EVIDENCE_TYPE, evidence).await)
-            });
+        let endpoints: Vec<Arc<Endpoint>> = verifiers
+            .iter()
+            .filter_map(|verifier| verifier.endpoint.clone())
+            .collect();
+        let mut answers = match endpoints.is_empty() {
+            true => Vec::new(),
+            false => {
+                let evidence = HostEvidence {
+                    evidence: &self.received.evidence,
+                    attestation_public: public,
+                    log: self.log,
+                };
+                ask_all(endpoints, bind, EVIDENCE_TYPE, evidence.to_cmw()).await
+            }
         }
-        let mut answers = BTreeMap::new();
-        while let Some(answered) = asked.join_next().await {
-            answers.extend(answered);
-        }
+        .into_iter();
+        // What cannot be read presents nothing.
+        let presented = Presented::read(&self.received.results).unwrap_or_default();
         let now = clock::now();
         let mut unheard = None;
-        for (at, verifier) in verifiers.iter().enumerate() {
-            let answer = answers.remove(&at).unwrap_or(Err(Unanswered::Busy));
-            match verifier.hear(answer, &bind, now) {
+        for verifier in verifiers {
+            let said = match &verifier.endpoint {
+                Some(_) => verifier.hear(answers.next().unwrap_or(Err(Unanswered::Busy)), &bind, now),
+                None => verifier.look_at(presented.of(&verifier.name), &bind, now),
+            };
+            match said {
                 Ok(()) => {}
                 Err(Doubt::Unheard(refusal)) => unheard = unheard.or(Some(Doubt::Unheard(refusal))),
                 Err(against) => return Err(against),

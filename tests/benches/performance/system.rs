@@ -139,7 +139,15 @@ pub(crate) fn reattestation(table: &mut Table) {
         };
         let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
         touchmark_api::frame::finish(
-            touchmark_api::frame::encode(&challenge.cookie, &[], &wrapped, [&[], &runtime]),
+            touchmark_api::frame::encode(
+                &challenge.cookie,
+                &[],
+                &wrapped,
+                touchmark_api::frame::Enclosed {
+                    runtime: &runtime,
+                    ..Default::default()
+                },
+            ),
             &[],
         )
     });

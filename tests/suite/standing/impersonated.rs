@@ -25,6 +25,16 @@ pub(super) struct Logs {
     pub(super) runtime: Vec<u8>,
 }
 
+impl Logs {
+    fn enclosed(&self) -> frame::Enclosed<'_> {
+        frame::Enclosed {
+            log: &self.boot,
+            runtime: &self.runtime,
+            results: &[],
+        }
+    }
+}
+
 pub(super) fn impersonate(dev: &Dev) -> Impersonated {
     dev.end_agent(1);
     admitted(dev)
@@ -80,7 +90,7 @@ impl Impersonated {
         change(&mut evidence, &mut logs);
         let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
         let message = frame::finish(
-            frame::encode(&challenge.cookie, &[], &wrapped, [&logs.boot, &logs.runtime]),
+            frame::encode(&challenge.cookie, &[], &wrapped, logs.enclosed()),
             &[],
         );
         let answer = self.post(dev, &message);

@@ -17,6 +17,7 @@ use super::*;
 fn workloads(folder: &Path) -> Workloads {
     let settings = Settings::at("");
     let config = Config {
+        verifiers: Vec::new(),
         pins: Pins {
             trust_domain: TrustDomain::parse_origin("spiffe://example.org").unwrap(),
             roots: Vec::new(),

@@ -2,11 +2,13 @@
 
 mod host;
 mod issue;
+mod presented;
 mod read;
 mod rely;
 
 pub use host::HostAppraisal;
 pub use issue::{Ear, HostResult, KeyClaims, KeyResult, MEDIA_TYPE};
+pub use presented::Presented;
 pub use read::{AppraisedSubmodule, AttestationResult, Profile, Tier, VECTOR_CLAIMS};
 pub use rely::{Demands, Nonce, Relied, rely};
 

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +25,8 @@ const MAX_KEYS: usize = 4;
 #[serde(deny_unknown_fields)]
 pub(crate) struct VerifierFile {
     pub(crate) name: String,
-    url: String,
+    /// Where it is asked; without, hosts present its results.
+    url: Option<String>,
     /// PEM file with the roots of its web server's certificate.
     roots: Option<PathBuf>,
     /// Files with the public keys that it signs results with, JWK.
@@ -41,8 +43,8 @@ pub(crate) struct VerifierFile {
     entries: Vec<String>,
     /// Labels of the hosts that it is asked about.
     hosts: Option<Vec<String>>,
-    #[serde(default = "five_seconds")]
-    timeout: String,
+    /// How long its result is waited for; five seconds.
+    timeout: Option<String>,
     /// Whether its results may have no `exp`.
     #[serde(default)]
     without_exp: bool,
@@ -57,10 +59,6 @@ enum ProfileName {
     Veraison,
     #[serde(rename = "ear-trustee")]
     Trustee,
-}
-
-fn five_seconds() -> String {
-    "5s".to_owned()
 }
 
 impl VerifierFile {
@@ -80,10 +78,6 @@ impl VerifierFile {
                 "hosts: an empty list fits no host; leave it out for all hosts".into(),
             ));
         }
-        let patience = parse_duration(&self.timeout)
-            .map(Duration::from_secs)
-            .filter(|patience| (Duration::from_secs(1)..=MAX_TIMEOUT).contains(patience))
-            .ok_or_else(|| wrong("timeout: between 1s and 20s, for example \"5s\"".into()))?;
         if !(1..=MAX_KEYS).contains(&self.keys.len()) {
             return Err(wrong(
                 "keys: one to four files with the public keys of its results, JWK".into(),
@@ -108,9 +102,7 @@ impl VerifierFile {
                 ))
             })?);
         }
-        let roots = self.roots.as_ref().map(|path| here.join(path));
-        let endpoint = Endpoint::configured(&self.url, roots.as_deref(), patience)
-            .map_err(|error| wrong(format!("url, roots: {error}")))?;
+        let endpoint = self.endpoint(here).map_err(wrong)?;
         Ok(OtherVerifier {
             keys,
             endpoint,
@@ -128,5 +120,22 @@ impl VerifierFile {
             hosts: self.hosts,
             name: self.name,
         })
+    }
+
+    fn endpoint(&self, here: &Path) -> Result<Option<Arc<Endpoint>>, String> {
+        let Some(url) = &self.url else {
+            return match (&self.roots, &self.timeout) {
+                (None, None) => Ok(None),
+                _ => Err("roots and timeout are of a verifier that is asked: give its url as well".into()),
+            };
+        };
+        let patience = parse_duration(self.timeout.as_deref().unwrap_or("5s"))
+            .map(Duration::from_secs)
+            .filter(|patience| (Duration::from_secs(1)..=MAX_TIMEOUT).contains(patience))
+            .ok_or("timeout: between 1s and 20s, for example \"5s\"")?;
+        let roots = self.roots.as_ref().map(|path| here.join(path));
+        Endpoint::configured(url, roots.as_deref(), patience)
+            .map(|endpoint| Some(Arc::new(endpoint)))
+            .map_err(|error| format!("url, roots: {error}"))
     }
 }
