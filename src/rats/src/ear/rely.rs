@@ -94,7 +94,19 @@ pub fn rely(
 }
 
 fn refuse(name: &'static str, reason: Reason, expected: &str, found: impl Into<String>) -> Check {
-    Check::failed(name, reason, expected, found, REMEDY)
+    Check::failed(name, reason, expected, told(&found.into()), REMEDY)
+}
+
+/// Longest account of what a result says that is passed on, in characters.
+const MAX_TOLD: usize = 500;
+
+/// A result's own words: short, and of printable characters.
+fn told(text: &str) -> String {
+    let mut told: String = text.chars().take(MAX_TOLD).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX_TOLD).is_some() {
+        told.push_str(" ...");
+    }
+    told
 }
 
 /// The result, once its signature and its profile hold.
