@@ -62,6 +62,56 @@ fn r065_policies_are_tried_on_the_last_evidence_of_every_host_and_decide_when_it
 }
 
 #[test]
+fn r062_an_endorsement_certificate_is_revoked_by_its_serial_number_and_authority() {
+    let dev = Dev::start(&["--tpm", "2"]);
+    let of = |host: &str| dev.json(&["policy", "explain", host])["claims"].clone();
+    let (one, two) = (of("host-1"), of("host-2"));
+    // What OpenSSL reads out of the certificate in the simulated chip.
+    let certificates = dev.description()["tpms"][1]["ek_certs"].clone();
+    let serials: Vec<String> = certificates
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|path| {
+            let output = dev
+                .command("openssl")
+                .args(["x509", "-noout", "-serial", "-in", path.as_str().unwrap()])
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stdout).unwrap().trim().to_lowercase();
+            text.trim_start_matches("serial=")
+                .trim_start_matches('0')
+                .to_owned()
+        })
+        .collect();
+    let serial = two["device.serial"].as_str().unwrap();
+    assert!(
+        serials.contains(&serial.trim_start_matches('0').to_owned()),
+        "{serial} {serials:?}"
+    );
+    assert_ne!(one["device.serial"], two["device.serial"]);
+    let issuer = two["device.issuers"][0].as_str().unwrap();
+    let revoked = format!(
+        "{PERMIT}\n@id(\"revoked\") forbid (principal, action, resource) when {{ context.device has issuers && \
+         context.device.issuers.contains(\"{issuer}\") && context.device has serial && [\"{serial}\"].contains(context.device.serial) }};"
+    );
+    let dry = apply(&dev, "revoked", &revoked, &["--dry-run"]);
+    let dry: serde_json::Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert_eq!(dry["hosts"].as_array().unwrap().len(), 1, "{dry}");
+    assert!(apply(&dev, "revoked", &revoked, &[]).status.success());
+    let _server = dev.restart_server(|text| format!("reattest_interval = \"8s\"\n{text}"));
+    eventually("the host's refusal", || {
+        dev.host("host-2")["reason"] == "policy_denied"
+    });
+    let found = dev.json(&["why", "host-2"])["found"].as_str().unwrap().to_owned();
+    assert!(
+        found.contains("revoked/revoked forbids") && found.contains(serial),
+        "{found}"
+    );
+    assert_eq!(dev.host("host-1")["state"], "attested");
+}
+
+#[test]
 fn a09_a_policy_that_does_not_validate_changes_nothing() {
     let dev = Dev::start(&[]);
     assert!(apply(&dev, "all", PERMIT, &[]).status.success());

@@ -1,5 +1,6 @@
 //! Endorsement keys and the makers that vouch for them (TCG EK Credential Profile 2.5).
 
+use serde_bytes::{ByteArray, ByteBuf};
 use touchmark_crypto::{
     HashAlg, KeyKind,
     x509::{DeviceAnchors, DeviceCertificate},
@@ -104,6 +105,9 @@ pub(crate) fn template(public: &[u8]) -> Result<PublicArea, Check> {
     Ok(area)
 }
 
+/// Most bytes of a serial number that are looked at: more than any text allows (RFC 5280 section 4.1.2.2: 20).
+const MAX_SERIAL: usize = 40;
+
 /// Whether a pinned maker vouches for the candidate. No certificate: nobody does, which is not an error.
 pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result<Option<Voucher>, Check> {
     let area = template(&candidate.public)?;
@@ -158,7 +162,10 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
         match judged {
             Ok(chip) => {
                 let root = maker.anchors.certificates().get(chip.path.anchor);
+                let serial = &chip.certificate.facts.serial;
                 return Ok(Some(Voucher {
+                    serial: ByteBuf::from(serial.get(..MAX_SERIAL).unwrap_or(serial)),
+                    issuers: chip.path.issuers.into_iter().map(ByteArray::new).collect(),
                     maker: maker.name.clone(),
                     kind: maker.kind,
                     simulated: maker.simulated,

@@ -26,6 +26,7 @@ policies! {
     "ima-known-packages",
     "known-events-only",
     "firmware-denied",
+    "endorsements-revoked",
 }
 
 /// What decides where no policy was applied: the whole boot matches a set of reference values.

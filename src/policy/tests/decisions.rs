@@ -28,6 +28,9 @@ fn good() -> Claims {
     claims.set("device.maker", ClaimValue::Text("infineon".into()));
     claims.set("device.kind", ClaimValue::Text("physical".into()));
     claims.set("device.simulated", ClaimValue::Bool(false));
+    claims.set("device.serial", ClaimValue::Text("54e1c0b8".into()));
+    claims.set("device.issuers", texts(&[MAKERS_CA, "00"]));
+    claims.set("device.endorsement_key", ClaimValue::Text("11".into()));
     claims.set("references.matched", texts(&["release-2026-11"]));
     claims.set("tpm.reset_count", ClaimValue::Int(7));
     claims.set("boot.secure_boot", ClaimValue::Text("on".into()));
@@ -85,6 +88,8 @@ fn decide_for(texts: &[&str], labels: &[&str], claims: &Claims) -> Decision {
     policies.decide(&subject, claims)
 }
 
+/// The authority that the shipped policy of revocations names.
+const MAKERS_CA: &str = "3f2b0e6c5d4a19788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
 const PERMIT: &str = "permit (principal, action, resource);";
 
 fn named(name: &str) -> &'static str {
@@ -137,6 +142,16 @@ fn every_shipped_policy_permits_a_good_host_and_stops_a_bad_one() {
                 leaky.set("tpm.firmware_version", text("0x0049000400000000"));
                 leaky
             }],
+        ),
+        (
+            "endorsements-revoked",
+            vec![
+                with("device.serial", text("54e1c0b7")),
+                with(
+                    "device.issuers",
+                    texts(&["a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90"]),
+                ),
+            ],
         ),
         (
             "known-events-only",
@@ -323,6 +338,18 @@ fn e22_a_firmware_on_the_denied_list_is_forbidden_for_its_maker_alone() {
     assert_eq!(decision.determining[0].id, "firmware-denied");
     leaky.set("device.maker", ClaimValue::Text("infineon".into()));
     assert!(decide(&policies, &leaky).allowed);
+}
+
+#[test]
+fn a_serial_number_is_revoked_for_its_authority_alone() {
+    let mut other = with("device.serial", ClaimValue::Text("54e1c0b7".into()));
+    other.set("device.issuers", ClaimValue::Texts(vec!["00".into()]));
+    let policies = [PERMIT, named("endorsements-revoked")];
+    assert!(decide(&policies, &other).allowed);
+    other.set("device.issuers", ClaimValue::Texts(vec![MAKERS_CA.into()]));
+    let decision = decide(&policies, &other);
+    assert!(!decision.allowed);
+    assert_eq!(decision.determining[0].id, "certificate-revoked");
 }
 
 #[test]

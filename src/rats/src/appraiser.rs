@@ -1,6 +1,7 @@
 //! What a platform brings to verification. The verifier knows no platform by name: it drives this trait.
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::{ByteArray, ByteBuf};
 use touchmark_crypto::{PublicKey, Secret};
 
 use crate::{Check, Claims, MeasuredEvent, PcrSelection, Refusal};
@@ -27,6 +28,20 @@ pub struct Voucher {
     pub simulated: bool,
     /// SHA-256 of the SubjectPublicKeyInfo of the root that the certificate's path ended in.
     pub anchor: [u8; 32],
+    /// The serial number of the endorsement certificate, as it has it.
+    pub serial: ByteBuf,
+    /// SHA-256 of the SubjectPublicKeyInfo of each authority on the path, from the one that signed the endorsement certificate to the root.
+    pub issuers: Vec<ByteArray<32>>,
+}
+
+impl Voucher {
+    /// The serial number in lower-case hexadecimal digits, without a leading zero byte.
+    pub fn serial_digits(&self) -> String {
+        match self.serial.as_slice() {
+            [0, rest @ ..] if !rest.is_empty() => hex::encode(rest),
+            all => hex::encode(all),
+        }
+    }
 }
 
 /// An endorsement key that a host presents.

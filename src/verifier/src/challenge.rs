@@ -258,6 +258,7 @@ impl Challenge {
 #[cfg(test)]
 mod tests {
     use touchmark_crypto::SystemEntropy;
+    use touchmark_rats::MakerKind;
 
     use super::*;
 
@@ -363,6 +364,22 @@ mod tests {
         };
         assert_eq!(issue(marked.clone(), true), issue(subject(), true));
         assert_eq!(issue(marked, false), issue(subject(), true));
+        // The most that is known of a device: a long path, serial number and names.
+        let vouched = Subject {
+            host: Some("0b0f1c9e-6d2c-4c55-9f0a-3f1f6e1f7d31".into()),
+            endorsement_name: ByteBuf::from(vec![1; 50]),
+            attestation_name: ByteBuf::from(vec![1; 34]),
+            voucher: Some(Voucher {
+                maker: "m".repeat(64),
+                kind: MakerKind::Hypervisor,
+                simulated: true,
+                anchor: [0xff; 32],
+                serial: ByteBuf::from(vec![0xff; 40]),
+                issuers: vec![ByteArray::new([0xff; 32]); 9],
+            }),
+            ..subject()
+        };
+        assert_eq!(issue(vouched, true), issue(subject(), true));
     }
 
     #[test]

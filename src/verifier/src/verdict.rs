@@ -8,6 +8,7 @@ use touchmark_rats::{
 
 use crate::{
     Challenge, Challenger,
+    challenge::Subject,
     reference::{self, ReferenceSet},
 };
 
@@ -161,8 +162,10 @@ impl Admission for ByReferences {
 }
 
 /// What is established about the device, and about the boot by reference values.
-fn establish(appraisal: &mut Appraisal, voucher: Option<&Voucher>, references: &[&ReferenceSet]) {
-    let claims = &mut appraisal.claims;
+fn establish(appraisal: &mut Appraisal, subject: &Subject, references: &[&ReferenceSet]) {
+    let (claims, voucher) = (&mut appraisal.claims, subject.voucher.as_ref());
+    let digest = hex::encode(subject.endorsement_digest.as_ref());
+    claims.set("device.endorsement_key", ClaimValue::Text(digest));
     claims.set("device.vouched", ClaimValue::Bool(voucher.is_some()));
     claims.set(
         "device.simulated",
@@ -175,6 +178,9 @@ fn establish(appraisal: &mut Appraisal, voucher: Option<&Voucher>, references: &
             MakerKind::Hypervisor => "hypervisor",
         };
         claims.set("device.kind", ClaimValue::Text(kind.to_owned()));
+        claims.set("device.serial", ClaimValue::Text(voucher.serial_digits()));
+        let issuers = voucher.issuers.iter().map(|digest| hex::encode(digest.as_ref()));
+        claims.set("device.issuers", ClaimValue::Texts(issuers.collect()));
     }
     let matched = references
         .iter()
@@ -260,7 +266,7 @@ pub fn appraise(
         ));
     }
     if appraisal.failure().is_none() && !challenge.selection.0.is_empty() {
-        establish(&mut appraisal, challenge.subject.voucher.as_ref(), references);
+        establish(&mut appraisal, &challenge.subject, references);
         // Words are for what does not fit.
         if !references
             .iter()

@@ -95,6 +95,8 @@ impl Scene {
             kind: MakerKind::Physical,
             simulated: false,
             anchor: [0; 32],
+            serial: vec![1; 20].into(),
+            issuers: vec![[0; 32].into(); 2],
         };
         let wanted = Wanted {
             purpose: Purpose::Workload,

@@ -1,8 +1,12 @@
 //! Endorsement keys and certificates that no maker, or another chip, stands behind.
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa};
+use serde_bytes::ByteArray;
 use touchmark_attestor_tpm::{Maker, TpmAppraiser};
-use touchmark_crypto::{Secret, x509::MAX_CERTIFICATE};
+use touchmark_crypto::{
+    Secret,
+    x509::{DeviceCertificate, MAX_CERTIFICATE},
+};
 use touchmark_rats::{
     Appraiser, Candidate, MakerKind,
     Reason::{
@@ -70,31 +74,45 @@ impl Fixture {
 #[test]
 fn a_certificate_of_a_pinned_maker_vouches_directly_and_through_an_intermediate() {
     let Fixture { tpm, root } = Fixture::new();
-    let voucher = Some(Voucher {
-        maker: "maker".into(),
-        kind: MakerKind::Physical,
-        simulated: true,
-        anchor: root.maker("maker").anchors.certificates()[0].facts.spki_digest(),
-    });
+    let spki_digest = |der: &[u8]| DeviceCertificate::parse(der).unwrap().facts.spki_digest();
+    // The serial number and the authorities are those of the path that was found.
+    let voucher = |certificate: &[u8], issuers: &[[u8; 32]]| {
+        Some(Voucher {
+            maker: "maker".into(),
+            kind: MakerKind::Physical,
+            simulated: true,
+            anchor: spki_digest(&root.der),
+            serial: DeviceCertificate::parse(certificate).unwrap().facts.serial.into(),
+            issuers: issuers.iter().copied().map(ByteArray::new).collect(),
+        })
+    };
     let appraiser = TpmAppraiser::new(vec![
         Authority::root("Another Root").maker("another"),
         root.maker("maker"),
     ]);
     let direct = candidate(&tpm, Some(root.certify(tpm.ek.public())), &[]);
-    assert_eq!(appraiser.vouch(&direct, NOW).unwrap(), voucher);
+    let by_root = [spki_digest(&root.der)];
+    let direct_voucher = voucher(direct.certificate.as_ref().unwrap(), &by_root);
+    assert_eq!(appraiser.vouch(&direct, NOW).unwrap(), direct_voucher);
     let middle = root.intermediate("Maker Intermediate", |_| {});
     let through = candidate(
         &tpm,
         Some(middle.certify(tpm.ek.public())),
         std::slice::from_ref(&middle.der),
     );
-    assert_eq!(appraiser.vouch(&through, NOW).unwrap(), voucher);
-    assert_eq!(appraiser.vouch(&through, NOT_BEFORE).unwrap(), voucher);
+    let by_both = [spki_digest(&middle.der), spki_digest(&root.der)];
+    let through_voucher = voucher(through.certificate.as_ref().unwrap(), &by_both);
+    assert_eq!(appraiser.vouch(&through, NOW).unwrap(), through_voucher);
+    assert_eq!(appraiser.vouch(&through, NOT_BEFORE).unwrap(), through_voucher);
     let mut rsa = Tpm::new();
     rsa.ek = Key::rsa();
     rsa.ek_area = Area::endorsement(rsa.ek.public());
     let rsa_candidate = candidate(&rsa, Some(root.certify(rsa.ek.public())), &[]);
-    assert_eq!(appraiser.vouch(&rsa_candidate, NOW).unwrap(), voucher);
+    let vouched = appraiser.vouch(&rsa_candidate, NOW).unwrap();
+    assert_eq!(
+        vouched,
+        voucher(rsa_candidate.certificate.as_ref().unwrap(), &by_root)
+    );
 }
 
 #[test]

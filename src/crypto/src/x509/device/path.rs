@@ -91,6 +91,8 @@ pub struct DevicePath {
     pub anchor: usize,
     /// The certificates between leaf and anchor, by their subjects.
     pub through: Vec<String>,
+    /// SHA-256 of the SubjectPublicKeyInfo of each of those, in their order, and last of the anchor.
+    pub issuers: Vec<[u8; 32]>,
     /// Whether a signature on the way is with SHA-1.
     pub weak_hash: bool,
     /// How the encoding of a certificate on the way deviates from DER.
@@ -129,7 +131,13 @@ pub fn verify_device_path(
         .flat_map(|certificate| certificate.deviations.iter().copied())
         .collect();
     deviations.dedup();
+    let above = trail.iter().skip(1).copied();
+    let last = anchors.certificates().get(anchor);
     Ok(DevicePath {
+        issuers: above
+            .chain(last)
+            .map(|certificate| certificate.facts.spki_digest())
+            .collect(),
         anchor,
         weak_hash: trail
             .iter()
