@@ -62,6 +62,37 @@ fn r065_policies_are_tried_on_the_last_evidence_of_every_host_and_decide_when_it
 }
 
 #[test]
+fn a_set_that_only_observes_refuses_nobody_and_the_trail_tells_whom_it_would() {
+    let dev = Dev::start(&[]);
+    let _server = dev.restart_server(|text| format!("reattest_interval = \"4s\"\n{text}"));
+    assert!(apply(&dev, "all", PERMIT, &[]).status.success());
+    assert!(
+        apply(&dev, "strict", STRICT, &["--observe", "simulated"])
+            .status
+            .success()
+    );
+    let observed = || dev.host("host-1")["observed"].as_str().unwrap().to_owned();
+    eventually("what the set would do", || {
+        observed().contains("strict would deny")
+    });
+    let attested = dev.host("host-1")["last_attested"].clone();
+    eventually("two attestations more", || {
+        dev.host("host-1")["last_attested"].as_str() > attested.as_str()
+    });
+    assert_eq!(dev.host("host-1")["state"], "attested");
+    assert_eq!(
+        dev.events("policy.observed").len(),
+        1,
+        "told once, while nothing changes"
+    );
+    assert!(dev.touchmark(&["policy", "delete", "strict"]).status.success());
+    eventually("agreement", || observed().is_empty());
+    let trail = dev.events("policy.observed");
+    assert_eq!(trail.len(), 2);
+    assert_eq!(trail[0]["detail"], "policies that only observe agree");
+}
+
+#[test]
 fn r062_an_endorsement_certificate_is_revoked_by_its_serial_number_and_authority() {
     let dev = Dev::start(&["--tpm", "2"]);
     let of = |host: &str| dev.json(&["policy", "explain", host])["claims"].clone();

@@ -97,7 +97,20 @@ fn demand(dev: &Dev, verifier: &Verifier, more: &str) -> Restarted {
 }
 
 fn is(dev: &Dev, host: &str, state: &str) {
-    eventually(&format!("{host} is {state}"), || dev.host(host)["state"] == state);
+    let start = std::time::Instant::now();
+    loop {
+        let found = dev.host(host);
+        if found["state"] == state {
+            return;
+        }
+        let why = dev.touchmark(&["why", host]);
+        assert!(
+            start.elapsed() < Duration::from_secs(90),
+            "{host} is not {state}: {found} {}",
+            String::from_utf8_lossy(&why.stdout)
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -146,13 +146,15 @@ impl Touchmark {
             .daemon(name, &self.folder.join(format!("{name}.log")), &mut command)
     }
 
-    /// Enrols a host by its endorsement certificates.
+    /// Enrols a host by its endorsement certificates, labelled `simulated`.
     pub(super) fn enrol(&self, name: &str, certificates: &[PathBuf]) -> Result<(), SimError> {
         let mut arguments = vec![
             OsStr::new("host"),
             OsStr::new("enrol"),
             OsStr::new("--name"),
             OsStr::new(name),
+            OsStr::new("--label"),
+            OsStr::new("simulated"),
         ];
         for certificate in certificates {
             arguments.extend([OsStr::new("--ek-cert"), certificate.as_os_str()]);

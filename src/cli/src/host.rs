@@ -195,6 +195,7 @@ fn list(operator: &Operator, pending: bool) -> Result<(), ExitCode> {
                 ("last_attested", "LAST ATTESTED"),
                 ("reason", "REASON"),
                 ("refusal", "REFUSAL"),
+                ("observed", "OBSERVED"),
                 ("id", "ID"),
             ],
         )

@@ -28,6 +28,7 @@ use crate::{
     issue::certified_key,
     limits::party,
     message::{self, Received, Unread},
+    policy::observed,
     refuse::Reply,
     runtime,
     service::to_wire,
@@ -276,6 +277,7 @@ async fn admit(attempt: &Attempt<'_>, public: &[u8], believed: Believed) -> Resu
         evidence: received.wrapped.clone(),
         log: received.log.clone(),
         kept,
+        observed: observed(&attested),
         issuance: Issuance {
             registration: "host".to_owned(),
             registered: String::new(),

@@ -183,6 +183,7 @@ fn host_entry(host: &Host) -> Value {
         "last_attested": host.last_attested.map(time),
         "reason": host.reason.clone().or_else(|| host.note.as_deref().and_then(note_reason)),
         "refusal": host.refusal,
+        "observed": host.observed,
     })
 }
 

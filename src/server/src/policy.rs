@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use touchmark_policy::{DEFAULT, Decision, Policies, PolicyError, Source, Subject};
 use touchmark_rats::{Check, ClaimValue, Claims, Reason};
 use touchmark_store::{Host, Kept, PolicyText};
-use touchmark_verifier::{Admission, ReferenceSet};
+use touchmark_verifier::{Admission, Attested, ReferenceSet};
 
 use crate::{ServerError, Service};
 
@@ -84,6 +84,15 @@ impl<'a> ByPolicy<'a> {
     }
 }
 
+/// The check that notes what policies that only observe would do.
+const OBSERVED: &str = "policy.observed";
+
+/// What policies that only observe would have done about a host that was believed; empty where they agree.
+pub(crate) fn observed(attested: &Attested) -> String {
+    let noted = attested.checks().iter().find(|check| check.name == OBSERVED);
+    noted.map(|check| check.found.clone()).unwrap_or_default()
+}
+
 impl Admission for ByPolicy<'_> {
     fn needs_references(&self) -> bool {
         !self.applied.own
@@ -96,7 +105,7 @@ impl Admission for ByPolicy<'_> {
         if !decision.observed.is_empty() {
             let found = format!("{} would deny, and only observe", decision.observed.join(", "));
             tracing::warn!(host = %self.host.name, sets = %decision.observed.join(", "), "policies that observe would deny this host");
-            checks.push(Check::noted("policy.observed", Reason::PolicyDenied, found));
+            checks.push(Check::noted(OBSERVED, Reason::PolicyDenied, found));
         }
         checks.push(if decision.allowed {
             Check::passed(NAME, decision.explain())

@@ -21,6 +21,7 @@ use crate::{
     greet::still_vouched,
     host::{Peer, receive, subject},
     message::Received,
+    policy::observed,
     refuse::Reply,
     runtime,
     standing::{Break, OVERTAKEN, goes_on},
@@ -234,6 +235,7 @@ async fn accept(
         digest: believed.attested.evidence(),
         log,
         kept,
+        observed: observed(&believed.attested),
         issuance: renewed.map(|credential| Issuance {
             registration: "host".to_owned(),
             registered: String::new(),

@@ -10,7 +10,9 @@ CREATE TABLE hosts (
     refusal TEXT,
     -- One overwritten note about attempts that could not be authenticated: the commonest first-day failure.
     note TEXT,
-    note_at INTEGER
+    note_at INTEGER,
+    -- What policies that only observe would have done at its last attestation; empty where they agree.
+    observed TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX hosts_by_attestation ON hosts (state, last_attested);
 

@@ -10,7 +10,7 @@ use crate::{
     events::{record, write_refusal},
     evidence::keep_evidence,
     open::signed,
-    standing::advance_counters,
+    standing::{advance_counters, note_observed},
 };
 
 /// An answer that was given to a challenge.
@@ -74,6 +74,8 @@ pub struct Admitted {
     pub log: Vec<u8>,
     /// What is kept of its appraisal.
     pub kept: Kept,
+    /// What policies that only observe would have done; empty where they agree.
+    pub observed: String,
     /// The host's certificate.
     pub issuance: Issuance,
 }
@@ -160,6 +162,7 @@ impl Store {
             now,
         )
         .await?;
+        note_observed(&mut tx, &consumption.host, &admitted.observed, now).await?;
         write_issuance(&mut tx, &consumption.host, &admitted.issuance, now).await?;
         record(
             &mut tx,

@@ -45,6 +45,8 @@ pub struct Host {
     pub note: Option<String>,
     /// When it was made.
     pub note_at: Option<u64>,
+    /// What policies that only observe would have done at its last attestation; empty where they agree.
+    pub observed: String,
 }
 
 impl Host {
@@ -101,7 +103,7 @@ pub struct Pending {
     pub note: String,
 }
 
-const COLUMNS: &str = "id, name, labels, state, last_attested, reason, refusal, note, note_at";
+const COLUMNS: &str = "id, name, labels, state, last_attested, reason, refusal, note, note_at, observed";
 
 impl Store {
     /// Enrols hosts, all or none. A name or an endorsement key that is taken is a conflict, and nothing changes.
@@ -171,6 +173,7 @@ impl Store {
                 refusal: None,
                 note: None,
                 note_at: None,
+                observed: String::new(),
             });
         }
         tx.commit().await?;
@@ -358,6 +361,7 @@ fn host(row: &SqliteRow) -> Result<Host, StoreError> {
         refusal: row.try_get("refusal")?,
         note: row.try_get("note")?,
         note_at: row.try_get::<Option<i64>, _>("note_at")?.map(unsigned),
+        observed: row.try_get("observed")?,
     })
 }
 

@@ -34,6 +34,8 @@ pub struct Reattested {
     pub log: Option<Vec<u8>>,
     /// What is kept of its appraisal; `None` where neither log nor list gained anything.
     pub kept: Option<Kept>,
+    /// What policies that only observe would have done; empty where they agree.
+    pub observed: String,
     /// The host's certificate, where it was renewed.
     pub issuance: Option<Issuance>,
 }
@@ -53,7 +55,7 @@ impl Store {
             return Ok(Consumed::Before(before));
         }
         let attested = sqlx::query(
-            "UPDATE hosts SET state = 'attested', last_attested = ?, reason = NULL, refusal = NULL
+            "UPDATE hosts SET state = 'attested', last_attested = ?, reason = NULL, refusal = NULL, note = NULL, note_at = NULL
              WHERE id = ? AND state IN ('attested', 'silent')",
         )
         .bind(signed(now))
@@ -83,6 +85,7 @@ impl Store {
                     .await?;
             }
         }
+        note_observed(&mut tx, host, &reattested.observed, now).await?;
         if let Some(issuance) = &reattested.issuance {
             write_issuance(&mut tx, &consumption.host, issuance, now).await?;
             let detail = format!("x509 {} renewed", issuance.credential.identifier());
@@ -235,6 +238,29 @@ async fn note_counters(tx: &mut Transaction<'_, Sqlite>, seen: &Seen, now: u64) 
             "the attestation key is gone, or was seen later or after another reset meanwhile".to_owned(),
         ))
     }
+}
+
+/// Notes what policies that only observe would have done about a host; the trail tells when that changes.
+pub(crate) async fn note_observed(
+    tx: &mut Transaction<'_, Sqlite>,
+    host: &str,
+    observed: &str,
+    now: u64,
+) -> Result<(), StoreError> {
+    let changed = sqlx::query("UPDATE hosts SET observed = ?1 WHERE id = ?2 AND observed <> ?1")
+        .bind(observed)
+        .bind(host)
+        .execute(&mut **tx)
+        .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(());
+    }
+    let detail = if observed.is_empty() {
+        "policies that only observe agree"
+    } else {
+        observed
+    };
+    record(tx, now, "policy.observed", host, detail).await
 }
 
 /// Notes counters of evidence that was refused, where they are ahead: what was quoted before it is out of date.

@@ -80,6 +80,7 @@ fn admitted(host: &str, number: u16, credential: Credential) -> Admitted {
         evidence: Vec::new(),
         log: Vec::new(),
         kept: touchmark_store::Kept::default(),
+        observed: String::new(),
         issuance: Issuance {
             registration: "host".into(),
             registered: String::new(),
