@@ -23,6 +23,7 @@ mod policy;
 mod protocol;
 mod reboot;
 mod references;
+mod relabelled;
 mod relay;
 mod requirements;
 mod results;

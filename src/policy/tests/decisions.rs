@@ -40,11 +40,16 @@ fn good() -> Claims {
         "boot.dbx",
         "boot.authorities",
         "boot.applications",
+        "boot.db_digests",
+        "boot.files",
+        "boot.sections",
     ] {
         claims.set(name, texts(&[]));
     }
     claims.set("boot.db", texts(&[UEFI_CA]));
-    claims.set("boot.initrds", texts(&[]));
+    claims.set("boot.databases_measured", ClaimValue::Bool(true));
+    claims.set("boot.db_others", ClaimValue::Int(0));
+    claims.set("boot.unread_events", ClaimValue::Int(0));
     claims.set("boot.command_lines", texts(&["root=/dev/sda1"]));
     claims.set("boot.left_firmware", ClaimValue::Bool(true));
     claims.set("boot.unknown_events", ClaimValue::Int(0));
@@ -110,6 +115,10 @@ fn every_shipped_policy_permits_a_good_host_and_stops_a_bad_one() {
                 with("boot.secure_boot", text("unknown")),
                 with("boot.secure_boot", text("invalid")),
                 with("boot.db", texts(&[UEFI_CA, "00"])),
+                with("boot.db_digests", texts(&["00"])),
+                with("boot.db_others", ClaimValue::Int(1)),
+                with("boot.databases_measured", ClaimValue::Bool(false)),
+                with("boot.unread_events", ClaimValue::Int(1)),
             ],
         ),
         (

@@ -110,10 +110,22 @@ pub(super) fn formats(template: &str) -> Option<Vec<&str>> {
         ],
         // A format that the administrator wrote: its fields are its name.
         custom if custom.contains('|') && custom.matches('|').count() < MAX_FIELDS => {
-            custom.split('|').collect()
+            let fields: Vec<&str> = custom.split('|').collect();
+            return in_place(&fields).then_some(fields);
         }
         _ => return None,
     })
+}
+
+/// Whether fields begin with the file's digest and its name, as in every template of the kernel's own, and have no others. No digest covers
+/// a template's name: were the places free, a list could call a file's attribute its digest.
+fn in_place(fields: &[&str]) -> bool {
+    let (digests, names) = (["d", "d-ng", "d-ngv2"], ["n", "n-ng"]);
+    let [first, second, rest @ ..] = fields else {
+        return false;
+    };
+    let free = |field: &&str| !digests.contains(field) && !names.contains(field);
+    digests.contains(first) && names.contains(second) && rest.iter().all(|field| free(field))
 }
 
 /// A `d-ng` or `d-ngv2` field: an algorithm, a colon and a NUL, a digest; before it, in the second, what was hashed.
@@ -126,7 +138,12 @@ pub(super) fn digest_field<'a>(field: &'a [u8], format: &str) -> Result<FileDige
         .strip_suffix(':')
         .ok_or(WRONG)?;
     let name = if format == "d-ngv2" {
-        name.split_once(':').ok_or(WRONG)?.1
+        // What was hashed: the file, or its Merkle tree.
+        let (of, name) = name.split_once(':').ok_or(WRONG)?;
+        if !["ima", "verity"].contains(&of) {
+            return Err(WRONG);
+        }
+        name
     } else {
         name
     };

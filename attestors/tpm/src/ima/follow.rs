@@ -268,6 +268,20 @@ impl<'a> Followed<'a> {
     }
 }
 
+/// What entries of one list establish, from its beginning: claims, and which files are in no list.
+pub(super) fn established(
+    entries: &[Entry<'_>],
+    files: &dyn KnownFiles,
+    keys: &SignatureKeys,
+    boot: &BTreeMap<(HashAlg, u8), Vec<u8>>,
+) -> Result<(Claims, Check), Check> {
+    let mut state = State::default();
+    for entry in entries {
+        state.take(entry, files, keys, boot)?;
+    }
+    Ok((state.claims(), state.noted()))
+}
+
 impl State {
     fn take(
         &mut self,

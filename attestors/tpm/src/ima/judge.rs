@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use touchmark_crypto::HashAlg;
-use touchmark_rats::{Check, Reason};
+use touchmark_rats::{Check, Claims, KnownFiles, Reason};
 
 use super::{
     IMA_PCR,
     entry::Entry,
+    follow::established,
     read::{ImaError, read_ascii, read_binary},
     replay::{Extends, Replay},
     signature::{SignatureError, SignatureKeys},
@@ -32,6 +33,27 @@ pub struct ImaJudged<'a> {
     pub entries: Vec<Entry<'a>>,
     /// How many of them a register covers, from the first on; all where no register was given.
     pub attested: usize,
+}
+
+impl ImaJudged<'_> {
+    /// What the entries that a register covers establish: claims for policies, and which files are in no list of known files.
+    pub fn established(
+        &self,
+        files: &dyn KnownFiles,
+        keys: &SignatureKeys,
+        values: &PcrValues,
+    ) -> Result<(Claims, Check), Check> {
+        let boot = values
+            .iter()
+            .flat_map(|(bank, values)| {
+                values
+                    .iter()
+                    .map(|(index, value)| ((*bank, *index), value.clone()))
+            })
+            .collect();
+        let covered = self.entries.get(..self.attested).unwrap_or_default();
+        established(covered, files, keys, &boot)
+    }
 }
 
 const STRUCTURE: &str = "ima.structure";

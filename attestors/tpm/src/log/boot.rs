@@ -3,70 +3,19 @@
 //! Two kinds of things are told apart: what a digest covers is a fact once the log was replayed; names of files and paths of images
 //! are the log's own account of what the digest beside them is of, and only digests are compared with anything.
 
-use touchmark_crypto::{HashAlg, sha256, x509::DeviceCertificate};
-
+use touchmark_crypto::HashAlg;
 use touchmark_rats::{ClaimValue, Claims};
 
 use super::{
     BootLog,
     describe::loader,
-    event::{
-        Content, EV_APPLICATION, EV_EFI_ACTION, EV_EVENT_TAG, EV_IPL, EV_RUNTIME_DRIVER, EV_S_CRTM_VERSION,
-        EV_SEPARATOR, EV_VARIABLE_AUTHORITY, EV_VARIABLE_DRIVER_CONFIG, Event, known_kind,
-    },
+    event::{Content, EV_APPLICATION, EV_RUNTIME_DRIVER, EV_S_CRTM_VERSION, Event, known_kind},
     judge::Registers,
     little::Little,
-    uefi::{Guid, Signature, Variable, image_path, signatures, utf16},
+    secure_boot::{BootCertificate, Register7, SecureBoot, SignatureDatabases, is_separator},
+    stub::Sections,
+    uefi::{Variable, image_path, partition_table, utf16},
 };
-
-/// Whether Secure Boot was on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SecureBoot {
-    /// Measured once as on, where firmware measures it.
-    On,
-    /// Measured as off.
-    Off,
-    /// Not measured.
-    #[default]
-    Unknown,
-    /// Measured as no firmware does; the text says how.
-    Invalid(&'static str),
-}
-
-/// A certificate of Secure Boot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootCertificate {
-    /// SHA-256 of its DER.
-    pub sha256: [u8; 32],
-    /// Its subject, for people; empty where it cannot be read.
-    pub subject: String,
-}
-
-impl BootCertificate {
-    fn of(der: &[u8]) -> Self {
-        Self {
-            sha256: sha256(&[der]),
-            subject: DeviceCertificate::parse(der).map_or(String::new(), |read| read.label()),
-        }
-    }
-}
-
-/// The certificates in the databases of Secure Boot, and how many image digests each holds beside.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SignatureDatabases {
-    /// Platform key.
-    pub pk: Vec<BootCertificate>,
-    /// Key exchange keys.
-    pub kek: Vec<BootCertificate>,
-    /// What may boot.
-    pub db: Vec<BootCertificate>,
-    /// What may not: certificates.
-    pub dbx: Vec<BootCertificate>,
-    /// Image digests in `db`.
-    pub db_digests: usize,
-    /// Image digests in `dbx`.
-    pub dbx_digests: usize,
-}
 
 /// An image, file or section, by the digest that was extended for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,13 +43,15 @@ pub struct Boot {
     pub firmware: Option<String>,
     /// EFI drivers from devices and disks.
     pub drivers: Vec<Image>,
-    /// EFI applications in the order in which they were started: loaders, kernels.
+    /// What was started, in its order: loaders, kernels. Whatever was measured where firmware measures applications and is nothing else.
     pub applications: Vec<Image>,
-    /// Files that a boot loader read.
+    /// What was measured into register 9: files that a boot loader read, and what Linux' own stub was given.
     pub files: Vec<Image>,
-    /// Sections of a unified kernel image.
+    /// Sections of a unified kernel image, by names that digests commit to.
     pub sections: Vec<Image>,
-    /// The kernel, where the log tells which of these it is.
+    /// What shim measured of its own keys, into register 14.
+    pub shim: Vec<Image>,
+    /// The kernel, by the log's own account of which of these it is.
     pub kernel: Option<Image>,
     /// The initial RAM disks, likewise.
     pub initrds: Vec<Image>,
@@ -110,8 +61,10 @@ pub struct Boot {
     pub commands: Vec<String>,
     /// Whether the firmware's boot services were left.
     pub left_firmware: bool,
-    /// Events of types that no specification has.
+    /// Events of types that no specification has, and of other formats in the registers of firmware and loaders.
     pub unknown_events: usize,
+    /// Events in registers 7, 8 and 12 whose digest commits to nothing that could be read.
+    pub unread_events: usize,
 }
 
 /// How much is read of a log.
@@ -126,48 +79,53 @@ pub(crate) enum Detail {
 impl Boot {
     /// Reads the events of a log that was replayed in `bank`.
     pub(crate) fn read(log: &BootLog<'_>, bank: HashAlg, registers: Registers, detail: Detail) -> Self {
+        let seventh = Register7::read(log, bank, registers);
         let mut boot = Self {
-            secure_boot: secure_boot(log, bank, registers),
+            secure_boot: seventh.secure_boot,
+            databases: seventh.databases,
+            authorities: seventh.authorities,
+            unread_events: seventh.unread,
             ..Self::default()
         };
-        let events = log.events.iter().filter(|event| event.is_extended());
-        let mut kernel_path: Option<String> = None;
-        let mut initrd_paths: Vec<String> = Vec::new();
-        for event in events.filter(|event| event.content == Content::PcClient) {
-            if known_kind(event.kind).is_none() {
+        let mut paths = Paths::default();
+        let mut sections = Sections::default();
+        // Firmware's own words on its version come before its separator.
+        let mut firmware_speaks = true;
+        for event in log.events.iter().filter(|event| event.is_extended()) {
+            let measured = event.content == Content::PcClient;
+            if (measured && known_kind(event.kind).is_none()) || (!measured && event.register < 10) {
                 boot.unknown_events += 1;
             }
             let at = |pcr| event.register == registers.of(pcr);
-            match event.kind {
-                EV_VARIABLE_DRIVER_CONFIG if at(7) => boot.read_database(event, bank),
-                EV_VARIABLE_AUTHORITY if at(7) => boot.authorities.extend(authority(event, bank)),
-                EV_S_CRTM_VERSION if at(0) && event.is_digest_of(bank, event.data) => {
+            if at(0) && firmware_speaks {
+                firmware_speaks = !is_separator(event, bank);
+                if event.kind == EV_S_CRTM_VERSION && event.is_digest_of(bank, event.data) {
                     boot.firmware = Some(utf16(event.data)).filter(|text| !text.is_empty());
                 }
-                EV_APPLICATION if at(4) => {
-                    let name = image_path(event.data).unwrap_or_default();
-                    boot.applications.extend(image(event, bank, name));
-                }
-                EV_APPLICATION..=EV_RUNTIME_DRIVER => {
-                    let name = image_path(event.data).unwrap_or_default();
-                    boot.drivers.extend(image(event, bank, name));
-                }
-                EV_EFI_ACTION
-                    if at(5) && event.data == EXIT_SUCCESS && event.is_digest_of(bank, event.data) =>
-                {
-                    boot.left_firmware = true;
-                }
-                EV_IPL
-                    if (at(8) || at(9) || at(11) || at(12))
-                        && (detail == Detail::Story || !is_other_command(event.data)) =>
-                {
-                    boot.read_loader(event, bank, registers, &mut kernel_path, &mut initrd_paths);
-                }
-                EV_EVENT_TAG if at(9) => boot.read_tag(event, bank),
-                _ => {}
+            }
+            if at(4) && !is_words(event, bank, registers) {
+                let path = image_path(event.data).filter(|_| event.kind == EV_APPLICATION);
+                boot.applications
+                    .extend(image(event, bank, path.unwrap_or_default()));
+            } else if detail == Detail::Story && (EV_APPLICATION..=EV_RUNTIME_DRIVER).contains(&event.kind) {
+                let name = image_path(event.data).unwrap_or_default();
+                boot.drivers.extend(image(event, bank, name));
+            }
+            if at(5) && event.data == EXIT_SUCCESS && event.is_digest_of(bank, event.data) {
+                boot.left_firmware = true;
+            }
+            let loads = [8, 9, 12].into_iter().any(at);
+            if loads && !is_separator(event, bank) {
+                boot.read_loader(event, bank, registers, &mut paths);
+            }
+            if at(11) && registers == Registers::Pcr {
+                boot.sections.extend(sections.next(event, bank));
+            }
+            if detail == Detail::Story && at(14) && registers == Registers::Pcr {
+                boot.shim.extend(image(event, bank, loader(event.data)));
             }
         }
-        boot.name_kernel(kernel_path.as_deref(), &initrd_paths);
+        boot.name_kernel(paths.kernel.as_deref(), &paths.initrds);
         boot
     }
 
@@ -194,116 +152,84 @@ impl Boot {
         claims.set("boot.kek", certificates(&self.databases.kek));
         claims.set("boot.db", certificates(&self.databases.db));
         claims.set("boot.dbx", certificates(&self.databases.dbx));
+        let db_digests = self.databases.db_digests.iter().map(hex::encode).collect();
+        claims.set("boot.db_digests", texts(db_digests));
+        let count = |count: usize| ClaimValue::Int(i64::try_from(count).unwrap_or(i64::MAX));
+        claims.set("boot.db_others", count(self.databases.db_others));
+        claims.set(
+            "boot.databases_measured",
+            ClaimValue::Bool(self.databases.measured),
+        );
         claims.set("boot.authorities", certificates(&self.authorities));
         claims.set("boot.applications", digests(&self.applications));
-        if let Some(kernel) = &self.kernel {
-            claims.set("boot.kernel", ClaimValue::Text(hex::encode(&kernel.digest)));
-        }
-        claims.set("boot.initrds", digests(&self.initrds));
+        claims.set("boot.files", digests(&self.files));
+        let named = |section: &Image| format!("{}={}", section.name, hex::encode(&section.digest));
+        claims.set("boot.sections", texts(self.sections.iter().map(named).collect()));
         claims.set("boot.command_lines", texts(self.command_lines.clone()));
         if let Some(firmware) = &self.firmware {
             claims.set("boot.firmware", ClaimValue::Text(firmware.clone()));
         }
         claims.set("boot.left_firmware", ClaimValue::Bool(self.left_firmware));
-        let unknown = i64::try_from(self.unknown_events).unwrap_or(i64::MAX);
-        claims.set("boot.unknown_events", ClaimValue::Int(unknown));
+        claims.set("boot.unknown_events", count(self.unknown_events));
+        claims.set("boot.unread_events", count(self.unread_events));
         claims
     }
 
-    fn read_database(&mut self, event: &Event<'_>, bank: HashAlg) {
-        let variable = Variable::parse(event.data).filter(|_| event.is_digest_of(bank, event.data));
-        let Some(variable) = variable else { return };
-        let Some(list) = signatures(variable.value) else {
-            return;
-        };
-        let databases = &mut self.databases;
-        let (certificates, digests) = match (variable.name.as_str(), variable.vendor) {
-            ("PK", Guid::GLOBAL) => (&mut databases.pk, None),
-            ("KEK", Guid::GLOBAL) => (&mut databases.kek, None),
-            ("db", Guid::DATABASE) => (&mut databases.db, Some(&mut databases.db_digests)),
-            ("dbx", Guid::DATABASE) => (&mut databases.dbx, Some(&mut databases.dbx_digests)),
-            _ => return,
-        };
-        certificates.extend(list.iter().filter_map(|signature| match signature {
-            Signature::X509(der) => Some(BootCertificate::of(der)),
-            _ => None,
-        }));
-        if let Some(digests) = digests {
-            *digests += list
-                .iter()
-                .filter(|signature| matches!(signature, Signature::Sha256(_)))
-                .count();
-        }
-    }
-
-    /// What GRUB, shim, systemd-boot and systemd-stub measure.
-    fn read_loader(
-        &mut self,
-        event: &Event<'_>,
-        bank: HashAlg,
-        registers: Registers,
-        kernel: &mut Option<String>,
-        initrds: &mut Vec<String>,
-    ) {
+    /// What GRUB, systemd-boot, systemd-stub and Linux' own stub measure. What a digest commits to is read whatever type the log gives it.
+    fn read_loader(&mut self, event: &Event<'_>, bank: HashAlg, registers: Registers, paths: &mut Paths) {
+        let at = |pcr| event.register == registers.of(pcr);
         let said = loader(event.data);
-        // GRUB hashes the text behind the prefix; a NUL may end the data.
-        for prefix in ["grub_cmd: ", "kernel_cmdline: ", "module_cmdline: "] {
+        // GRUB hashes the text behind the prefix; that of Red Hat's releases before 9 with the NUL that ends it.
+        for (prefix, is_command) in GRUB_PREFIXES {
             let Some(rest) = said.strip_prefix(prefix) else {
                 continue;
             };
             let covered = event.is_digest_of(bank, rest.as_bytes())
+                || event.is_digest_of(bank, &[rest.as_bytes(), &[0]].concat())
                 || event.is_digest_of(bank, said.as_bytes())
                 || event.is_digest_of(bank, event.data);
-            if !covered {
+            if covered {
+                self.read_command(is_command, rest, paths);
                 return;
             }
-            if prefix == "grub_cmd: " {
-                let mut words = rest.split_whitespace();
-                match words.next() {
-                    Some(command) if KERNEL_COMMANDS.contains(&command) => {
-                        *kernel = words.next().map(str::to_owned);
-                    }
-                    Some(command) if INITRD_COMMANDS.contains(&command) => {
-                        initrds.extend(words.map(str::to_owned));
-                    }
-                    _ => {}
-                }
-                self.commands.push(rest.to_owned());
-            } else {
-                if kernel.is_none() {
-                    *kernel = rest.split_whitespace().next().map(str::to_owned);
-                }
-                self.command_lines.push(rest.to_owned());
-            }
-            return;
         }
-        let at = |pcr| event.register == registers.of(pcr);
-        if at(11) && said.starts_with('.') {
-            // The name comes first, then what is in the section, both under the name.
-            let name = [said.as_bytes(), &[0]].concat();
-            if !event.is_digest_of(bank, &name) {
-                self.sections.extend(image(event, bank, said));
+        if at(9) {
+            if let Some(line) = load_options(event, bank) {
+                self.command_lines.push(line);
             }
-        } else if event.is_digest_of(bank, event.data) && event.data.get(1) == Some(&0) {
-            // systemd-boot and the stub measure what they hand over, in UTF-16.
+            let name = if is_initrd_tag(event.data) {
+                "initrd".to_owned()
+            } else {
+                said
+            };
+            self.files.extend(image(event, bank, name));
+        } else if !event.is_digest_of(bank, event.data) {
+            self.unread_events += usize::from(registers == Registers::Pcr);
+        } else if event.data.get(1) == Some(&0) {
+            // systemd-boot and its stub measure what they hand over, in UTF-16.
             self.command_lines.push(said);
-        } else if at(9) {
-            self.files.extend(image(event, bank, said));
         }
     }
 
-    /// Events of Linux' own EFI stub.
-    fn read_tag(&mut self, event: &Event<'_>, bank: HashAlg) {
-        let mut reader = Little(event.data);
-        let (Some(id), Some(size)) = (reader.u32(), reader.size()) else {
+    fn read_command(&mut self, is_command: bool, rest: &str, paths: &mut Paths) {
+        if !is_command {
+            if paths.kernel.is_none() {
+                paths.kernel = rest.split_whitespace().next().map(str::to_owned);
+            }
+            self.command_lines.push(rest.to_owned());
             return;
-        };
-        let value = reader.take(size).unwrap_or_default();
-        match id {
-            0x8f3b_22ec => self.initrds.extend(image(event, bank, "initrd".to_owned())),
-            0x8f3b_22ed if event.is_digest_of(bank, value) => self.command_lines.push(utf16(value)),
+        }
+        let mut words = rest.split_whitespace();
+        match words.next() {
+            Some(command) if KERNEL_COMMANDS.contains(&command) => {
+                paths.kernel = words.next().map(str::to_owned);
+            }
+            Some(command) if INITRD_COMMANDS.contains(&command) => {
+                paths.initrds.extend(words.map(str::to_owned));
+            }
             _ => {}
         }
+        self.commands.push(rest.to_owned());
     }
 
     /// Which of the images is the kernel: the file that an authenticated command names, or a section, or the last application.
@@ -327,6 +253,12 @@ impl Boot {
                     .find(|section| section.name == ".linux")
                     .cloned()
             });
+        self.initrds = self
+            .files
+            .iter()
+            .filter(|file| file.name == "initrd")
+            .cloned()
+            .collect();
         let mut read: Vec<Image> = initrds.iter().filter_map(|path| file(path)).collect();
         if read.is_empty() {
             read.extend(called("grub_linuxefi Initrd"));
@@ -337,27 +269,28 @@ impl Boot {
     }
 }
 
+/// What GRUB writes before what it measures, and whether that is a command or a command line.
+const GRUB_PREFIXES: [(&str, bool); 5] = [
+    ("grub_cmd: ", true),
+    ("kernel_cmdline: ", false),
+    ("module_cmdline: ", false),
+    ("grub_cmd ", true),
+    ("grub_kernel_cmdline ", false),
+];
 /// Commands by which GRUB loads kernels and what goes with them.
 const KERNEL_COMMANDS: [&str; 3] = ["linux", "linuxefi", "linux16"];
 const INITRD_COMMANDS: [&str; 3] = ["initrd", "initrdefi", "initrd16"];
 
-/// Whether it is a command of GRUB that loads neither kernel nor initrd: no claim is made of it.
-fn is_other_command(data: &[u8]) -> bool {
-    let Some(rest) = data.strip_prefix(b"grub_cmd: ") else {
-        return false;
-    };
-    let word = rest
-        .trim_ascii_start()
-        .split(u8::is_ascii_whitespace)
-        .next()
-        .unwrap_or_default();
-    let loads = KERNEL_COMMANDS.iter().chain(&INITRD_COMMANDS);
-    !loads.into_iter().any(|command| word == command.as_bytes())
+/// What authenticated commands of GRUB load, by path.
+#[derive(Default)]
+struct Paths {
+    kernel: Option<String>,
+    initrds: Vec<String>,
 }
 
 const EXIT_SUCCESS: &[u8] = b"Exit Boot Services Returned with Success";
 
-fn image(event: &Event<'_>, bank: HashAlg, name: String) -> Option<Image> {
+pub(super) fn image(event: &Event<'_>, bank: HashAlg, name: String) -> Option<Image> {
     Some(Image {
         number: event.number,
         register: event.register,
@@ -366,57 +299,41 @@ fn image(event: &Event<'_>, bank: HashAlg, name: String) -> Option<Image> {
     })
 }
 
-/// The certificate that an image was accepted by: firmware hashes the whole data, shim the certificate alone.
-fn authority(event: &Event<'_>, bank: HashAlg) -> Option<BootCertificate> {
-    let variable = Variable::parse(event.data)?;
-    let certificate = match variable.value.get(16..) {
-        Some(behind_owner) if behind_owner.first() == Some(&0x30) => behind_owner,
-        _ => variable.value,
-    };
-    let covered = event.is_digest_of(bank, event.data)
-        || event.is_digest_of(bank, variable.value)
-        || event.is_digest_of(bank, certificate);
-    (covered && certificate.first() == Some(&0x30)).then(|| BootCertificate::of(certificate))
+/// Longest text that firmware measures beside applications, in bytes: far too short for an image.
+const MAX_WORDS: usize = 256;
+
+/// Whether an event among those of applications is firmware's own words, or its separator: what its digest commits to is in the log, and is
+/// no image. A confidential VM has tables of partitions and variables in the same register.
+fn is_words(event: &Event<'_>, bank: HashAlg, registers: Registers) -> bool {
+    if is_separator(event, bank) {
+        return true;
+    }
+    let words = event.data.len() <= MAX_WORDS
+        && event
+            .data
+            .iter()
+            .all(|byte| (0x20..0x7f).contains(byte) || *byte == 0);
+    let shared = registers == Registers::Rtmr
+        && (partition_table(event.data).is_some() || Variable::parse(event.data).is_some());
+    (words || shared) && event.is_digest_of(bank, event.data)
 }
 
-fn secure_boot(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> SecureBoot {
-    let register = registers.of(7);
-    let mut found = SecureBoot::Unknown;
-    let mut separated = false;
-    for event in log
-        .events
-        .iter()
-        .filter(|event| event.is_extended() && event.register == register)
-    {
-        if event.kind == EV_SEPARATOR {
-            separated = true;
-        }
-        if event.kind != EV_VARIABLE_DRIVER_CONFIG {
-            continue;
-        }
-        if !event.is_digest_of(bank, event.data) {
-            return SecureBoot::Invalid("a variable whose digest does not cover it");
-        }
-        let Some(variable) = Variable::parse(event.data) else {
-            return SecureBoot::Invalid("a variable that cannot be read");
-        };
-        if variable.name != "SecureBoot" {
-            continue;
-        }
-        if variable.vendor != Guid::GLOBAL {
-            return SecureBoot::Invalid("a variable SecureBoot of another vendor");
-        }
-        if separated {
-            return SecureBoot::Invalid("measured after the separator, where firmware has ended");
-        }
-        if found != SecureBoot::Unknown {
-            return SecureBoot::Invalid("measured twice");
-        }
-        found = match variable.value {
-            [1] => SecureBoot::On,
-            [0] | [] => SecureBoot::Off,
-            _ => return SecureBoot::Invalid("a value that is not one byte of 0 or 1"),
-        };
-    }
-    found
+/// Tags of Linux' own EFI stub in register 9: initial RAM disks, and the command line.
+const INITRD_TAG: u32 = 0x8f3b_22ec;
+const OPTIONS_TAG: u32 = 0x8f3b_22ed;
+
+fn tag(data: &[u8]) -> Option<(u32, &[u8])> {
+    let mut reader = Little(data);
+    let (id, size) = (reader.u32()?, reader.size()?);
+    Some((id, reader.take(size).unwrap_or_default()))
+}
+
+fn is_initrd_tag(data: &[u8]) -> bool {
+    tag(data).is_some_and(|(id, _)| id == INITRD_TAG)
+}
+
+/// The command line that Linux' stub was given, where the digest commits to it.
+fn load_options(event: &Event<'_>, bank: HashAlg) -> Option<String> {
+    let (id, value) = tag(event.data)?;
+    (id == OPTIONS_TAG && event.is_digest_of(bank, value)).then(|| utf16(value))
 }

@@ -95,7 +95,8 @@ pub(crate) enum Content {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Digests<'a>([Option<&'a [u8]>; BANKS.len()]);
 
-const BANKS: [HashAlg; 4] = [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
+/// The banks that are known.
+pub(crate) const BANKS: [HashAlg; 4] = [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
 
 impl<'a> Digests<'a> {
     /// Adds a digest; `false` where the bank has one already.

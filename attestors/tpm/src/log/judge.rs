@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use touchmark_crypto::HashAlg;
-use touchmark_rats::{Check, MeasuredEvent, Reason};
+use touchmark_rats::{Check, Claims, MeasuredEvent, Reason};
 
 use super::{
     BootLog, LogError, Trailing,
-    boot::{Boot, Detail, SecureBoot},
+    boot::{Boot, Detail},
     describe::describe,
     event::{
         Content, EV_APPLICATION, EV_GPT, EV_GPT2, EV_RUNTIME_DRIVER, EV_SEPARATOR, EV_VARIABLE_BOOT,
         EV_VARIABLE_BOOT2, EV_VARIABLE_DRIVER_CONFIG, Event,
     },
     replay::{check_data, replay_all},
+    secure_boot::{SecureBoot, accepted_by, is_configuration, is_separator},
     uefi::{Variable, image_path, partition_table, signatures},
 };
 
@@ -56,6 +57,8 @@ pub struct Judged {
     pub checks: Vec<Check>,
     /// How the machine booted, where the log could be read.
     pub boot: Boot,
+    /// What that establishes: of the registers alone that values were given of, where any were.
+    pub claims: Claims,
     /// The bank that [`Self::boot`] and [`Self::events`] are about.
     pub bank: Option<HashAlg>,
     /// The events that extend registers, in words.
@@ -88,6 +91,7 @@ pub fn judge_log(
     let mut out = Judged {
         checks: Vec::new(),
         boot: Boot::default(),
+        claims: Claims::default(),
         bank: None,
         events: Vec::new(),
     };
@@ -132,6 +136,13 @@ pub fn judge_log(
         .or_else(|| usable().max());
     let Some(bank) = bank else { return out };
     out.boot = Boot::read(&log, bank, registers, Detail::Story);
+    out.claims = match values.get(&bank) {
+        Some(given) => {
+            let given: Vec<u32> = given.keys().map(|index| u32::from(*index)).collect();
+            Boot::read(&log.of_registers(&given), bank, registers, Detail::Claims).claims()
+        }
+        None => out.boot.claims(),
+    };
     out.checks.extend(rules(&log, bank, registers, &out.boot));
     out.bank = Some(bank);
     let register = u8::try_from(registers.of(7)).unwrap_or(7);
@@ -343,9 +354,9 @@ pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers, boot
             break;
         }
     }
-    checks.extend(separators(log, registers));
-    checks.extend(order(log, registers));
-    checks.extend(extended().filter_map(|event| databases(event, registers)).next());
+    checks.extend(separators(log, bank, registers));
+    checks.extend(order(log, bank, registers));
+    checks.extend(databases(log, bank, registers));
     let undigested = log.events.iter().find(|event| {
         !event.is_extended()
             && event
@@ -389,13 +400,19 @@ pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers, boot
     checks
 }
 
+/// Whether it is a separator by its type or, in the register that claims are made of by what comes before it, by its digest.
+fn is_separator_of(event: &Event<'_>, bank: HashAlg) -> bool {
+    (event.kind == EV_SEPARATOR && event.content == Content::PcClient)
+        || (event.register == 7 && is_separator(event, bank))
+}
+
 /// Separators of the firmware's registers: one each, and none that reports an error.
-fn separators(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
+fn separators(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<Check> {
     let mut seen = [0_usize; 8];
     for event in log
         .events
         .iter()
-        .filter(|event| event.kind == EV_SEPARATOR && event.content == Content::PcClient)
+        .filter(|event| event.is_extended() && is_separator_of(event, bank))
     {
         let Some(count) = usize::try_from(event.register)
             .ok()
@@ -413,7 +430,7 @@ fn separators(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
                 "the firmware did not end its measurements in order: do not trust this boot",
             ))
         };
-        if !matches!(event.data, [0, 0, 0, 0] | [0xff, 0xff, 0xff, 0xff]) {
+        if !is_separator(event, bank) && !matches!(event.data, [0, 0, 0, 0] | [0xff, 0xff, 0xff, 0xff]) {
             return failed(format!(
                 "event {}: register {}: {}",
                 event.number,
@@ -452,7 +469,7 @@ fn separators(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
 
 /// What comes too late to be what it says: the locality of startup after something was measured, what Secure Boot is configured with after
 /// firmware has ended.
-fn order(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
+fn order(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<Check> {
     let failed = |event: &Event<'_>, what: &str| {
         Some(Check::failed(
             "log.order",
@@ -476,12 +493,13 @@ fn order(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
         if event.register != registers.of(7) || !event.is_extended() {
             continue;
         }
-        separated |= event.kind == EV_SEPARATOR;
-        if separated && event.kind == EV_VARIABLE_DRIVER_CONFIG {
-            let name = Variable::parse(event.data)
-                .map(|variable| variable.name)
-                .unwrap_or_default();
-            if matches!(name.as_str(), "SecureBoot" | "PK" | "KEK" | "db" | "dbx") {
+        if is_separator(event, bank) {
+            separated = true;
+        } else if separated && let Some(variable) = Variable::parse(event.data) {
+            let named = matches!(variable.name.as_str(), "SecureBoot" | "PK" | "KEK" | "db" | "dbx");
+            if named && event.kind == EV_VARIABLE_DRIVER_CONFIG
+                || is_configuration(&variable) && event.is_digest_of(bank, event.data)
+            {
                 return failed(event, "a variable of Secure Boot after the separator");
             }
         }
@@ -490,24 +508,32 @@ fn order(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
 }
 
 /// Signature databases have to be lists of signatures: otherwise nobody knows which keys they hold.
-fn databases(event: &Event<'_>, registers: Registers) -> Option<Check> {
-    if event.kind != EV_VARIABLE_DRIVER_CONFIG || event.register != registers.of(7) {
-        return None;
-    }
-    let variable = Variable::parse(event.data)?;
-    let named = matches!(variable.name.as_str(), "PK" | "KEK" | "db" | "dbx");
-    (named && signatures(variable.value).is_none()).then(|| {
-        Check::failed(
-            "log.databases",
-            Reason::Malformed,
-            "signature lists whose header has no length",
-            format!(
-                "event {}: variable {} holds something else",
-                event.number, variable.name
-            ),
-            "do not trust this boot: what its Secure Boot accepts is not known",
-        )
-    })
+fn databases(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<Check> {
+    let register = registers.of(7);
+    let mut events = log
+        .events
+        .iter()
+        .filter(|event| event.is_extended() && event.register == register);
+    let before = events.by_ref().take_while(|event| !is_separator(event, bank));
+    before
+        .filter_map(|event| {
+            let variable = Variable::parse(event.data)?;
+            let named = matches!(variable.name.as_str(), "PK" | "KEK" | "db" | "dbx");
+            let accepted = event.kind != EV_VARIABLE_DRIVER_CONFIG && accepted_by(&variable).is_some();
+            (named && !accepted && signatures(variable.value).is_none()).then(|| {
+                Check::failed(
+                    "log.databases",
+                    Reason::Malformed,
+                    "signature lists whose header has no length",
+                    format!(
+                        "event {}: variable {} holds something else",
+                        event.number, variable.name
+                    ),
+                    "do not trust this boot: what its Secure Boot accepts is not known",
+                )
+            })
+        })
+        .next()
 }
 
 /// Whether data that its digest does not cover can be read at all.

@@ -9,15 +9,18 @@ mod event;
 mod judge;
 pub(crate) mod little;
 mod replay;
+mod secure_boot;
+mod stub;
 mod tcg;
 mod uefi;
 
 pub(crate) use boot::Detail;
-pub use boot::{Boot, BootCertificate, Image, SecureBoot, SignatureDatabases};
+pub use boot::{Boot, Image};
 pub use judge::{Judged, LogUse, Registers, judge_log};
 pub(crate) use judge::{rules, unreadable as unreadable_log};
 pub use replay::boot_values;
 pub(crate) use replay::{Explained, explain};
+pub use secure_boot::{BootCertificate, SecureBoot, SignatureDatabases};
 
 use touchmark_crypto::HashAlg;
 use touchmark_rats::MeasuredEvent;
@@ -141,6 +144,14 @@ impl<'a> BootLog<'a> {
         self.events
             .retain(|event| !event.is_extended() || there.get(event.number) == Some(&true));
         self
+    }
+
+    /// The log without the events of other registers than these.
+    pub(crate) fn of_registers(&self, registers: &[u32]) -> Self {
+        let mut out = self.clone();
+        out.events
+            .retain(|event| !event.is_extended() || registers.contains(&event.register));
+        out
     }
 
     /// Says in words what events of this log are.

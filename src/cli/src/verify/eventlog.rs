@@ -72,7 +72,9 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         claims: policy::nobody_vouches(),
         all: arguments.events,
     };
-    Ok(told(judged, &against))
+    let mut report = told(judged, &against);
+    report.unproved = values.is_empty();
+    Ok(report)
 }
 
 /// Reference values from files.
@@ -109,6 +111,7 @@ pub(super) fn told(judged: Judged, against: &Against) -> Report {
         boot,
         bank,
         events,
+        ..
     } = judged;
     let Some(bank) = bank else {
         return Report::of(checks);

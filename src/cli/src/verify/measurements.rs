@@ -1,12 +1,21 @@
 //! `touchmark verify ima`: what the kernel measured while it ran.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use serde_json::{Value, json};
 use touchmark_attestor_tpm::ima::{ImaExpected, SignatureKeys, judge_ima};
+use touchmark_verifier::{FileList, KnownLists};
 
-use super::{input, outcome::Report};
-use crate::output::Output;
+use super::{
+    input,
+    outcome::{self, Report},
+    policy,
+};
+use crate::{
+    exit::{UNUSABLE, fail},
+    output::Output,
+    policy::label_of,
+};
 
 /// Most entries that are told of one kind.
 const MAX_TOLD: usize = 20;
@@ -22,6 +31,12 @@ pub(crate) struct Arguments {
     /// Keys whose signatures of files count: public keys or certificates. With any, each signature in the list has to be of one of them.
     #[arg(long, value_name = "FILE")]
     keys: Vec<PathBuf>,
+    /// Lists of known files, as sha256sum prints them: a file that is in none of them is named.
+    #[arg(long, value_name = "FILE")]
+    allowlist: Vec<PathBuf>,
+    /// Policies that have to permit, Cedar; about a host without labels, a device that nobody vouches for, and what the list establishes.
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
     /// Prints every entry.
     #[arg(long)]
     entries: bool,
@@ -48,11 +63,27 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     let keys = SignatureKeys::new(keys);
     // A binary list begins with a register below 24 in four bytes, three of them zero; text has none.
     let ascii = !bytes.iter().take(8).any(|byte| *byte == 0);
+    let unproved = values.is_empty();
+    let known = known_files(&arguments.allowlist)?;
+    let policies = policy::read(&arguments.policy)?;
     let expected = ImaExpected {
         values,
         keys: (!keys.is_empty()).then_some(&keys),
     };
-    let judged = judge_ima(&bytes, ascii, &expected);
+    let mut judged = judge_ima(&bytes, ascii, &expected);
+    let mut claims = policy::nobody_vouches();
+    if judged.checks.iter().all(|check| check.reason().is_none()) {
+        match judged.established(&known, &keys, &expected.values) {
+            Ok((established, files)) => {
+                claims.extend(&established);
+                judged.checks.extend((!known.0.is_empty()).then_some(files));
+                judged
+                    .checks
+                    .extend(policies.map(|policies| policy::decide(&policies, &claims)));
+            }
+            Err(check) => judged.checks.push(check),
+        }
+    }
     let entries: Vec<Value> = judged
         .entries
         .iter()
@@ -66,7 +97,7 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
                 "path": entry.path,
                 "violation": entry.is_violation(),
                 "signed": !entry.signature.is_empty(),
-                "attested": number < judged.attested,
+                "attested": !unproved && number < judged.attested,
             })
         })
         .collect();
@@ -74,7 +105,10 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     let mut tell = |title: &str, text: String| story.push(format!("{title:14}{text}"));
     tell(
         "Entries",
-        format!("{}, {} of them attested", judged.entries.len(), judged.attested),
+        match unproved {
+            true => format!("{}, none of them attested", judged.entries.len()),
+            false => format!("{}, {} of them attested", judged.entries.len(), judged.attested),
+        },
     );
     let violations: Vec<&str> = judged
         .entries
@@ -102,8 +136,21 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         }
     }
     let mut report = Report::of(judged.checks)
-        .with("attested", json!(judged.attested))
+        .with("claims", outcome::claims(&claims))
+        .with("attested", json!(if unproved { 0 } else { judged.attested }))
         .with("entries", entries.into());
     report.story = story;
+    report.unproved = unproved;
     Ok(report)
+}
+
+/// Lists of known files, each by the name of its file.
+fn known_files(paths: &[PathBuf]) -> Result<KnownLists, ExitCode> {
+    let list = |path: &PathBuf| {
+        let bytes = input::read(path)?;
+        let list = FileList::from_text(&label_of(path), &String::from_utf8_lossy(&bytes));
+        list.map(Arc::new)
+            .map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))
+    };
+    paths.iter().map(list).collect::<Result<_, _>>().map(KnownLists)
 }

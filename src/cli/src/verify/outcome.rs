@@ -18,6 +18,8 @@ pub(super) struct Report {
     pub(super) facts: Map<String, Value>,
     /// What people read before the checks.
     pub(super) story: Vec<String>,
+    /// Whether nothing was given that the evidence could be proved by.
+    pub(super) unproved: bool,
 }
 
 impl Report {
@@ -26,6 +28,7 @@ impl Report {
             checks,
             facts: Map::new(),
             story: Vec::new(),
+            unproved: false,
         }
     }
 
@@ -52,13 +55,19 @@ impl Report {
         };
         let mut document = self.facts;
         document.insert("verdict".into(), verdict.into());
+        document.insert("proved".into(), (!self.unproved).into());
+        let proof = if self.unproved && verdict == "affirming" {
+            ", and proved by nothing: give the values of the registers (--registers)"
+        } else {
+            ""
+        };
         document.insert("checks".into(), self.checks.iter().map(check).collect());
         let story = self.story.join("\n");
         report(output, &Value::Object(document), |document| {
             let lines: Vec<String> = self.checks.iter().map(line).collect();
             let verdict = document["verdict"].as_str().unwrap_or_default();
             let space = if story.is_empty() { "" } else { "\n\n" };
-            format!("{story}{space}{}\n\n{verdict}", lines.join("\n"))
+            format!("{story}{space}{}\n\n{verdict}{proof}", lines.join("\n"))
         });
         match verdict {
             "affirming" => ExitCode::SUCCESS,

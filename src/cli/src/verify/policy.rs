@@ -24,7 +24,7 @@ pub(crate) fn nobody_vouches() -> Claims {
 
 /// What a boot log that was judged adds to that.
 pub(crate) fn of_boot(judged: &Judged, sets: &[ReferenceSet]) -> Claims {
-    let mut claims = judged.boot.claims();
+    let mut claims = judged.claims.clone();
     let notes = judged
         .checks
         .iter()

@@ -140,11 +140,9 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
             checks.append(&mut told.checks);
             Report { checks, ..told }
         }
-        _ => Report::of(checks),
+        _ => Report::of(checks).with("claims", outcome::claims(&judged.claims)),
     };
-    Ok(report
-        .with("claims", outcome::claims(&judged.claims))
-        .with("quoted", json!(quoted)))
+    Ok(report.with("quoted", json!(quoted)))
 }
 
 /// The key, vouched for where roots are given. `None` when that fails, with the check that says why.

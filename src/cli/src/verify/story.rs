@@ -29,7 +29,7 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
     for (name, certificates, digests) in [
         ("PK", &databases.pk, 0),
         ("KEK", &databases.kek, 0),
-        ("db", &databases.db, databases.db_digests),
+        ("db", &databases.db, databases.db_digests.len()),
         ("dbx", &databases.dbx, databases.dbx_digests),
     ] {
         for certificate in certificates {
@@ -49,7 +49,8 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
         tell("Started", self::image(image));
     }
     for (title, images) in [
-        ("Kernel", boot.kernel.iter().collect::<Vec<_>>()),
+        ("Shim's keys", boot.shim.iter().collect::<Vec<_>>()),
+        ("Kernel", boot.kernel.iter().collect()),
         ("Initrd", boot.initrds.iter().collect()),
     ] {
         for image in images {
@@ -95,6 +96,18 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
         }
         .to_owned(),
     );
+    if databases.db_others > 0 {
+        tell("", format!("db   {} entries of other kinds", databases.db_others));
+    }
+    if boot.unread_events > 0 {
+        tell(
+            "Unread",
+            format!(
+                "{} events of Secure Boot or of loaders whose digest commits to nothing that is in the log",
+                boot.unread_events
+            ),
+        );
+    }
     if boot.unknown_events > 0 {
         tell(
             "Unknown",
@@ -137,7 +150,9 @@ pub(super) fn document(boot: &Boot) -> Value {
             "kek": certificates(&boot.databases.kek),
             "db": certificates(&boot.databases.db),
             "dbx": certificates(&boot.databases.dbx),
-            "db_digests": boot.databases.db_digests,
+            "db_digests": boot.databases.db_digests.iter().map(hex::encode).collect::<Vec<_>>(),
+            "db_others": boot.databases.db_others,
+            "measured": boot.databases.measured,
             "dbx_digests": boot.databases.dbx_digests,
         },
         "authorities": certificates(&boot.authorities),
@@ -145,12 +160,14 @@ pub(super) fn document(boot: &Boot) -> Value {
         "applications": images(&boot.applications),
         "files": images(&boot.files),
         "sections": images(&boot.sections),
+        "shim": images(&boot.shim),
         "kernel": boot.kernel.as_ref().map(image),
         "initrds": images(&boot.initrds),
         "command_lines": boot.command_lines,
         "commands": boot.commands,
         "left_firmware": boot.left_firmware,
         "unknown_events": boot.unknown_events,
+        "unread_events": boot.unread_events,
     })
 }
 

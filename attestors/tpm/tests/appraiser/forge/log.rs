@@ -61,10 +61,11 @@ impl Log {
         log.measure(0, CRTM_VERSION, &utf16("firmware 1.0\0"));
         log.measure(1, 0x0000_000a, b"setup");
         log.measure(7, VARIABLE, &variable("SecureBoot", &[1]));
-        log.measure(7, AUTHORITY, &variable("db", b"certificate"));
         for pcr in 0..8 {
             log.measure(pcr, SEPARATOR, &[0; 4]);
         }
+        let certificate = [&[7; 16][..], b"0 certificate"].concat();
+        log.measure(7, AUTHORITY, &variable("db", &certificate));
         log.image(4, APPLICATION, b"boot loader", &[0; 32]);
         log.measure(5, ACTION, b"Exit Boot Services Invocation");
         log.image(8, IPL, b"command line", b"grub_cmd: linux\0");
