@@ -49,6 +49,10 @@ pub struct Policies {
     all: Vec<Arc<Compiled>>,
     /// Labels of hosts that a set only observes, by the set.
     observe: BTreeMap<String, BTreeSet<String>>,
+    /// The sets' labels.
+    labels: BTreeSet<String>,
+    /// What decides where all sets only observe.
+    fallback: Option<Box<Policies>>,
     /// Policies by the groups that they are for, made as they are needed.
     slices: Mutex<HashMap<Slice, Arc<PolicySet>>>,
     /// Groups and hosts that any policy names.
@@ -88,6 +92,8 @@ impl Policies {
             observe: BTreeMap::new(),
             slices: Mutex::new(HashMap::new()),
             named: BTreeSet::new(),
+            labels: BTreeSet::new(),
+            fallback: None,
         };
         let mut labels = BTreeSet::new();
         for source in sources {
@@ -100,7 +106,30 @@ impl Policies {
             }
             out.add(source)?;
         }
+        out.labels = sources.iter().map(|source| source.label.clone()).collect();
         Ok(out)
+    }
+
+    /// The same, with what decides about hosts that all of these sets only observe.
+    #[must_use]
+    pub fn with_fallback(self, fallback: Self) -> Self {
+        Self {
+            fallback: Some(Box::new(fallback)),
+            ..self
+        }
+    }
+
+    /// Whether all sets only observe hosts with these labels.
+    pub fn only_observe(&self, labels: &[String]) -> bool {
+        self.labels.len() == self.observing(labels).len()
+    }
+
+    fn observing(&self, labels: &[String]) -> Vec<String> {
+        self.observe
+            .iter()
+            .filter(|(_, observed)| labels.iter().any(|label| observed.contains(label)))
+            .map(|(label, _)| label.clone())
+            .collect()
     }
 
     /// How many policies there are.
@@ -200,13 +229,11 @@ impl Policies {
 
     /// Decides about a host by what was established of it.
     pub fn decide(&self, subject: &Subject<'_>, claims: &Claims) -> Decision {
-        let observing: Vec<String> = self
-            .observe
-            .iter()
-            .filter(|(_, labels)| subject.labels.iter().any(|label| labels.contains(label)))
-            .map(|(label, _)| label.clone())
-            .collect();
-        let mut decision = self.evaluate(subject, claims, &observing);
+        let observing = self.observing(subject.labels);
+        let mut decision = match &self.fallback {
+            Some(fallback) if observing.len() == self.labels.len() => fallback.evaluate(subject, claims, &[]),
+            _ => self.evaluate(subject, claims, &observing),
+        };
         for label in &observing {
             let others: Vec<String> = observing
                 .iter()

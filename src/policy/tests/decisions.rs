@@ -350,6 +350,37 @@ fn e22_a_firmware_on_the_denied_list_is_forbidden_for_its_maker_alone() {
 }
 
 #[test]
+fn a_host_that_all_sets_only_observe_is_decided_about_by_what_decided_before() {
+    let of_lab = Subject {
+        name: "node-1",
+        labels: &["lab".to_owned()],
+        platform: "tpm",
+    };
+    let only = Source {
+        observe: vec!["lab".into()],
+        ..source("strict", named("secure-boot-known-keys"))
+    };
+    let fallback = Policies::compile(&[source("default", named("reference-values"))]).unwrap();
+    let policies = Policies::compile(std::slice::from_ref(&only))
+        .unwrap()
+        .with_fallback(fallback);
+    assert!(policies.only_observe(of_lab.labels) && !policies.only_observe(&[]));
+    let off = with("boot.secure_boot", ClaimValue::Text("off".into()));
+    let decision = policies.decide(&of_lab, &off);
+    assert!(decision.allowed, "its reference values match");
+    assert_eq!(decision.observed, ["strict"]);
+    let unknown = with("references.matched", ClaimValue::Texts(Vec::new()));
+    assert!(!policies.decide(&of_lab, &unknown).allowed);
+    // For other hosts the set decides.
+    let other = Subject {
+        labels: &[],
+        ..of_lab
+    };
+    assert!(!policies.decide(&other, &off).allowed);
+    assert!(policies.decide(&other, &unknown).allowed);
+}
+
+#[test]
 fn a_serial_number_is_revoked_for_its_authority_alone() {
     let mut other = with("device.serial", ClaimValue::Text("54e1c0b7".into()));
     other.set("device.issuers", ClaimValue::Texts(vec!["00".into()]));

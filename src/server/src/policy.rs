@@ -19,32 +19,32 @@ const DEFAULT_LABEL: &str = "default";
 #[derive(Debug)]
 pub(crate) struct Applied {
     pub(crate) policies: Policies,
-    /// Whether an operator applied any: otherwise reference values alone decide.
-    pub(crate) own: bool,
 }
 
 impl Applied {
-    /// Compiles sets; without any, the one by reference values.
+    /// Compiles sets; where there is none, or all of them only observe a host, the one by reference values decides.
     pub(crate) fn compile(sets: &[PolicyText]) -> Result<Self, PolicyError> {
-        let sources: Vec<Source> = if sets.is_empty() {
-            vec![Source {
-                label: DEFAULT_LABEL.to_owned(),
-                text: DEFAULT.to_owned(),
-                observe: Vec::new(),
-            }]
-        } else {
-            sets.iter()
-                .map(|set| Source {
-                    label: set.label.clone(),
-                    text: set.body.clone(),
-                    observe: set.observe.clone(),
-                })
-                .collect()
-        };
+        let default = Policies::compile(&[Source {
+            label: DEFAULT_LABEL.to_owned(),
+            text: DEFAULT.to_owned(),
+            observe: Vec::new(),
+        }])?;
+        let sources: Vec<Source> = sets
+            .iter()
+            .map(|set| Source {
+                label: set.label.clone(),
+                text: set.body.clone(),
+                observe: set.observe.clone(),
+            })
+            .collect();
         Ok(Self {
-            policies: Policies::compile(&sources)?,
-            own: !sets.is_empty(),
+            policies: Policies::compile(&sources)?.with_fallback(default),
         })
+    }
+
+    /// Whether a set of an operator's decides about a host.
+    fn own(&self, host: &Host) -> bool {
+        !self.policies.only_observe(&host.labels)
     }
 
     pub(crate) fn decide(&self, host: &Host, claims: &Claims) -> Decision {
@@ -95,7 +95,7 @@ pub(crate) fn observed(attested: &Attested) -> String {
 
 impl Admission for ByPolicy<'_> {
     fn needs_references(&self) -> bool {
-        !self.applied.own
+        !self.applied.own(self.host)
     }
 
     fn decide(&self, claims: &Claims) -> Vec<Check> {

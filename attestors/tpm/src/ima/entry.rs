@@ -125,7 +125,7 @@ fn in_place(fields: &[&str]) -> bool {
         return false;
     };
     let free = |field: &&str| !digests.contains(field) && !names.contains(field);
-    digests.contains(first) && names.contains(second) && rest.iter().all(|field| free(field))
+    digests.contains(first) && names.contains(second) && rest.iter().all(free)
 }
 
 /// A `d-ng` or `d-ngv2` field: an algorithm, a colon and a NUL, a digest; before it, in the second, what was hashed.
