@@ -25,6 +25,7 @@ use hyper_util::{
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
+use touchmark_attestor_tpm::TpmAppraiser;
 use touchmark_crypto::{
     Purpose, Signer, SigningAlg, SoftwareKey,
     jose::{Jwk, b64u, b64u_decode, jws},
@@ -335,13 +336,14 @@ impl Behaviour {
     fn result(&self, id: u32) -> Value {
         let (nonce, _) = &self.sessions[&id];
         let bound = self.is_bound(nonce);
+        let key = self.attestation_key().map(|key| b64u(&key)).unwrap_or_default();
         let now = clock::now();
         let tier = if bound { "affirming" } else { "contraindicated" };
         let mut claims = json!({
             "eat_profile": PROFILE, "iat": now, "exp": now + 300, "eat_nonce": nonce.trim_end_matches('='),
             "ear_verifier_id": {"developer": DEVELOPER, "build": "1.0"},
             "submods": {"TPM": {
-                "ear_status": tier,
+                "ear_status": tier, "ear_veraison_key_attestation": {"akpub": key},
                 "ear_trustworthiness_vector": {"instance-identity": if bound { 2 } else { 97 }, "executables": 2},
             }},
         });
@@ -351,20 +353,33 @@ impl Behaviour {
         json!({"nonce": nonce, "status": "complete", "result": token})
     }
 
-    /// Whether the evidence has what is needed, under this nonce.
-    fn is_bound(&self, nonce: &str) -> bool {
+    /// A member of the evidence.
+    fn member(&self, wanted: &str) -> Option<Vec<u8>> {
         let Ok(Cmw::Collection { members, .. }) = Cmw::parse(&self.evidence) else {
-            return false;
+            return None;
         };
-        let member = |wanted: &str| {
-            members.iter().find_map(|(name, member)| match (name, member) {
-                (Member::Text(name), Cmw::Message { value, .. }) if name == wanted => Some(value.clone()),
+        members
+            .into_iter()
+            .find_map(|(name, member)| match (name, member) {
+                (Member::Text(name), Cmw::Message { value, .. }) if name == wanted => Some(value),
                 _ => None,
             })
-        };
-        let (Some(evidence), Some(_), Some(_)) =
-            (member("evidence"), member("attestation-key"), member("boot-log"))
-        else {
+    }
+
+    /// The attestation key, SubjectPublicKeyInfo.
+    fn attestation_key(&self) -> Option<Vec<u8>> {
+        let appraiser = TpmAppraiser::new(Vec::new());
+        let key = appraiser.attestation_key(&self.member("attestation-key")?).ok()?;
+        Some(key.spki().to_vec())
+    }
+
+    /// Whether the evidence has what is needed, under this nonce.
+    fn is_bound(&self, nonce: &str) -> bool {
+        let (Some(evidence), Some(_), Some(_)) = (
+            self.member("evidence"),
+            self.member("attestation-key"),
+            self.member("boot-log"),
+        ) else {
             return false;
         };
         let evidence: TpmEvidence = cbor::decode(&evidence, 1 << 16).expect("evidence");

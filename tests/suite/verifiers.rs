@@ -304,15 +304,16 @@ fn r008_r065_a_host_presents_the_result_that_it_asked_for_itself() {
             "ear.claims",
             "wrong_profile",
         ),
+        // Evidence of another host under this binding: that host is as affirming as it likes.
         (
-            json!({"submods": {"TPM": {"ear_status": "warning"}}}),
-            "ear.status",
-            "result_not_affirming",
+            json!({"submods": {"TPM": {"ear_status": "affirming", "ear_veraison_key_attestation": {"akpub": b64u(&[1; 91])}}}}),
+            "ear.key",
+            "attestation_key_mismatch",
         ),
         (
             json!({"submods": {"TPM": {"ear_status": "affirming"}}}),
-            "ear.vector",
-            "result_not_affirming",
+            "ear.key",
+            "attestation_key_mismatch",
         ),
     ] {
         verifier.say(move |claims| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use touchmark_crypto::{CryptoError, HashAlg, Secret, SigScheme, ct_eq};
+use touchmark_crypto::{CryptoError, HashAlg, PublicKey, Secret, SigScheme, ct_eq};
 use touchmark_rats::{
     Appraisal, Appraiser, AttestedKey, Candidate, Check, ClaimValue, Expected, MeasuredEvent, Opening,
     RUNTIME_REGISTER, Reason, Refusal, Retry, Sealed, Voucher,
@@ -44,6 +44,11 @@ impl TpmAppraiser {
             makers,
             file_keys: SignatureKeys::default(),
         }
+    }
+
+    /// The key of an attestation key's public area.
+    pub fn attestation_key(&self, public: &[u8]) -> Result<PublicKey, Refusal> {
+        attestation_key::judge(public).map(|area| area.key).map_err(never)
     }
 
     /// The same, believing these keys' signatures of files.
@@ -171,16 +176,8 @@ impl TpmAppraiser {
                 "an exchange in which nothing would be attested".into(),
             ));
         }
-        let mut runtime = followed(expected)?;
-        let quoted = match (&evidence.quote, !asks_for_registers) {
-            (Some(quote), false) => Some(check_quote(
-                out,
-                &signer,
-                quote,
-                &evidence.pcr_values,
-                runtime.as_mut(),
-                expected,
-            )?),
+        let signed = match (&evidence.quote, !asks_for_registers) {
+            (Some(quote), false) => Some(check_quote(out, &signer, quote, expected)?),
             (None, true) => None,
             (found, _) => {
                 let found = if found.is_some() { "a quote" } else { "no quote" };
@@ -189,6 +186,18 @@ impl TpmAppraiser {
                     format!("{found}, which is not what this exchange asked for"),
                 ));
             }
+        };
+        // A list of megabytes is read for nobody whose signature did not verify.
+        let mut runtime = followed(expected)?;
+        let quoted = match signed {
+            Some(signed) => Some(check_registers(
+                out,
+                signed,
+                &evidence.pcr_values,
+                runtime.as_mut(),
+                expected,
+            )?),
+            None => None,
         };
         for (public, certification) in expected.keys.iter().zip(&evidence.certifications) {
             check_key(out, &signer, public, certification, quoted.as_ref(), expected)?;
@@ -224,14 +233,13 @@ fn followed<'a>(expected: &Expected<'a>) -> Result<Option<Followed<'a>>, Check> 
     }
 }
 
+/// A quote of this exchange: the digest over its registers, and the hash that it is of.
 fn check_quote(
     out: &mut Appraisal,
     signer: &Attester,
     quote: &TpmAttestation,
-    values: &[TpmPcrValue],
-    runtime: Option<&mut Followed<'_>>,
     expected: &Expected<'_>,
-) -> Result<Quoted, Check> {
+) -> Result<(Vec<u8>, HashAlg), Check> {
     let (attest, hash) = authentic(out, &QUOTE, signer, quote, expected)?;
     let Body::Quote {
         selection,
@@ -259,13 +267,6 @@ fn check_quote(
         "tpm.quote.selection",
         expected.selection.to_string(),
     ));
-    let values = check_values(values, &pcr_digest, hash, runtime, expected)?;
-    if !values.is_empty() {
-        out.checks.push(Check::passed(
-            "tpm.quote.pcr_digest",
-            "register values are those quoted",
-        ));
-    }
     out.counters = Some(attest.counters);
     out.claims
         .set("tpm.reset_count", ClaimValue::Int(attest.counters.reset.into()));
@@ -279,11 +280,25 @@ fn check_quote(
         "tpm.firmware_version",
         ClaimValue::Text(format!("{:#018x}", attest.firmware)),
     );
-    Ok(Quoted {
-        digest: pcr_digest,
-        hash,
-        values,
-    })
+    Ok((pcr_digest, hash))
+}
+
+/// The registers behind a quote, where their values came along.
+fn check_registers(
+    out: &mut Appraisal,
+    (digest, hash): (Vec<u8>, HashAlg),
+    values: &[TpmPcrValue],
+    runtime: Option<&mut Followed<'_>>,
+    expected: &Expected<'_>,
+) -> Result<Quoted, Check> {
+    let values = check_values(values, &digest, hash, runtime, expected)?;
+    if !values.is_empty() {
+        out.checks.push(Check::passed(
+            "tpm.quote.pcr_digest",
+            "register values are those quoted",
+        ));
+    }
+    Ok(Quoted { digest, hash, values })
 }
 
 /// An attestation of this exchange.

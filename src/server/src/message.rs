@@ -1,11 +1,11 @@
 //! Reading a second message as it arrives: cookie first, MAC over everything, digest for its consumption.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http_body_util::BodyExt;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use touchmark_api::frame::{FrameError, SECTIONS, Splitter};
@@ -52,6 +52,8 @@ pub(crate) struct Received {
     pub(crate) runtime: Vec<u8>,
     /// Results of other verifiers.
     pub(crate) results: Vec<u8>,
+    /// What it takes of the memory for all, until it is answered.
+    _memory: Option<OwnedSemaphorePermit>,
 }
 
 /// Number of the section that the MAC does not cover: itself.
@@ -63,13 +65,13 @@ const SMALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What one message has taken of the memory for all.
 struct Share<'a> {
-    budget: &'a Semaphore,
-    taken: Option<SemaphorePermit<'a>>,
+    budget: &'a Arc<Semaphore>,
+    taken: Option<OwnedSemaphorePermit>,
     bytes: usize,
 }
 
 impl<'a> Share<'a> {
-    fn of(budget: &'a Semaphore) -> Self {
+    fn of(budget: &'a Arc<Semaphore>) -> Self {
         Self {
             budget,
             taken: None,
@@ -80,10 +82,11 @@ impl<'a> Share<'a> {
     /// Counts what has arrived as a whole, so that many small parts cost no more than one.
     fn grow(&mut self, more: usize) -> Result<(), Unread> {
         self.bytes += more;
-        let held = self.taken.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let missing = self.bytes.div_ceil(1024).saturating_sub(held);
         let missing = u32::try_from(missing).map_err(|_| Unread::Full)?;
-        let taken = self.budget.try_acquire_many(missing).map_err(|_| Unread::Full)?;
+        let budget = Arc::clone(self.budget);
+        let taken = budget.try_acquire_many_owned(missing).map_err(|_| Unread::Full)?;
         match &mut self.taken {
             Some(held) => held.merge(taken),
             None => self.taken = Some(taken),
@@ -93,7 +96,7 @@ impl<'a> Share<'a> {
 }
 
 /// Reads a first message whole: of at most `limit` bytes, soon, and counted like any other.
-pub(crate) async fn read_small(body: Body, limit: usize, budget: &Semaphore) -> Result<Vec<u8>, Unread> {
+pub(crate) async fn read_small(body: Body, limit: usize, budget: &Arc<Semaphore>) -> Result<Vec<u8>, Unread> {
     timeout(SMALL_DEADLINE, async {
         let mut body = body;
         let mut share = Share::of(budget);
@@ -116,11 +119,11 @@ pub(crate) async fn read_small(body: Body, limit: usize, budget: &Semaphore) -> 
 }
 
 /// Reads a message with evidence of this media type within a deadline. A cookie that does not open ends it before the rest is read. What has arrived
-/// counts against `budget`, in KiB, until the message is whole.
+/// counts against `budget`, in KiB, until the message is answered.
 pub(crate) async fn read(
     body: Body,
     challenger: &Challenger,
-    budget: &Semaphore,
+    budget: &Arc<Semaphore>,
     media_type: &str,
     now: u64,
 ) -> Result<Received, Unread> {
@@ -132,7 +135,7 @@ pub(crate) async fn read(
 async fn collect(
     mut body: Body,
     challenger: &Challenger,
-    budget: &Semaphore,
+    budget: &Arc<Semaphore>,
     media_type: &str,
     now: u64,
 ) -> Result<Received, Unread> {
@@ -191,6 +194,7 @@ async fn collect(
         log,
         runtime,
         results,
+        _memory: share.taken,
     })
 }
 
@@ -203,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn messages_that_arrive_share_one_memory() {
         let challenger = Challenger::new(&SystemEntropy, "spiffe://example.org", [0; 32], 150).unwrap();
-        let budget = Semaphore::new(4);
+        let budget = Arc::new(Semaphore::new(4));
         let read = async |bytes: usize| {
             read(Body::from(vec![0; bytes]), &challenger, &budget, "x/y", 0)
                 .await
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn many_small_parts_take_what_one_takes() {
-        let budget = Semaphore::new(4);
+        let budget = Arc::new(Semaphore::new(4));
         let mut share = Share::of(&budget);
         for _ in 0..4096 {
             share.grow(1).unwrap();

@@ -55,7 +55,7 @@ pub struct Service {
     /// What is written about requests of hosts that are refused.
     pub(crate) refusal_rates: Rates<String>,
     /// Memory for messages that are arriving, KiB.
-    pub(crate) messages: Semaphore,
+    pub(crate) messages: Arc<Semaphore>,
     pub(crate) bundle: host::Bundle,
     /// Held from a change in the store until it is in effect here.
     pub(crate) changes: tokio::sync::Mutex<()>,
@@ -119,7 +119,9 @@ impl Service {
             host_rates: Rates::new(config.limits.per_host, config.limits.overall, Instant::now()),
             issue_rates: capacity.issue_rates(config.limits.per_host),
             refusal_rates: Rates::new(1, config.limits.overall, Instant::now()),
-            messages: Semaphore::new(usize::try_from(config.limits.messages).unwrap_or(0) * 1024),
+            messages: Arc::new(Semaphore::new(
+                usize::try_from(config.limits.messages).unwrap_or(0) * 1024,
+            )),
             bundle: trust_bundle(&config, &root, &authority)?,
             authority: Arc::new(authority),
             changes: tokio::sync::Mutex::default(),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use touchmark_external::{EVIDENCE_TYPE, Endpoint, HostEvidence, Unanswered, ask_all};
 use touchmark_rats::{
     Check, Reason, Refusal, Retry,
-    ear::{Demands, Nonce, Presented, Relied, rely},
+    ear::{Demands, EvidenceKey, Nonce, Occasion, Presented, Relied, rely},
 };
 use touchmark_store::Host;
 use touchmark_tls::clock;
@@ -47,9 +47,9 @@ impl OtherVerifier {
     }
 
     /// What an answer of this verifier, when asked, says. What is no result of its says nothing about the host.
-    fn hear(&self, answer: Result<String, Unanswered>, bind: &[u8], now: u64) -> Result<(), Doubt> {
+    fn hear(&self, answer: Result<String, Unanswered>, occasion: Occasion<'_>) -> Result<(), Doubt> {
         let token = answer.map_err(|why| Doubt::Unheard(self.unavailable(&why)))?;
-        let relied = self.judge(&token, bind, now);
+        let relied = self.judge(&token, occasion);
         match relied.failure() {
             None => {
                 tracing::debug!(verifier = %self.name, "another verifier affirms");
@@ -66,19 +66,19 @@ impl OtherVerifier {
     }
 
     /// What the result that a host presents says. The host was to present one that counts.
-    fn look_at(&self, presented: Option<&str>, bind: &[u8], now: u64) -> Result<(), Doubt> {
+    fn look_at(&self, presented: Option<&str>, occasion: Occasion<'_>) -> Result<(), Doubt> {
         let Some(token) = presented else {
             return Err(Doubt::Against(self.missing()));
         };
-        match self.judge(token, bind, now).failure() {
+        match self.judge(token, occasion).failure() {
             None => Ok(()),
             Some(check) => Err(Doubt::Against(self.refusal(check))),
         }
     }
 
     /// The result by that of the verifier's keys which it was signed with; by the first where by none.
-    fn judge(&self, token: &str, bind: &[u8], now: u64) -> Relied {
-        let by = |key: &Map<String, Value>| rely(token, key, &self.demands, Some(Nonce::Bytes(bind)), now);
+    fn judge(&self, token: &str, occasion: Occasion<'_>) -> Relied {
+        let by = |key: &Map<String, Value>| rely(token, key, &self.demands, occasion);
         let mut all = self.keys.iter().map(by);
         let first = all.next().unwrap_or_else(|| by(&Map::new()));
         if first.signed.is_some() {
@@ -156,12 +156,29 @@ impl Attempt<'_> {
         .into_iter();
         // What cannot be read presents nothing.
         let presented = Presented::read(&self.received.results).unwrap_or_default();
-        let now = clock::now();
+        let occasion = |key| Occasion {
+            nonce: Some(Nonce::Bytes(&bind)),
+            key: Some(key),
+            now: clock::now(),
+        };
+        let key = self
+            .service
+            .appraiser
+            .attestation_key(public)
+            .map_err(Doubt::Against)?;
         let mut unheard = None;
         for verifier in verifiers {
             let said = match &verifier.endpoint {
-                Some(_) => verifier.hear(answers.next().unwrap_or(Err(Unanswered::Busy)), &bind, now),
-                None => verifier.look_at(presented.of(&verifier.name), &bind, now),
+                // The evidence was given by us, and bound to this host: what the result is about is known.
+                Some(_) => verifier.hear(
+                    answers.next().unwrap_or(Err(Unanswered::Busy)),
+                    occasion(EvidenceKey::IfNamed(key.spki())),
+                ),
+                // Whoever presents a result chose the evidence: it could be of another host, made under this binding.
+                None => verifier.look_at(
+                    presented.of(&verifier.name),
+                    occasion(EvidenceKey::Demanded(key.spki())),
+                ),
             };
             match said {
                 Ok(()) => {}

@@ -4,7 +4,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::{Value, json};
 use touchmark_crypto::jose::json as strict;
-use touchmark_rats::ear::{AttestationResult, Demands, Nonce, Profile, VECTOR_CLAIMS, rely};
+use touchmark_rats::ear::{
+    AttestationResult, Demands, EvidenceKey, Nonce, Occasion, Profile, VECTOR_CLAIMS, rely,
+};
 
 use super::{input, outcome::Report};
 use crate::{
@@ -49,6 +51,9 @@ pub(crate) struct Arguments {
     /// The developer that the verifier's identity has to name.
     #[arg(long, value_name = "TEXT")]
     developer: Option<String>,
+    /// The attestation key that each submodule has to name (key attestation, akpub): a public key or its certificate.
+    #[arg(long, value_name = "FILE")]
+    attested_key: Option<PathBuf>,
     /// Accepts results without an end.
     #[arg(long)]
     without_exp: bool,
@@ -94,8 +99,17 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         submodules: arguments.submodules.clone(),
         vector: arguments.entries.clone(),
     };
-    let nonce = arguments.nonce.as_deref().map(Nonce::Text);
-    let relied = rely(&text, &jwk, &demands, nonce, now);
+    let attested = arguments
+        .attested_key
+        .as_ref()
+        .map(|path| input::public_key(path))
+        .transpose()?;
+    let occasion = Occasion {
+        nonce: arguments.nonce.as_deref().map(Nonce::Text),
+        key: attested.as_ref().map(|key| EvidenceKey::Demanded(key.spki())),
+        now,
+    };
+    let relied = rely(&text, &jwk, &demands, occasion);
     let Some(result) = relied.signed else {
         return Ok(Report::of(relied.checks));
     };

@@ -42,6 +42,26 @@ pub enum Nonce<'a> {
     Bytes(&'a [u8]),
 }
 
+/// The key that the evidence was made with, SubjectPublicKeyInfo: a nonce says that some attester answered, this says which.
+#[derive(Debug, Clone, Copy)]
+pub enum EvidenceKey<'a> {
+    /// Each submodule that decides has to name it.
+    Demanded(&'a [u8]),
+    /// Where one names a key, it has to be this.
+    IfNamed(&'a [u8]),
+}
+
+/// What a result is held against beside what is demanded of every one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Occasion<'a> {
+    /// The nonce that it has to carry.
+    pub nonce: Option<Nonce<'a>>,
+    /// The key behind the evidence.
+    pub key: Option<EvidenceKey<'a>>,
+    /// Now, seconds since the epoch.
+    pub now: u64,
+}
+
 /// A result, judged.
 #[derive(Debug, Clone)]
 pub struct Relied {
@@ -61,13 +81,7 @@ impl Relied {
 }
 
 /// Judges a result, a compact JWS, by the key of the verifier that it is expected of. No key that comes with it is looked at.
-pub fn rely(
-    token: &str,
-    key: &Map<String, Value>,
-    demands: &Demands,
-    nonce: Option<Nonce<'_>>,
-    now: u64,
-) -> Relied {
+pub fn rely(token: &str, key: &Map<String, Value>, demands: &Demands, occasion: Occasion<'_>) -> Relied {
     let mut relied = Relied {
         checks: Vec::new(),
         heard: None,
@@ -80,11 +94,13 @@ pub fn rely(
             return relied;
         }
     };
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let now = i64::try_from(occasion.now).unwrap_or(i64::MAX);
     let checks = &mut relied.checks;
     checks.push(times(&result, demands.without_exp, now));
-    checks.extend(nonce.map(|nonce| fresh(&result, nonce)));
+    checks.extend(occasion.nonce.map(|nonce| fresh(&result, nonce)));
     checks.extend(demands.developer.as_deref().map(|own| named(&result, own)));
+    let bound = occasion.key.map(|key| of_key(&result, demands, key));
+    checks.extend(bound);
     if relied.failure().is_none() {
         relied.heard = Some(result.clone());
     }
@@ -228,6 +244,34 @@ fn named(result: &AttestationResult, developer: &str) -> Check {
     }
 }
 
+/// Whether the submodules that decide are about evidence of this key.
+fn of_key(result: &AttestationResult, demands: &Demands, key: EvidenceKey<'_>) -> Check {
+    const NAME: &str = "ear.key";
+    let (wanted, demanded) = match key {
+        EvidenceKey::Demanded(key) => (key, true),
+        EvidenceKey::IfNamed(key) => (key, false),
+    };
+    let decides = |name: &String| demands.submodules.is_empty() || demands.submodules.contains(name);
+    let wrong = result
+        .submodules
+        .iter()
+        .filter(|one| decides(&one.name))
+        .find_map(|one| match &one.key {
+            Some(found) if ct_eq(found, wanted) => None,
+            Some(_) => Some(format!("{}: another key", one.name)),
+            None => demanded.then(|| format!("{}: none", one.name)),
+        });
+    match wrong {
+        None => Check::passed(NAME, "of the key behind the evidence, where it names one"),
+        Some(found) => refuse(
+            NAME,
+            Reason::AttestationKeyMismatch,
+            "the key behind the evidence (key attestation, akpub)",
+            found,
+        ),
+    }
+}
+
 /// What it says of the submodules that decide. Of the others, and of the whole, only the worst counts.
 fn says(result: &AttestationResult, demands: &Demands) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -308,222 +352,4 @@ fn says(result: &AttestationResult, demands: &Demands) -> Vec<Check> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use touchmark_crypto::{
-        Purpose, Signer, SigningAlg, SoftwareKey,
-        jose::{Jwk, b64u, jws},
-    };
-
-    use super::*;
-    use crate::ear::PROFILE;
-
-    const NOW: u64 = 1_800_000_000;
-    const BIND: [u8; 32] = [0xfb; 32];
-
-    fn demands() -> Demands {
-        Demands {
-            profile: Profile::Ear03,
-            without_exp: false,
-            developer: Some("https://verifier.example".into()),
-            submodules: vec!["host".into()],
-            vector: vec![2],
-        }
-    }
-
-    fn claims() -> Value {
-        json!({
-            "eat_profile": PROFILE, "iat": NOW, "exp": NOW + 60, "eat_nonce": b64u(&BIND),
-            "ear_verifier_id": {"developer": "https://verifier.example", "build": "1"},
-            "submods": {"host": {
-                "ear_status": "affirming",
-                "ear_trustworthiness_vector": {"instance-identity": 2, "executables": 2},
-            }},
-        })
-    }
-
-    /// Check and reason of the first failure, and whether the result counts against the host.
-    fn judged(claims: &Value, demands: &Demands) -> (Option<(&'static str, Reason)>, bool) {
-        let key = SoftwareKey::generate(SigningAlg::Es256).unwrap();
-        let token = jws::sign("eat+jwt", None, claims, Purpose::AttestationResult, &key).unwrap();
-        let jwk = Jwk::new(key.public_key().clone()).unwrap().to_json();
-        let relied = rely(&token, &jwk, demands, Some(Nonce::Bytes(&BIND)), NOW);
-        let failure = relied
-            .failure()
-            .map(|check| (check.name, check.reason().unwrap()));
-        (failure, relied.heard.is_some())
-    }
-
-    fn with(pointer: &str, value: Value) -> Value {
-        let mut claims = claims();
-        let (parent, name) = pointer.rsplit_once('/').unwrap();
-        let parent = claims.pointer_mut(parent).unwrap().as_object_mut().unwrap();
-        match value {
-            Value::Null => parent.remove(name),
-            value => parent.insert(name.to_owned(), value),
-        };
-        claims
-    }
-
-    #[test]
-    fn r065_what_a_verifier_says_counts_only_whole_fresh_and_affirming() {
-        assert_eq!(judged(&claims(), &demands()), (None, true));
-        let status = "/submods/host/ear_status";
-        let vector = "/submods/host/ear_trustworthiness_vector";
-        for (pointer, value, check, reason, heard) in [
-            // Nothing that is not this verifier's result about this says anything about the host.
-            (
-                "/eat_profile",
-                json!("tag:github.com,2023:veraison/ear"),
-                "ear.claims",
-                Reason::WrongProfile,
-                false,
-            ),
-            ("/exp", json!(NOW - 31), "ear.times", Reason::Expired, false),
-            ("/exp", Value::Null, "ear.times", Reason::ClaimMissing, false),
-            ("/iat", json!(NOW + 31), "ear.times", Reason::NotYetValid, false),
-            ("/nbf", json!(NOW + 31), "ear.times", Reason::NotYetValid, false),
-            (
-                "/eat_nonce",
-                json!(b64u(&[1; 32])),
-                "ear.nonce",
-                Reason::NonceMismatch,
-                false,
-            ),
-            (
-                "/eat_nonce",
-                json!("not base64, but a nonce"),
-                "ear.nonce",
-                Reason::NonceMismatch,
-                false,
-            ),
-            (
-                "/eat_nonce",
-                Value::Null,
-                "ear.nonce",
-                Reason::NonceMissing,
-                false,
-            ),
-            (
-                "/ear_verifier_id/developer",
-                json!("somebody"),
-                "ear.verifier",
-                Reason::VerifierMismatch,
-                false,
-            ),
-            // A worse status than the vector's is the verifier's to give, a better one is refused as it is read.
-            (
-                status,
-                json!("warning"),
-                "ear.status",
-                Reason::ResultNotAffirming,
-                true,
-            ),
-            (
-                status,
-                json!("contraindicated"),
-                "ear.status",
-                Reason::ResultNotAffirming,
-                true,
-            ),
-            (
-                status,
-                json!("none"),
-                "ear.status",
-                Reason::ResultNotAffirming,
-                true,
-            ),
-            (
-                vector,
-                json!({"executables": 33}),
-                "ear.claims",
-                Reason::ClaimInvalid,
-                false,
-            ),
-            // What is absent, or says nothing, affirms nothing.
-            (
-                vector,
-                json!({"instance-identity": 2}),
-                "ear.vector",
-                Reason::ResultNotAffirming,
-                true,
-            ),
-            (
-                vector,
-                Value::Null,
-                "ear.vector",
-                Reason::ResultNotAffirming,
-                true,
-            ),
-            (
-                vector,
-                json!({"executables": 0}),
-                "ear.vector",
-                Reason::ResultNotAffirming,
-                true,
-            ),
-            (
-                "/ear_status",
-                json!("contraindicated"),
-                "ear.status",
-                Reason::ResultNotAffirming,
-                true,
-            ),
-        ] {
-            let found = judged(&with(pointer, value.clone()), &demands());
-            assert_eq!(found, (Some((check, reason)), heard), "{pointer} {value}");
-        }
-    }
-
-    #[test]
-    fn submodules_that_do_not_decide_count_when_they_are_contraindicated() {
-        let with_gpu = |status: &str| with("/submods/gpu", json!({"ear_status": status}));
-        assert_eq!(judged(&with_gpu("none"), &demands()), (None, true));
-        let refused = (Some(("ear.status", Reason::ResultNotAffirming)), true);
-        assert_eq!(judged(&with_gpu("contraindicated"), &demands()), refused);
-        let both = Demands {
-            submodules: Vec::new(),
-            vector: Vec::new(),
-            ..demands()
-        };
-        assert_eq!(judged(&claims(), &both), (None, true));
-        assert_eq!(judged(&with_gpu("none"), &both), refused);
-        let missing = Demands {
-            submodules: vec!["gpu".into()],
-            ..demands()
-        };
-        let refused = (Some(("ear.submodules", Reason::ClaimMissing)), true);
-        assert_eq!(judged(&claims(), &missing), refused);
-    }
-
-    #[test]
-    fn nonces_are_written_in_either_alphabet_with_or_without_padding() {
-        for text in [
-            b64u(&BIND),
-            format!("{}=", b64u(&BIND)),
-            b64u(&BIND).replace('-', "+").replace('_', "/"),
-        ] {
-            assert_eq!(
-                judged(&with("/eat_nonce", json!(text)), &demands()),
-                (None, true),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn r008_a_result_of_an_unknown_verifier_says_nothing() {
-        let own = SoftwareKey::generate(SigningAlg::Es256).unwrap();
-        let other = SoftwareKey::generate(SigningAlg::Es256).unwrap();
-        let jwk = Jwk::new(own.public_key().clone()).unwrap().to_json();
-        let token = jws::sign("eat+jwt", None, &claims(), Purpose::AttestationResult, &other).unwrap();
-        let relied = rely(&token, &jwk, &demands(), Some(Nonce::Bytes(&BIND)), NOW);
-        assert_eq!(
-            relied.failure().and_then(Check::reason),
-            Some(Reason::SignatureInvalid)
-        );
-        assert!(relied.heard.is_none() && relied.signed.is_none());
-        let cut = rely(&token[..token.len() / 2], &jwk, &demands(), None, NOW);
-        assert_eq!(cut.failure().and_then(Check::reason), Some(Reason::Malformed));
-    }
-}
+mod tests;
