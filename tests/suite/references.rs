@@ -114,8 +114,28 @@ fn manifest(key: &SoftwareKey, digests: &[&str], content_type: &str) -> Vec<u8> 
     manifest_until(key, digests, content_type, Some(4_000_000_000))
 }
 
+/// What else a manifest of [`manifest_with`] says: a member of the manifest, of its statements, of each measurement's values; and the name of
+/// each measurement.
+#[derive(Default)]
+struct Beside {
+    manifest: Option<(i64, Value)>,
+    statements: Option<(i64, Value)>,
+    values: Option<(i64, Value)>,
+    name: Option<Value>,
+}
+
 /// The same, with a signature that holds until then; `None`: whose signer is not named.
 fn manifest_until(key: &SoftwareKey, digests: &[&str], content_type: &str, until: Option<i64>) -> Vec<u8> {
+    manifest_with(key, digests, content_type, until, Beside::default())
+}
+
+fn manifest_with(
+    key: &SoftwareKey,
+    digests: &[&str],
+    content_type: &str,
+    until: Option<i64>,
+    beside: Beside,
+) -> Vec<u8> {
     let int = |number: i64| Value::from(number);
     let map = |members: Vec<(i64, Value)>| {
         Value::Map(
@@ -129,23 +149,24 @@ fn manifest_until(key: &SoftwareKey, digests: &[&str], content_type: &str, until
         .iter()
         .map(|digest| {
             let digest = Value::Array(vec![int(1), Value::Bytes(hex::decode(digest).unwrap())]);
-            map(vec![(0, int(4)), (1, map(vec![(2, Value::Array(vec![digest]))]))])
+            let mut values = vec![(2, Value::Array(vec![digest]))];
+            values.extend(beside.values.clone());
+            let name = beside.name.clone().unwrap_or(int(4));
+            map(vec![(0, name), (1, map(values))])
         })
         .collect();
     let environment = map(vec![(0, map(vec![(1, Value::Text("ACME".into()))]))]);
     let triple = Value::Array(vec![environment, Value::Array(measurements)]);
+    let mut triples = vec![(0, Value::Array(vec![triple.clone()]))];
+    triples.extend(beside.statements);
     let comid = map(vec![
         (1, map(vec![(0, Value::Text("boot".into()))])),
-        (4, map(vec![(0, Value::Array(vec![triple]))])),
+        (4, map(triples)),
     ]);
     let tag = Value::Tag(506, Box::new(Value::Bytes(encoded(&comid))));
-    let corim = Value::Tag(
-        501,
-        Box::new(map(vec![
-            (0, Value::Text("release".into())),
-            (1, Value::Array(vec![tag])),
-        ])),
-    );
+    let mut members = vec![(0, Value::Text("release".into())), (1, Value::Array(vec![tag]))];
+    members.extend(beside.manifest);
+    let corim = Value::Tag(501, Box::new(map(members)));
     let payload = encoded(&corim);
     let mut protected = vec![(1, int(-7)), (3, Value::Text(content_type.into()))];
     protected.extend(until.map(|until| {
@@ -238,6 +259,32 @@ fn c08_poisoned_or_unsigned_reference_values_change_nothing_and_signed_ones_are_
     // The manifest itself, which nobody signed.
     refused(&good[40..], "signed");
     refused(b"", "signed");
+    // What says more than is understood is not taken for less.
+    let with = |beside| manifest_with(&vendor, &[&digest], RIM, Some(4_000_000_000), beside);
+    let profile = Value::Tag(32, Box::new(Value::Text("https://acme.example/scheme".into())));
+    refused(
+        &with(Beside {
+            manifest: Some((3, profile)),
+            ..Beside::default()
+        }),
+        "profile",
+    );
+    refused(
+        &with(Beside {
+            name: Some(Value::from(40)),
+            ..Beside::default()
+        }),
+        "not named by the number of a register",
+    );
+    let one = Value::Array(vec![Value::from(1), Value::Bytes(vec![7; 32])]);
+    let registers = Value::Map(vec![(Value::from(4), Value::Array(vec![one]))]);
+    refused(
+        &with(Beside {
+            values: Some((14, registers)),
+            ..Beside::default()
+        }),
+        "final values of registers",
+    );
     assert_eq!(dev.json(&["reference", "list"]), before);
     let output = import(&good);
     assert!(
@@ -251,5 +298,19 @@ fn c08_poisoned_or_unsigned_reference_values_change_nothing_and_signed_ones_are_
         (&json!("staged"), &json!("acme"))
     );
     assert_eq!(states(&dev, "vendor"), [(1, "staged".into())]);
+    // What was staged meanwhile is not what was looked at.
+    let next = "cd".repeat(32);
+    assert!(import(&manifest(&vendor, &[&next], RIM)).status.success());
+    let promote = |name: &str| dev.touchmark(&["reference", "promote", name]);
+    let several = promote("vendor");
+    assert_eq!(several.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&several.stderr).contains("vendor@1 or vendor@2"));
+    assert_eq!(promote("vendor@7").status.code(), Some(1));
+    assert_eq!(promote("vendor@x").status.code(), Some(2));
+    assert!(promote("vendor@1").status.success());
+    assert_eq!(
+        states(&dev, "vendor"),
+        [(1, "valid".into()), (2, "staged".into())]
+    );
     assert_eq!(dev.json(&["policy", "explain", "host-1"])["decision"], "permit");
 }

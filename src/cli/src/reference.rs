@@ -73,7 +73,7 @@ enum Command {
     },
     /// Makes a staged generation valid, beside those before it.
     Promote {
-        /// Its label.
+        /// Its label; LABEL@GENERATION where several are staged.
         label: String,
     },
     /// Retires the valid generations of a label but the newest: the update is through.

@@ -116,7 +116,16 @@ pub(crate) async fn import(service: &Arc<Service>, manifest: &str, label: &str, 
 
 pub(crate) async fn promote(service: &Arc<Service>, label: &str, now: u64) -> Outcome {
     let _turn = service.changes.lock().await;
-    let generation = service.store.promote_reference(label, now).await?;
+    let (label, wanted) = match label.rsplit_once('@') {
+        Some((label, number)) => {
+            let number = number.parse::<u64>();
+            let wanted =
+                number.map_err(|_| Failure::Unusable(format!("{label}@...: a generation is a number")))?;
+            (label, Some(wanted))
+        }
+        None => (label, None),
+    };
+    let generation = service.store.promote_reference(label, wanted, now).await?;
     service.reload_references().await?;
     Ok(json!({"label": label, "generation": generation, "state": "valid"}))
 }

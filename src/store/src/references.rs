@@ -105,16 +105,34 @@ impl Store {
         Ok((unsigned(number), true))
     }
 
-    /// Makes a label's staged generation valid beside the others.
-    pub async fn promote_reference(&self, label: &str, now: u64) -> Result<u64, StoreError> {
+    /// Makes a label's staged generation valid beside the others: the one that is named, or the only one.
+    pub async fn promote_reference(
+        &self,
+        label: &str,
+        wanted: Option<u64>,
+        now: u64,
+    ) -> Result<u64, StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let staged: Option<i64> = sqlx::query_scalar(
-            "SELECT generation FROM reference_sets WHERE label = ? AND state = 'staged' ORDER BY generation DESC LIMIT 1",
+        let staged: Vec<i64> = sqlx::query_scalar(
+            "SELECT generation FROM reference_sets WHERE label = ? AND state = 'staged' ORDER BY generation",
         )
         .bind(label)
-        .fetch_optional(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
-        let number = staged.ok_or_else(|| missing("staged set of reference values", label))?;
+        let number = match (wanted, staged.as_slice()) {
+            (None, [only]) => Some(*only),
+            (None, []) => None,
+            // Whoever reviewed one does not want what was staged after it.
+            (None, several) => {
+                let names: Vec<String> = several.iter().map(|number| format!("{label}@{number}")).collect();
+                return Err(StoreError::Conflict(format!(
+                    "several generations are staged: name the one that was looked at, {}",
+                    names.join(" or ")
+                )));
+            }
+            (Some(wanted), staged) => staged.iter().copied().find(|number| unsigned(*number) == wanted),
+        };
+        let number = number.ok_or_else(|| missing("staged set of reference values", label))?;
         // Older ones that were never promoted are out of date.
         sqlx::query("UPDATE reference_sets SET state = 'retired' WHERE label = ? AND state = 'staged' AND generation < ?")
             .bind(label)

@@ -36,6 +36,9 @@ pub enum ReferenceError {
     /// A manifest that says nothing of registers.
     #[error("the manifest has no measurement that is named by the number of a register")]
     NoRegisters,
+    /// A manifest that says more than reference values of registers: what is left out could be what matters.
+    #[error("{0}")]
+    Beyond(String),
     /// Nothing in it, so that nothing could match.
     #[error("no reference value and no empty register: nothing could match this set")]
     Empty,
@@ -191,9 +194,20 @@ impl ReferenceSet {
 
     /// The set that a vendor's manifest states: measurements named by the number of a register, each of its digests a value of it.
     pub fn from_corim(label: &str, corim: &Corim) -> Result<Self, ReferenceError> {
+        let beyond = |what: &str| Err(ReferenceError::Beyond(what.to_owned()));
+        if let Some(profile) = &corim.profile {
+            return beyond(&format!(
+                "it follows the rules of profile {profile:?}, which are not known here"
+            ));
+        }
         let mut values = Vec::new();
         for tag in &corim.tags {
-            let CorimTag::Comid(comid) = tag else { continue };
+            let CorimTag::Comid(comid) = tag else {
+                return beyond("it holds something else than statements on modules (CoMID)");
+            };
+            if !comid.endorsements.is_empty() {
+                return beyond("it endorses modules: only reference values are read");
+            }
             for triple in &comid.references {
                 let class = triple.environment.class.clone().unwrap_or_default();
                 let about: Vec<String> = [class.vendor, class.model].into_iter().flatten().collect();
@@ -204,8 +218,13 @@ impl ReferenceSet {
                         _ => None,
                     };
                     let Some(pcr) = pcr.filter(|pcr| *pcr < 24) else {
-                        continue;
+                        return beyond(
+                            "a measurement that is not named by the number of a register, 0 to 23",
+                        );
                     };
+                    if !measurement.registers.is_empty() {
+                        return beyond("final values of registers: values of their events are wanted");
+                    }
                     let named = measurement
                         .name
                         .clone()
