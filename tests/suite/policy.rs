@@ -143,6 +143,68 @@ fn r062_an_endorsement_certificate_is_revoked_by_its_serial_number_and_authority
 }
 
 #[test]
+fn e22_a_host_with_a_firmware_that_is_denied_is_refused_by_what_its_own_quote_says() {
+    let dev = Dev::start(&[]);
+    let claims = dev.json(&["policy", "explain", "host-1"])["claims"].clone();
+    let text = |name: &str| claims[name].as_str().unwrap().to_owned();
+    let (manufacturer, firmware) = (text("device.manufacturer"), text("tpm.firmware_version"));
+    // The same as the TPM says of itself.
+    let properties = dev
+        .command("tpm2_getcap")
+        .args([
+            "-T",
+            &format!(
+                "swtpm:host=127.0.0.1,port={}",
+                dev.description()["tpms"][0]["port"]
+            ),
+        ])
+        .arg("properties-fixed")
+        .output()
+        .unwrap();
+    let properties = String::from_utf8(properties.stdout).unwrap();
+    let raw = |name: &str| {
+        let behind = properties.split(name).nth(1).unwrap();
+        let word = behind
+            .split_whitespace()
+            .find(|word| word.starts_with("0x"))
+            .unwrap();
+        format!("{:0>8}", word.trim_start_matches("0x").to_lowercase())
+    };
+    let version = format!(
+        "0x{}{}",
+        raw("TPM2_PT_FIRMWARE_VERSION_1"),
+        raw("TPM2_PT_FIRMWARE_VERSION_2")
+    );
+    assert_eq!(firmware, version);
+    let denied = |version: &str| {
+        format!(
+            "{PERMIT}\n@id(\"leaks\") forbid (principal, action, resource) when {{ context.device has manufacturer && \
+             context.device.manufacturer == \"{manufacturer}\" && context has tpm && context.tpm has firmware_version && \
+             [\"{version}\"].contains(context.tpm.firmware_version) }};"
+        )
+    };
+    let _server = dev.restart_server(|text| format!("reattest_interval = \"4s\"\n{text}"));
+    assert!(
+        apply(&dev, "firmware", &denied("0x0000000000000001"), &[])
+            .status
+            .success()
+    );
+    let attested = dev.host("host-1")["last_attested"].clone();
+    eventually("an attestation under another version's denial", || {
+        dev.host("host-1")["last_attested"] != attested
+    });
+    assert!(apply(&dev, "firmware", &denied(&firmware), &[]).status.success());
+    eventually("the host's refusal", || {
+        dev.host("host-1")["reason"] == "policy_denied"
+    });
+    let found = dev.json(&["why", "host-1"])["found"].as_str().unwrap().to_owned();
+    assert!(
+        found.contains("firmware/leaks forbids") && found.contains(&firmware),
+        "{found}"
+    );
+}
+
+#[test]
 fn a09_a_policy_that_does_not_validate_changes_nothing() {
     let dev = Dev::start(&[]);
     assert!(apply(&dev, "all", PERMIT, &[]).status.success());

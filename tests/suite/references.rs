@@ -157,7 +157,7 @@ fn manifest_with(
         .collect();
     let environment = map(vec![(0, map(vec![(1, Value::Text("ACME".into()))]))]);
     let triple = Value::Array(vec![environment, Value::Array(measurements)]);
-    let mut triples = vec![(0, Value::Array(vec![triple.clone()]))];
+    let mut triples = vec![(0, Value::Array(vec![triple]))];
     triples.extend(beside.statements);
     let comid = map(vec![
         (1, map(vec![(0, Value::Text("boot".into()))])),

@@ -105,6 +105,21 @@ pub(crate) fn template(public: &[u8]) -> Result<PublicArea, Check> {
     Ok(area)
 }
 
+/// A tpmManufacturer, `id:` and four characters in hexadecimal, in plain text; whatever else it is, short.
+fn manufacturer(named: &str) -> String {
+    let characters = named
+        .strip_prefix("id:")
+        .and_then(|digits| hex::decode(digits).ok())
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    let plain = characters.as_deref().unwrap_or(named);
+    plain
+        .trim_end_matches(['\0', ' '])
+        .chars()
+        .filter(char::is_ascii_graphic)
+        .take(16)
+        .collect()
+}
+
 /// Most bytes of a serial number that are looked at: more than any text allows (RFC 5280 section 4.1.2.2: 20).
 const MAX_SERIAL: usize = 40;
 
@@ -164,6 +179,7 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
                 let root = maker.anchors.certificates().get(chip.path.anchor);
                 let serial = &chip.certificate.facts.serial;
                 return Ok(Some(Voucher {
+                    manufacturer: chip.names()[0].map(manufacturer).unwrap_or_default(),
                     serial: ByteBuf::from(serial.get(..MAX_SERIAL).unwrap_or(serial)),
                     issuers: chip.path.issuers.into_iter().map(ByteArray::new).collect(),
                     maker: maker.name.clone(),
@@ -193,4 +209,23 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
             "add the root of this maker under [[tpm.maker]] in server.toml",
         )
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manufacturers_are_named_as_in_the_registry_of_vendors() {
+        for (named, plain) in [
+            ("id:494E5443", "INTC"),
+            ("id:53544D20", "STM"),
+            ("id:49465800", "IFX"),
+            ("id:4E544300", "NTC"),
+            ("id:zz", "id:zz"),
+            ("IFX", "IFX"),
+        ] {
+            assert_eq!(manufacturer(named), plain);
+        }
+    }
 }

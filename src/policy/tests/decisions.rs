@@ -28,6 +28,7 @@ fn good() -> Claims {
     claims.set("device.maker", ClaimValue::Text("infineon".into()));
     claims.set("device.kind", ClaimValue::Text("physical".into()));
     claims.set("device.simulated", ClaimValue::Bool(false));
+    claims.set("device.manufacturer", ClaimValue::Text("IFX".into()));
     claims.set("device.serial", ClaimValue::Text("54e1c0b8".into()));
     claims.set("device.issuers", texts(&[MAKERS_CA, "00"]));
     claims.set("device.endorsement_key", ClaimValue::Text("11".into()));
@@ -147,7 +148,7 @@ fn every_shipped_policy_permits_a_good_host_and_stops_a_bad_one() {
         (
             "firmware-denied",
             vec![{
-                let mut leaky = with("device.maker", text("stmicro"));
+                let mut leaky = with("device.manufacturer", text("STM"));
                 leaky.set("tpm.firmware_version", text("0x0049000400000000"));
                 leaky
             }],
@@ -336,7 +337,7 @@ fn a_set_that_only_observes_denies_nobody_and_says_what_it_would_have_done() {
 #[test]
 fn e22_a_firmware_on_the_denied_list_is_forbidden_for_its_maker_alone() {
     let mut leaky = good();
-    leaky.set("device.maker", ClaimValue::Text("stmicro".into()));
+    leaky.set("device.manufacturer", ClaimValue::Text("STM".into()));
     leaky.set(
         "tpm.firmware_version",
         ClaimValue::Text("0x0049000400000000".into()),
@@ -345,7 +346,7 @@ fn e22_a_firmware_on_the_denied_list_is_forbidden_for_its_maker_alone() {
     let decision = decide(&policies, &leaky);
     assert!(!decision.allowed);
     assert_eq!(decision.determining[0].id, "firmware-denied");
-    leaky.set("device.maker", ClaimValue::Text("infineon".into()));
+    leaky.set("device.manufacturer", ClaimValue::Text("IFX".into()));
     assert!(decide(&policies, &leaky).allowed);
 }
 

@@ -28,6 +28,9 @@ pub struct Voucher {
     pub simulated: bool,
     /// SHA-256 of the SubjectPublicKeyInfo of the root that the certificate's path ended in.
     pub anchor: [u8; 32],
+    /// The TPM's manufacturer as the endorsement certificate names it, by the registry of vendor identifiers: `INTC`, `STM`, `IFX`. Empty
+    /// where it names none.
+    pub manufacturer: String,
     /// The serial number of the endorsement certificate, as it has it.
     pub serial: ByteBuf,
     /// SHA-256 of the SubjectPublicKeyInfo of each authority on the path, from the one that signed the endorsement certificate to the root.

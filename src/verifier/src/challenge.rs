@@ -374,6 +374,7 @@ mod tests {
                 kind: MakerKind::Hypervisor,
                 simulated: true,
                 anchor: [0xff; 32],
+                manufacturer: "m".repeat(16),
                 serial: ByteBuf::from(vec![0xff; 40]),
                 issuers: vec![ByteArray::new([0xff; 32]); 9],
             }),

@@ -178,6 +178,12 @@ fn establish(appraisal: &mut Appraisal, subject: &Subject, references: &[&Refere
             MakerKind::Hypervisor => "hypervisor",
         };
         claims.set("device.kind", ClaimValue::Text(kind.to_owned()));
+        if !voucher.manufacturer.is_empty() {
+            claims.set(
+                "device.manufacturer",
+                ClaimValue::Text(voucher.manufacturer.clone()),
+            );
+        }
         claims.set("device.serial", ClaimValue::Text(voucher.serial_digits()));
         let issuers = voucher.issuers.iter().map(|digest| hex::encode(digest.as_ref()));
         claims.set("device.issuers", ClaimValue::Texts(issuers.collect()));

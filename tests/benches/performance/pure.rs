@@ -95,6 +95,7 @@ impl Scene {
             kind: MakerKind::Physical,
             simulated: false,
             anchor: [0; 32],
+            manufacturer: "IFX".into(),
             serial: vec![1; 20].into(),
             issuers: vec![[0; 32].into(); 2],
         };

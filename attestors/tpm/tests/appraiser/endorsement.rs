@@ -82,6 +82,7 @@ fn a_certificate_of_a_pinned_maker_vouches_directly_and_through_an_intermediate(
             kind: MakerKind::Physical,
             simulated: true,
             anchor: spki_digest(&root.der),
+            manufacturer: String::new(),
             serial: DeviceCertificate::parse(certificate).unwrap().facts.serial.into(),
             issuers: issuers.iter().copied().map(ByteArray::new).collect(),
         })
