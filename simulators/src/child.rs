@@ -16,8 +16,11 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use crate::cli::ChildArguments;
 use crate::error::SimError;
 
-/// The variable by which CMD finds its devices; every process of a run carries it, so that leftovers are known.
+/// The variable by which CMD finds its devices.
 pub const FOLDER_VARIABLE: &str = "TOUCHMARK_SIM";
+/// The variable that every process of a run carries, so that leftovers are known. It is not [`FOLDER_VARIABLE`], which people set in their own
+/// terminals.
+pub const RUN_VARIABLE: &str = "TOUCHMARK_SIM_RUN";
 
 /// This program, also after its file was replaced or deleted.
 pub(crate) const OURSELVES: &str = "/proc/self/exe";
@@ -49,6 +52,7 @@ impl Launcher {
             .arg("--")
             .arg(program);
         command.env(FOLDER_VARIABLE, &self.folder);
+        command.env(RUN_VARIABLE, &self.folder);
         command
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use crate::child::FOLDER_VARIABLE;
+use crate::child::RUN_VARIABLE;
 use crate::cli::JanitorArguments;
 use crate::folder::PREFIX;
 
@@ -55,7 +55,7 @@ pub fn main(arguments: &JanitorArguments) -> ExitCode {
 
 /// The processes whose environment names `folder` as theirs.
 fn processes_of(folder: &Path) -> Vec<Pid> {
-    let mut mark = OsString::from(FOLDER_VARIABLE).into_vec();
+    let mut mark = OsString::from(RUN_VARIABLE).into_vec();
     mark.push(b'=');
     mark.extend_from_slice(folder.as_os_str().as_bytes());
     let Ok(entries) = std::fs::read_dir("/proc") else {

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::broker::Broker;
 use crate::bus::Bus;
-use crate::child::{Daemon, FOLDER_VARIABLE, Launcher};
+use crate::child::{Daemon, FOLDER_VARIABLE, Launcher, RUN_VARIABLE};
 use crate::count::Counter;
 use crate::describe::{Description, HostDescription, ServiceDescription, TpmDescription};
 use crate::error::SimError;
@@ -267,7 +267,10 @@ impl Simulation {
     /// The variables by which a program finds device 1, and `sim.json`.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let mut variables = vec![(FOLDER_VARIABLE, self.folder.path().into())];
+        let mut variables = vec![
+            (FOLDER_VARIABLE, self.folder.path().into()),
+            (RUN_VARIABLE, self.folder.path().into()),
+        ];
         if let (Some(bus), Some(first)) = (&self.bus, self.tpms.first()) {
             variables.push(("DBUS_SESSION_BUS_ADDRESS", bus.address().into()));
             for name in [

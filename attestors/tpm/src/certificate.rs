@@ -190,6 +190,13 @@ impl ChipCertificate {
         if usage == CertificateUse::Attestation {
             return Ok(Check::passed(name, "a key of a chip"));
         }
+        if !self.certificate.may_receive_secrets() {
+            return refuse(
+                Reason::Eku,
+                "a key that secrets are sealed to: key usage keyEncipherment or keyAgreement",
+                "a signing key, such as an attestation key",
+            );
+        }
         let bare = usage == CertificateUse::BareEndorsement;
         let usages = &facts.extended_key_usages;
         let named = self.names().iter().all(Option::is_some);

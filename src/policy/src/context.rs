@@ -41,12 +41,18 @@ fn expression(value: &ClaimValue) -> RestrictedExpression {
     }
 }
 
-/// The claims that a policy tests, with their values, from its JSON form.
-pub(crate) fn tested(policy: &serde_json::Value, claims: &Claims) -> Vec<(String, String)> {
+/// The names of claims and of their groups that a policy tests, from its JSON form.
+pub(crate) fn named(policy: &serde_json::Value) -> Vec<String> {
     let mut paths = Vec::new();
     collect(policy, &mut paths);
     paths.sort();
     paths.dedup();
+    paths
+}
+
+/// The claims that a policy tests, with their values.
+pub(crate) fn tested(policy: &serde_json::Value, claims: &Claims) -> Vec<(String, String)> {
+    let mut paths = named(policy);
     // A path that goes on in another says nothing by itself.
     let longer = paths.clone();
     paths.retain(|path| !longer.iter().any(|other| other.starts_with(&format!("{path}."))));

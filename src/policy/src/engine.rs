@@ -15,7 +15,8 @@ use touchmark_rats::Claims;
 
 use crate::{
     Decision, Determining, Effect, MAX_POLICIES, MAX_TEXT, PolicyError, SCHEMA,
-    context::{context, tested},
+    context::{self, context, tested},
+    names::{closest, is_claim},
 };
 
 /// Most combinations of groups whose policies are kept ready.
@@ -163,27 +164,34 @@ impl Policies {
             return Err(policy_error("templates have nobody to fill them in".to_owned()));
         }
         let result = Validator::new(self.schema.clone()).validate(&set, ValidationMode::Strict);
-        if !result.validation_passed() {
-            let lines: Vec<String> = result
-                .validation_errors()
-                .map(|error| {
-                    let id = error.policy_id();
-                    let named = set.policy(id).and_then(|policy| policy.annotation("id"));
-                    let what = flat(error);
-                    let what = what
-                        .strip_prefix(&format!("for policy `{id}`, "))
-                        .unwrap_or(&what)
-                        .to_owned();
-                    format!(
-                        "policy {}: {what}",
-                        named.map_or_else(|| counted(id), str::to_owned),
-                    )
-                })
-                .collect();
+        let told = |id: &PolicyId, what: String| {
+            let named = set.policy(id).and_then(|policy| policy.annotation("id"));
+            let what = what
+                .strip_prefix(&format!("for policy `{id}`, "))
+                .unwrap_or(&what);
+            format!(
+                "policy {}: {what}",
+                named.map_or_else(|| counted(id), str::to_owned)
+            )
+        };
+        let errors = result
+            .validation_errors()
+            .map(|error| told(error.policy_id(), flat(error)));
+        // What can never apply, or reads otherwise than it looks, was not meant like that.
+        let warnings = result
+            .validation_warnings()
+            .map(|warning| told(warning.policy_id(), flat(warning)));
+        let lines: Vec<String> = errors.chain(warnings).collect();
+        if !lines.is_empty() {
             return Err(PolicyError::Validation {
                 label: label.clone(),
                 what: lines.join("\n"),
             });
+        }
+        if set.policies().next().is_none() {
+            return Err(policy_error(
+                "there is no policy in it; to withdraw a set, delete it: touchmark policy delete".to_owned(),
+            ));
         }
         let mut policies: Vec<&Policy> = set.policies().collect();
         policies.sort_by_key(|policy| {
@@ -212,6 +220,15 @@ impl Policies {
             let json = policy
                 .to_json()
                 .map_err(|error| policy_error(error.to_string()))?;
+            if let Some(unknown) = context::named(&json).into_iter().find(|name| !is_claim(name)) {
+                let meant = closest(&unknown).map_or(String::new(), |claim| format!("; is {claim} meant?"));
+                return Err(PolicyError::Validation {
+                    label: label.clone(),
+                    what: format!(
+                        "policy {name}: there is no claim {unknown}{meant} (touchmark policy schema)"
+                    ),
+                });
+            }
             self.all.push(Arc::new(Compiled {
                 policy: policy.new_id(PolicyId::new(format!("{label}/{name}"))),
                 label: label.clone(),

@@ -7,11 +7,13 @@ mod context;
 mod decision;
 mod engine;
 mod error;
+mod names;
 mod shipped;
 
 pub use decision::{Decision, Determining, Effect};
 pub use engine::{Policies, Source, Subject};
 pub use error::PolicyError;
+pub use names::is_claim;
 pub use shipped::{DEFAULT, Shipped, shipped};
 
 /// The schema, in Cedar's own notation.

@@ -372,15 +372,17 @@ fn read_file_keys(here: &Path, paths: &[PathBuf]) -> Result<SignatureKeys, Strin
         let path = here.join(path);
         let wrong = |what: &str| format!("ima.keys: {}: {what}", path.display());
         let text = files::read_config(&path).map_err(|error| wrong(&error.to_string()))?;
-        let spki = match pem::decode_all("PUBLIC KEY", &text) {
-            Ok(ders) => ders.into_iter().next(),
-            Err(_) => pem::decode_all(pem::CERTIFICATE, &text)
-                .ok()
-                .and_then(|ders| DeviceCertificate::parse(ders.first()?).ok())
-                .map(|certificate| certificate.facts.spki),
-        };
-        let spki = spki.ok_or_else(|| wrong("neither a public key nor a certificate in PEM form"))?;
-        keys.push(PublicKey::from_file_signer_spki(&spki).map_err(|error| wrong(&error.to_string()))?);
+        let mut spkis = pem::decode_all("PUBLIC KEY", &text).unwrap_or_default();
+        for der in pem::decode_all(pem::CERTIFICATE, &text).unwrap_or_default() {
+            let certificate = DeviceCertificate::parse(&der).map_err(|error| wrong(&error.to_string()))?;
+            spkis.push(certificate.facts.spki);
+        }
+        if spkis.is_empty() {
+            return Err(wrong("neither a public key nor a certificate in PEM form"));
+        }
+        for spki in spkis {
+            keys.push(PublicKey::from_file_signer_spki(&spki).map_err(|error| wrong(&error.to_string()))?);
+        }
     }
     Ok(SignatureKeys::new(keys))
 }

@@ -100,7 +100,7 @@ impl Boot {
             if at(0) && firmware_speaks {
                 firmware_speaks = !is_separator(event, bank);
                 if event.kind == EV_S_CRTM_VERSION && event.is_digest_of(bank, event.data) {
-                    boot.firmware = Some(utf16(event.data)).filter(|text| !text.is_empty());
+                    boot.firmware = version(event.data).or(boot.firmware);
                 }
             }
             if at(4) && !is_words(event, bank, registers) {
@@ -297,6 +297,14 @@ pub(super) fn image(event: &Event<'_>, bank: HashAlg, name: String) -> Option<Im
         digest: event.digest(bank)?.to_vec(),
         name,
     })
+}
+
+/// What firmware calls its version, where that is text: some measure an identifier instead.
+fn version(data: &[u8]) -> Option<String> {
+    let text = utf16(data);
+    let text = text.trim();
+    let readable = text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+    (readable && !text.is_empty()).then(|| text.to_owned())
 }
 
 /// Longest text that firmware measures beside applications, in bytes: far too short for an image.

@@ -9,6 +9,7 @@ mod event;
 mod judge;
 pub(crate) mod little;
 mod replay;
+mod rules;
 mod secure_boot;
 mod stub;
 mod tcg;
@@ -16,10 +17,11 @@ mod uefi;
 
 pub(crate) use boot::Detail;
 pub use boot::{Boot, Image};
+pub(crate) use judge::unreadable as unreadable_log;
 pub use judge::{Judged, LogUse, Registers, judge_log};
-pub(crate) use judge::{rules, unreadable as unreadable_log};
 pub use replay::boot_values;
 pub(crate) use replay::{Explained, explain};
+pub(crate) use rules::rules;
 pub use secure_boot::{BootCertificate, SecureBoot, SignatureDatabases};
 
 use touchmark_crypto::HashAlg;

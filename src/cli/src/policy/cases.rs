@@ -9,8 +9,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use touchmark_attestor_tpm::{LogUse, PcrValues, Registers, judge_log};
-use touchmark_policy::{Policies, Source, Subject};
-use touchmark_rats::ClaimValue;
+use touchmark_policy::{Policies, Source, Subject, is_claim};
+use touchmark_rats::{Check, ClaimValue, Claims};
 use touchmark_verifier::ReferenceSet;
 
 use super::label_of;
@@ -18,7 +18,7 @@ use crate::{
     admin::read_file,
     exit::{REFUSED, UNUSABLE, fail},
     output::{Output, report},
-    verify::{input, nobody_vouches, of_boot, references},
+    verify::{input, nobody_vouches, of_boot, of_list, references},
 };
 
 #[derive(Deserialize)]
@@ -41,9 +41,15 @@ struct Case {
     host: String,
     #[serde(default)]
     labels: Vec<String>,
-    /// A boot log, and the registers that it has to lead to.
+    /// A boot log, a list of what the kernel measured, and the registers that they have to lead to.
     eventlog: Option<PathBuf>,
+    ima: Option<PathBuf>,
     registers: Option<PathBuf>,
+    /// Lists of known files, for the list.
+    #[serde(default)]
+    allowlists: Vec<PathBuf>,
+    /// The reason for which the evidence itself has to be refused, before any policy is asked.
+    reason: Option<String>,
     /// Claims beside those of the log, or instead of them.
     #[serde(default)]
     claims: BTreeMap<String, ClaimValue>,
@@ -124,28 +130,49 @@ pub(super) fn run(output: Output, file: &Path) -> Result<(), ExitCode> {
     }
 }
 
-fn judge(case: &Case, here: &Path, policies: &Policies, sets: &[ReferenceSet]) -> Result<Value, ExitCode> {
-    let mut claims = nobody_vouches();
-    let mut unheld = None;
+/// What a case's evidence establishes, and why it is refused where it is.
+fn evidence(
+    case: &Case,
+    here: &Path,
+    sets: &[ReferenceSet],
+    claims: &mut Claims,
+) -> Result<Option<Check>, ExitCode> {
+    let values: PcrValues = match &case.registers {
+        None => PcrValues::new(),
+        Some(path) => input::registers(&here.join(path))?,
+    };
+    let mut checks = Vec::new();
     if let Some(path) = &case.eventlog {
         let log = input::read(&here.join(path))?;
-        let values: PcrValues = match &case.registers {
-            None => PcrValues::new(),
-            Some(path) => input::registers(&here.join(path))?,
-        };
         let wanted = LogUse {
             bank: sets.iter().find_map(ReferenceSet::bank),
             ..LogUse::default()
         };
         let judged = judge_log(&log, Registers::Pcr, &values, wanted);
-        unheld = judged
-            .checks
-            .iter()
-            .find(|check| check.reason().is_some())
-            .cloned();
         claims.extend(&of_boot(&judged, sets));
+        checks.extend(judged.checks);
     }
+    if let Some(path) = &case.ima {
+        let list = input::read(&here.join(path))?;
+        let lists: Vec<PathBuf> = case.allowlists.iter().map(|path| here.join(path)).collect();
+        let (of_list, established) = of_list(&list, &values, &lists)?;
+        claims.extend(&established);
+        checks.extend(of_list);
+    }
+    Ok(checks.into_iter().find(|check| check.reason().is_some()))
+}
+
+fn judge(case: &Case, here: &Path, policies: &Policies, sets: &[ReferenceSet]) -> Result<Value, ExitCode> {
+    let mut claims = nobody_vouches();
+    let unheld = evidence(case, here, sets, &mut claims)?;
     for (name, value) in &case.claims {
+        if !is_claim(name) {
+            let what = format!(
+                "case {:?}: there is no claim {name:?}; see touchmark policy schema",
+                case.name
+            );
+            return Err(fail(UNUSABLE, what));
+        }
         claims.set(name.clone(), value.clone());
     }
     let subject = Subject {
@@ -154,24 +181,52 @@ fn judge(case: &Case, here: &Path, policies: &Policies, sets: &[ReferenceSet]) -
         platform: "tpm",
     };
     let decision = policies.decide(&subject, &claims);
-    // Evidence that does not hold is refused before any policy is asked.
-    let permitted = decision.allowed && unheld.is_none();
-    let explanation = unheld.map_or_else(
-        || decision.explain(),
-        |check| format!("{}: {}", check.name, check.found),
-    );
     let by = case.by.as_ref().is_none_or(|by| {
         decision
             .determining
             .iter()
             .any(|one| format!("{}/{}", one.label, one.id) == *by)
     });
-    let passed = permitted == (case.expect == Expect::Permit) && by;
+    let code = |check: &Check| check.reason().map(|reason| reason.code().to_owned());
+    // Evidence that does not hold is refused before any policy is asked: that is a case of its own, and never what a policy is praised for.
+    let (decided, explanation, as_wanted) = match (&unheld, &case.reason) {
+        (Some(check), Some(reason)) => (
+            "deny",
+            format!("{}: {}", check.name, check.found),
+            code(check).as_deref() == Some(reason),
+        ),
+        (Some(check), None) => (
+            "unusable",
+            format!(
+                "the evidence does not hold: {} ({}): {}; say reason = {:?} if that is what is expected",
+                check.name,
+                code(check).unwrap_or_default(),
+                check.found,
+                code(check).unwrap_or_default()
+            ),
+            false,
+        ),
+        (None, Some(reason)) => (
+            if decision.allowed { "permit" } else { "deny" },
+            format!("the evidence holds, and was to be refused for {reason}"),
+            false,
+        ),
+        (None, None) => (
+            if decision.allowed { "permit" } else { "deny" },
+            decision.explain(),
+            decision.errors.is_empty() && by,
+        ),
+    };
+    let expected = if case.expect == Expect::Permit {
+        "permit"
+    } else {
+        "deny"
+    };
     Ok(json!({
         "name": case.name,
-        "passed": passed,
-        "expected": if case.expect == Expect::Permit { "permit" } else { "deny" },
-        "decision": if permitted { "permit" } else { "deny" },
+        "passed": as_wanted && decided == expected,
+        "expected": expected,
+        "decision": decided,
         "explanation": explanation,
     }))
 }

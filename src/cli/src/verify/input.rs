@@ -114,6 +114,24 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey, ExitCode> {
     })
 }
 
+/// All public keys in a file, PEM: keys and certificates; or the one, DER.
+pub(crate) fn public_keys(path: &Path) -> Result<Vec<PublicKey>, ExitCode> {
+    let bytes = read(path)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut spkis = pem::decode_all("PUBLIC KEY", &text).unwrap_or_default();
+    for der in pem::decode_all(pem::CERTIFICATE, &text).unwrap_or_default() {
+        spkis.extend(DeviceCertificate::parse(&der).map(|certificate| certificate.facts.spki));
+    }
+    if spkis.is_empty() {
+        return Ok(vec![public_key(path)?]);
+    }
+    let key = |spki: &Vec<u8>| {
+        PublicKey::from_file_signer_spki(spki)
+            .map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))
+    };
+    spkis.iter().map(key).collect()
+}
+
 /// Register values: `{"sha256": {"0": "hex"}}`, or what tpm2_pcrread prints.
 pub(crate) fn registers(path: &Path) -> Result<PcrValues, ExitCode> {
     let bytes = read(path)?;

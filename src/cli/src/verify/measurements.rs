@@ -3,7 +3,11 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use serde_json::{Value, json};
-use touchmark_attestor_tpm::ima::{ImaExpected, SignatureKeys, judge_ima};
+use touchmark_attestor_tpm::{
+    PcrValues,
+    ima::{ImaExpected, SignatureKeys, judge_ima},
+};
+use touchmark_rats::{Check, Claims};
 use touchmark_verifier::{FileList, KnownLists};
 
 use super::{
@@ -55,14 +59,11 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         None => Default::default(),
         Some(path) => input::registers(path)?,
     };
-    let keys: Vec<_> = arguments
-        .keys
-        .iter()
-        .map(|path| input::public_key(path))
-        .collect::<Result<_, _>>()?;
+    let mut keys = Vec::new();
+    for path in &arguments.keys {
+        keys.extend(input::public_keys(path)?);
+    }
     let keys = SignatureKeys::new(keys);
-    // A binary list begins with a register below 24 in four bytes, three of them zero; text has none.
-    let ascii = !bytes.iter().take(8).any(|byte| *byte == 0);
     let unproved = values.is_empty();
     let known = known_files(&arguments.allowlist)?;
     let policies = policy::read(&arguments.policy)?;
@@ -70,7 +71,7 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         values,
         keys: (!keys.is_empty()).then_some(&keys),
     };
-    let mut judged = judge_ima(&bytes, ascii, &expected);
+    let mut judged = judge_ima(&bytes, is_text(&bytes), &expected);
     let mut claims = policy::nobody_vouches();
     if judged.checks.iter().all(|check| check.reason().is_none()) {
         match judged.established(&known, &keys, &expected.values) {
@@ -142,6 +143,35 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     report.story = story;
     report.unproved = unproved;
     Ok(report)
+}
+
+/// What a list establishes under these register values, by these lists of known files; and the checks.
+pub(crate) fn of_list(
+    bytes: &[u8],
+    values: &PcrValues,
+    lists: &[PathBuf],
+) -> Result<(Vec<Check>, Claims), ExitCode> {
+    let known = known_files(lists)?;
+    let expected = ImaExpected {
+        values: values.clone(),
+        keys: None,
+    };
+    let judged = judge_ima(bytes, is_text(bytes), &expected);
+    let established = judged.established(&known, &SignatureKeys::default(), values);
+    let mut checks = judged.checks;
+    let claims = established.map_or_else(
+        |check| {
+            checks.push(check);
+            Claims::default()
+        },
+        |(claims, _)| claims,
+    );
+    Ok((checks, claims))
+}
+
+/// A binary list begins with a register below 24 in four bytes, three of them zero; text has none.
+fn is_text(bytes: &[u8]) -> bool {
+    !bytes.iter().take(8).any(|byte| *byte == 0)
 }
 
 /// Lists of known files, each by the name of its file.

@@ -15,6 +15,7 @@ mod story;
 mod wrapper;
 
 pub(crate) use eventlog::references;
+pub(crate) use measurements::of_list;
 pub(crate) use policy::{nobody_vouches, of_boot};
 
 use std::process::ExitCode;

@@ -32,6 +32,8 @@ pub struct DeviceCertificate {
     pub(super) path_length: Option<u64>,
     /// Whether KeyUsage is there at all.
     pub(super) has_key_usage: bool,
+    /// Whether it lets the key receive secrets: keyEncipherment or keyAgreement.
+    pub(super) receives_secrets: bool,
     /// A critical extension that is not understood.
     pub(super) unknown_critical: Option<String>,
 }
@@ -65,6 +67,7 @@ impl DeviceCertificate {
             subject: Vec::new(),
             path_length: None,
             has_key_usage: false,
+            receives_secrets: false,
             unknown_critical: None,
         };
         out.read_body(inside, &algorithm, &mut notes)?;
@@ -107,6 +110,11 @@ impl DeviceCertificate {
     pub fn holds_at(&self, now: u64) -> bool {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         (self.facts.not_before..=self.facts.not_after).contains(&now)
+    }
+
+    /// Whether the certificate lets its key receive secrets, as an endorsement key does: one that says nothing of its use does.
+    pub fn may_receive_secrets(&self) -> bool {
+        !self.has_key_usage || self.receives_secrets
     }
 
     /// Whose it is, for people: the subject, or where it is empty the names of the TPM, or the serial number.
@@ -233,6 +241,7 @@ impl DeviceCertificate {
                 }
                 let first = bytes.first().copied().unwrap_or(0);
                 self.has_key_usage = true;
+                self.receives_secrets = first & 0x28 != 0;
                 self.facts.digital_signature = first & 0x80 != 0;
                 self.facts.can_sign_certificates = first & 0x04 != 0;
             }

@@ -1,0 +1,229 @@
+//! What firmware keeps to, whatever the registers hold.
+
+use touchmark_crypto::HashAlg;
+use touchmark_rats::{Check, Reason};
+
+use super::{
+    BootLog, Trailing,
+    boot::Boot,
+    describe::describe,
+    event::{
+        Content, EV_APPLICATION, EV_GPT, EV_GPT2, EV_RUNTIME_DRIVER, EV_SEPARATOR, EV_VARIABLE_BOOT,
+        EV_VARIABLE_BOOT2, EV_VARIABLE_DRIVER_CONFIG, Event,
+    },
+    judge::Registers,
+    replay::check_data,
+    secure_boot::{accepted_by, is_configuration, is_separator},
+    uefi::{Variable, image_path, partition_table, signatures},
+};
+
+/// Of so many registers of a boot a log speaks if it is of a whole boot.
+const WHOLE_BOOT: usize = 5;
+
+/// Checks of what firmware keeps to, and notes of what is unusual.
+pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers, boot: &Boot) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let extended = || log.events.iter().filter(|event| event.is_extended());
+    for event in extended().filter(|event| event.digest(bank).is_some()) {
+        if let Err(unexplained) = check_data(event, bank) {
+            checks.push(Check::failed(
+                "log.data",
+                unexplained.reason,
+                "data that its digest covers",
+                unexplained.found,
+                "the log was edited: do not trust this boot",
+            ));
+            break;
+        }
+    }
+    checks.extend(separators(log, bank, registers));
+    checks.extend(order(log, bank, registers));
+    checks.extend(databases(log, bank, registers));
+    let undigested = log.events.iter().find(|event| {
+        !event.is_extended()
+            && event
+                .digests
+                .iter()
+                .any(|(_, digest)| digest.iter().any(|b| *b != 0))
+    });
+    if let Some(event) = undigested {
+        checks.push(Check::noted(
+            "log.no_action",
+            Reason::NoActionDigest,
+            format!("event {}: a digest of what is never extended", event.number),
+        ));
+    }
+    if let Some(trailing) = log.trailing {
+        let found = match trailing {
+            Trailing::Zeros(length) => format!("{length} bytes of zeros after the last event"),
+            Trailing::Ones(length) => format!("{length} bytes of ones after the last event"),
+        };
+        checks.push(Check::noted("log.end", Reason::TrailingData, found));
+    }
+    let unreadable = extended().find(|event| !readable(event));
+    if let Some(event) = unreadable {
+        checks.push(Check::noted(
+            "log.undigested_data",
+            Reason::EventDataUnauthenticated,
+            format!(
+                "event {}: {}: data that cannot be read",
+                event.number,
+                describe(event)
+            ),
+        ));
+    }
+    if !boot.left_firmware {
+        checks.push(Check::noted(
+            "log.boot_completed",
+            Reason::BootNotCompleted,
+            "no \"Exit Boot Services Returned with Success\"",
+        ));
+    }
+    checks
+}
+
+/// Whether it is a separator by its type or, in the register that claims are made of by what comes before it, by its digest.
+fn is_separator_of(event: &Event<'_>, bank: HashAlg) -> bool {
+    (event.kind == EV_SEPARATOR && event.content == Content::PcClient)
+        || (event.register == 7 && is_separator(event, bank))
+}
+
+/// Separators of the firmware's registers: one each, and none that reports an error.
+fn separators(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<Check> {
+    let mut seen = [0_usize; 8];
+    for event in log
+        .events
+        .iter()
+        .filter(|event| event.is_extended() && is_separator_of(event, bank))
+    {
+        let Some(count) = usize::try_from(event.register)
+            .ok()
+            .and_then(|at| seen.get_mut(at))
+        else {
+            continue;
+        };
+        *count += 1;
+        let failed = |found: String| {
+            Some(Check::failed(
+                "log.separators",
+                Reason::SeparatorInvalid,
+                "one separator in each register, of zeros or ones",
+                found,
+                "the firmware did not end its measurements in order: do not trust this boot",
+            ))
+        };
+        if !is_separator(event, bank) && !matches!(event.data, [0, 0, 0, 0] | [0xff, 0xff, 0xff, 0xff]) {
+            return failed(format!(
+                "event {}: register {}: {}",
+                event.number,
+                event.register,
+                describe(event)
+            ));
+        }
+        if *count > 1 && registers == Registers::Pcr {
+            return failed(format!(
+                "event {}: a second one in register {}",
+                event.number, event.register
+            ));
+        }
+    }
+    let extends = |register: u32| {
+        log.events
+            .iter()
+            .any(|event| event.register == register && event.is_extended())
+    };
+    let used: Vec<u32> = (0..8).filter(|register| extends(*register)).collect();
+    // A log of a whole boot: each of its registers has its separator.
+    let missing = used
+        .iter()
+        .find(|register| usize::try_from(**register).ok().and_then(|at| seen.get(at)) == Some(&0));
+    match missing {
+        Some(register) if registers == Registers::Pcr && used.len() >= WHOLE_BOOT => Some(Check::failed(
+            "log.separators",
+            Reason::SeparatorInvalid,
+            "one separator in each register, of zeros or ones",
+            format!("none in register {register}"),
+            "the firmware did not end its measurements in order: do not trust this boot",
+        )),
+        _ => None,
+    }
+}
+
+/// What comes too late to be what it says: the locality of startup after something was measured, what Secure Boot is configured with after
+/// firmware has ended.
+fn order(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<Check> {
+    let failed = |event: &Event<'_>, what: &str| {
+        Some(Check::failed(
+            "log.order",
+            Reason::EventOrderInvalid,
+            "events in the order in which firmware measures",
+            format!("event {}: {what}", event.number),
+            "do not trust this boot: the log was put together otherwise than firmware does",
+        ))
+    };
+    let (mut measured, mut located, mut separated) = (false, false, false);
+    for event in &log.events {
+        let locality = !event.is_extended() && event.data.starts_with(b"StartupLocality\0");
+        if locality && (measured || located) {
+            return failed(
+                event,
+                "the locality of startup, again or after something was measured",
+            );
+        }
+        located |= locality;
+        measured |= event.is_extended() && event.register == 0;
+        if event.register != registers.of(7) || !event.is_extended() {
+            continue;
+        }
+        if is_separator(event, bank) {
+            separated = true;
+        } else if separated && let Some(variable) = Variable::parse(event.data) {
+            let named = matches!(variable.name.as_str(), "SecureBoot" | "PK" | "KEK" | "db" | "dbx");
+            if named && event.kind == EV_VARIABLE_DRIVER_CONFIG
+                || is_configuration(&variable) && event.is_digest_of(bank, event.data)
+            {
+                return failed(event, "a variable of Secure Boot after the separator");
+            }
+        }
+    }
+    None
+}
+
+/// Signature databases have to be lists of signatures: otherwise nobody knows which keys they hold.
+fn databases(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<Check> {
+    let register = registers.of(7);
+    let mut events = log
+        .events
+        .iter()
+        .filter(|event| event.is_extended() && event.register == register);
+    let before = events.by_ref().take_while(|event| !is_separator(event, bank));
+    before
+        .filter_map(|event| {
+            let variable = Variable::parse(event.data)?;
+            let named = matches!(variable.name.as_str(), "PK" | "KEK" | "db" | "dbx");
+            let accepted = event.kind != EV_VARIABLE_DRIVER_CONFIG && accepted_by(&variable).is_some();
+            (named && !accepted && signatures(variable.value).is_none()).then(|| {
+                Check::failed(
+                    "log.databases",
+                    Reason::Malformed,
+                    "signature lists whose header has no length",
+                    format!(
+                        "event {}: variable {} holds something else",
+                        event.number, variable.name
+                    ),
+                    "do not trust this boot: what its Secure Boot accepts is not known",
+                )
+            })
+        })
+        .next()
+}
+
+/// Whether data that its digest does not cover can be read at all.
+fn readable(event: &Event<'_>) -> bool {
+    match (event.content, event.kind) {
+        (Content::PcClient, EV_APPLICATION..=EV_RUNTIME_DRIVER) => image_path(event.data).is_some(),
+        (Content::PcClient, EV_GPT | EV_GPT2) => partition_table(event.data).is_some(),
+        (Content::PcClient, EV_VARIABLE_BOOT | EV_VARIABLE_BOOT2) => Variable::parse(event.data).is_some(),
+        _ => true,
+    }
+}
