@@ -35,13 +35,13 @@ fn r031_no_process_and_no_file_of_ours_holds_a_private_key() {
     let x509 = dev.json(&["workload", "fetch", "x509"]);
     let proof = dev.json(&["workload", "prove", "--audience", "https://peer.example.org/"]);
     let mut search = Search::default();
-    // Root, intermediate, WIT and TLS keys of the service, X.509 and WIT keys of the workload.
+    // Root, intermediate, WIT, result and TLS keys of the service, X.509 and WIT keys of the workload.
     held_keys(&dev.system(), &mut search);
-    assert_eq!(search.len(), 6);
+    assert_eq!(search.len(), 7);
     let chain = pem::decode_all("CERTIFICATE", x509["chain_pem"].as_str().unwrap()).unwrap();
     let leaf = Certificate::parse(&chain[0]).unwrap();
     search.add("x509", &PublicKey::from_spki(&leaf.spki).unwrap());
-    assert_eq!(search.len(), 6, "the workload's key is one of them");
+    assert_eq!(search.len(), 7, "the workload's key is one of them");
     assert!(b64u_decode(proof["wpt"].as_str().unwrap().split('.').nth(2).unwrap()).is_ok());
 
     let processes = dev.processes();
@@ -84,8 +84,8 @@ fn c05_r031_workloads_that_call_each_other_hold_no_private_key() {
     assert_eq!(line, "calling\n");
     let mut search = Search::default();
     held_keys(&dev.system(), &mut search);
-    // Four keys of the service, two of each workload.
-    assert_eq!(search.len(), 8);
+    // Five keys of the service, two of each workload.
+    assert_eq!(search.len(), 9);
     for (name, pid) in [("server", api.id()), ("client", caller.id())] {
         let found = search.process(pid);
         assert!(found.is_empty(), "the {name} holds {found:?}");

@@ -233,3 +233,88 @@ fn a09_a_policy_that_does_not_validate_changes_nothing() {
     });
     assert_eq!(dev.json(&["policy", "explain", "host-1"])["decision"], "permit");
 }
+
+const CASES: &str = r#"
+policies = ["all.cedar", "files.cedar"]
+
+[[case]]
+name = "files that are known"
+eventlog = "good.log"
+ima = "good.list"
+registers = "good.json"
+allowlists = ["known.sha256"]
+expect = "permit"
+
+[[case]]
+name = "files that nobody knows"
+eventlog = "good.log"
+ima = "good.list"
+registers = "good.json"
+expect = "deny"
+by = "files/known-files"
+
+[[case]]
+name = "a list of another boot"
+ima = "good.list"
+registers = "other.json"
+expect = "deny"
+reason = "log_mismatch"
+"#;
+
+#[test]
+fn a_table_of_evidence_passes_as_expected_and_what_is_no_evidence_is_no_case_of_a_denial() {
+    let sim = touchmark_tests::sim::Sim::start(&["--tpm", "1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
+    for (name, member) in [("good.log", "eventlog"), ("good.list", "ima")] {
+        std::fs::copy(sim.text(1, member), at(name)).unwrap();
+    }
+    let list = std::path::PathBuf::from(sim.text(1, "ima"));
+    let known = list.parent().unwrap().with_file_name("known-files.sha256");
+    std::fs::copy(known, at("known.sha256")).unwrap();
+    write("good.json", &sim.tool("tpm2_pcrread", &["sha256:all"]));
+    write(
+        "other.json",
+        &format!("{{\"sha256\": {{\"10\": \"{}\"}}}}", "ab".repeat(32)),
+    );
+    write("all.cedar", PERMIT);
+    let shipped = touchmark_policy::shipped()
+        .iter()
+        .find(|policy| policy.name == "ima-known-packages")
+        .unwrap();
+    write("files.cedar", shipped.text);
+    let run = |table: &str| {
+        write("cases.toml", table);
+        let output = std::process::Command::new(touchmark_tests::sim::binary("touchmark"))
+            .args(["policy", "test", at("cases.toml").to_str().unwrap()])
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, text) = run(CASES);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("3 passed, 0 failed"), "{text}");
+    // Evidence that does not hold is not what a policy is praised for.
+    let (code, text) = run(&CASES.replace("reason = \"log_mismatch\"", ""));
+    assert!(
+        code == Some(1) && text.contains("say reason = \"log_mismatch\""),
+        "{text}"
+    );
+    let (code, text) = run(&CASES.replace("log_mismatch", "malformed"));
+    assert_eq!(code, Some(1), "{text}");
+    write("good.log", "");
+    let (code, text) = run(CASES);
+    assert!(code == Some(1) && text.contains("does not hold"), "{text}");
+    for (wrong, what) in [
+        ("claims = { \"ima.entriez\" = 3 }", "ima.entriez"),
+        ("eventlog = \"missing\"", "missing"),
+        ("policy = \"a\"", "policy"),
+    ] {
+        let table =
+            format!("policies = [\"all.cedar\"]\n[[case]]\nname = \"wrong\"\nexpect = \"deny\"\n{wrong}\n");
+        let (code, text) = run(&table);
+        assert!(code == Some(2) && text.contains(what), "{wrong}: {text}");
+    }
+}

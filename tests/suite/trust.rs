@@ -192,11 +192,13 @@ fn a_makers_root_that_is_withdrawn_takes_its_chips_along() {
         dev.json(&["host", "list"])[0]["reason"] == "path_invalid"
     });
     let why = dev.json(&["why", "host-1"]);
-    assert_eq!(why["check"], "tpm.endorsement_certificate", "{why}");
+    let check = why["check"].as_str().unwrap();
+    assert!(check.starts_with("tpm.endorsement_certificate"), "{why}");
     // By its record first, then from the beginning: neither leads to another root.
     let found = why["found"].as_str().unwrap();
     assert!(
-        found.contains("no longer pinned") || found.contains("no issuer among the anchors"),
+        found.contains("no longer pinned")
+            || found.contains("no certificate at hand is named like the issuer"),
         "{why}"
     );
     eventually("the end of what it held", || {

@@ -169,6 +169,14 @@ fn r008_r065_another_verifiers_result_decides_beside_our_own_appraisal() {
     });
     is(&dev, "host-1", "refused");
     assert_eq!(dev.json(&["why", "host-1"])["check"], "ear.submodules");
+    // What keeps it out by now is told, not what did before.
+    verifier.speak(Manner::Problem(503));
+    verifier.say(|_| {});
+    eventually("the newer obstacle", || {
+        dev.json(&["why", "host-1"])["reason"] == "verifier_unavailable"
+    });
+    verifier.speak(Manner::Direct);
+    is(&dev, "host-1", "attested");
     drop(server);
 }
 

@@ -9,9 +9,9 @@ use touchmark_crypto::HashAlg;
 pub struct ImageError(&'static str);
 
 /// Sections that systemd-stub measures into PCR 11, in its order (src/fundamental/uki.c).
-const MEASURED: [&str; 13] = [
+pub(crate) const MEASURED: [&str; 14] = [
     ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey",
-    ".profile", ".dtbauto", ".hwids",
+    ".profile", ".dtbauto", ".hwids", ".efifw",
 ];
 /// Most sections of an image.
 const MAX_SECTIONS: usize = 96;
@@ -161,6 +161,12 @@ impl<'a> EfiImage<'a> {
         self.bytes.get(section.at..section.at + section.length)
     }
 
+    /// A section for which the stub hands the kernel more than `.initrd` as its initrd: then PCR 9 holds another digest than that of `.initrd`.
+    pub fn beside_initrd(&self) -> Option<&'static str> {
+        let more = [".ucode", ".pcrsig", ".pcrpkey"];
+        more.into_iter().find(|name| self.section(name).is_some())
+    }
+
     /// What a unified kernel image leads to: in PCR 4 itself and the kernel in it, in PCR 9 the initrd as Linux' stub takes it, in PCR 11
     /// its sections.
     pub fn values(&self, hash: HashAlg, name: &str) -> Result<Vec<ImageValue>, ImageError> {
@@ -171,7 +177,8 @@ impl<'a> EfiImage<'a> {
         };
         let mut out = vec![value(4, self.authenticode(hash)?, name.to_owned())];
         if let Some(kernel) = self.section(".linux") {
-            let kernel = EfiImage::parse(kernel)?;
+            let kernel =
+                EfiImage::parse(kernel).map_err(|_| ImageError("what is in its section .linux is none"))?;
             out.push(value(4, kernel.authenticode(hash)?, format!("{name}, .linux")));
         }
         if let Some(initrd) = self.section(".initrd") {

@@ -35,22 +35,7 @@ enum Command {
     },
     /// Prints the values that boot files lead to, as TOML for `apply`: of a unified kernel image (PCR 4, 9, 11), or of a kernel and its
     /// initrds as GRUB loads them (PCR 4, 9). Asks no service.
-    Compute {
-        /// A unified kernel image, or a kernel.
-        kernel: PathBuf,
-        /// Initrds that the kernel is loaded with.
-        #[arg(long, value_name = "FILE")]
-        initrd: Vec<PathBuf>,
-        /// Further EFI executables that are started before it: shim, GRUB, systemd-boot.
-        #[arg(long, value_name = "FILE")]
-        loader: Vec<PathBuf>,
-        /// Values that the rest of the boot has, TOML: what is computed is added to them.
-        #[arg(long, value_name = "FILE")]
-        with: Option<PathBuf>,
-        /// Label of the set.
-        #[arg(long)]
-        label: String,
-    },
+    Compute(compute::Arguments),
     /// Applies a set in place of the one before under its label: hosts whose boots match it are admitted.
     Apply {
         /// TOML file; `-` for standard input.
@@ -101,13 +86,7 @@ pub(crate) fn run(arguments: References) -> ExitCode {
     let operator = arguments.operator;
     let done = match arguments.command {
         Command::Capture { host, label } => capture(&operator, host, label),
-        Command::Compute {
-            kernel,
-            initrd,
-            loader,
-            with,
-            label,
-        } => compute::run(&kernel, &initrd, &loader, with.as_deref(), &label),
+        Command::Compute(arguments) => compute::run(&arguments),
         Command::Apply { file, stage, beside } => apply(&operator, &file, stage, beside),
         Command::Import { file, label } => import(&operator, &file, label),
         Command::Promote { label } => promote(&operator, label),

@@ -222,9 +222,19 @@ fn a09_a_policy_that_does_not_parse_or_validate_is_refused_whole() {
             "Guest",
         ),
         ("permit (principal == ?principal, action, resource);", "template"),
+        ("// Nothing.", "no policy in it"),
+        // Cedar takes these for policies that never apply.
         (
-            "@id(\"a\") permit (principal, action, resource); @id(\"a\") permit (principal, action, resource);",
-            "\"a\"",
+            "forbid (principal, action, resource) when { context has imaa && context.imaa.unknown > 0 };",
+            "",
+        ),
+        (
+            "forbid (principal, action, resource) when { context has boot && context.boot has secure_bot };",
+            "",
+        ),
+        (
+            "permit (principal, action, resource) when { context.device.vouched || context has imaa };",
+            "there is no claim imaa; is ima meant?",
         ),
     ] {
         let error = Policies::compile(&[source("good", DEFAULT), source("broken", text)]).unwrap_err();

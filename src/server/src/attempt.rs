@@ -92,7 +92,7 @@ impl Attempt<'_> {
         if !refused.authenticated && !known {
             self.service
                 .notes
-                .host(&host.id, note(refusal), self.source, self.now);
+                .host(&host.id, note(refusal, false), self.source, self.now);
             return Ok(Reply::stranger(&refusal.to_string()));
         }
         let id = new_id();

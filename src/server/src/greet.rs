@@ -86,7 +86,9 @@ async fn introduce(
                 (candidate, Some(enrolled.host.id), voucher)
             }
             Err(refusal) => {
-                service.notes.host(&enrolled.host.id, note(&refusal), source, now);
+                service
+                    .notes
+                    .host(&enrolled.host.id, note(&refusal, false), source, now);
                 (candidate, None, None)
             }
         },
@@ -214,7 +216,7 @@ async fn recognize(
                 (Some(key.host.clone()), digest, voucher)
             }
             Err(refusal) => {
-                service.notes.host(&key.host, note(&refusal), source, now);
+                service.notes.host(&key.host, note(&refusal, false), source, now);
                 (None, [0; 32], None)
             }
         },
@@ -280,8 +282,10 @@ pub(crate) fn still_vouched(service: &Service, key: &AttestationKey) -> Result<O
 }
 
 /// A refusal as it is noted in a host's row.
-pub(crate) fn note(refusal: &Refusal) -> String {
+/// A refusal as a note. `authentic`: the evidence was the device's own, though nothing was concluded from it.
+pub(crate) fn note(refusal: &Refusal, authentic: bool) -> String {
     json!({
+        "authentic": authentic,
         "check": refusal.check,
         "reason": refusal.reason.code(),
         "expected": refusal.expected,

@@ -293,17 +293,30 @@ async fn why(service: &Service, id: &str) -> Outcome {
         }
         Err(error) => return Err(error.into()),
     };
-    // What was authentic counts more than what anybody could have caused.
-    if let (Some(note), None) = (&host.note, &host.refusal) {
+    let refusal = match &host.refusal {
+        Some(id) => Some(service.store.refusal(id).await?),
+        None => None,
+    };
+    if let Some(note) = &host.note {
         let mut document: Value =
             serde_json::from_str(note).map_err(|error| Failure::Failed(error.to_string()))?;
-        document["id"] = host.id.clone().into();
-        document["at"] = json!(host.note_at.map(time));
-        document["subject"] = format!("host {}", host.name).into();
-        return Ok(document);
+        // What was authentic counts more than what anybody could have caused; of two that were, the later.
+        let authentic = document["authentic"].take() == true;
+        let later = refusal
+            .as_ref()
+            .is_none_or(|refusal| authentic && host.note_at.is_some_and(|at| at >= refusal.at));
+        if later {
+            if let Some(members) = document.as_object_mut() {
+                members.remove("authentic");
+            }
+            document["id"] = host.id.clone().into();
+            document["at"] = json!(host.note_at.map(time));
+            document["subject"] = format!("host {}", host.name).into();
+            return Ok(document);
+        }
     }
-    match &host.refusal {
-        Some(refusal) => Ok(refusal_document(&service.store.refusal(refusal).await?)),
+    match refusal {
+        Some(refusal) => Ok(refusal_document(&refusal)),
         None if host.state == "enrolled" => Err(Failure::Refused(format!(
             "host {} has not asked yet: nothing was refused. On that host, touchmark agent status says what its agent \
              waits for: the TPM, or the way to this service",

@@ -193,7 +193,7 @@ impl Attempt<'_> {
     pub(crate) fn unheard(&self, refusal: &Refusal) -> Reply {
         self.service
             .notes
-            .host(&self.host.id, note(refusal), self.source, self.now);
+            .host(&self.host.id, note(refusal, true), self.source, self.now);
         Reply::unavailable(&format!("host {}: {refusal}", self.host.name))
     }
 }

@@ -24,6 +24,8 @@ pub(crate) use replay::{Explained, explain};
 pub(crate) use rules::rules;
 pub use secure_boot::{BootCertificate, SecureBoot, SignatureDatabases};
 
+use std::collections::BTreeSet;
+
 use touchmark_crypto::HashAlg;
 use touchmark_rats::MeasuredEvent;
 
@@ -172,6 +174,15 @@ impl<'a> BootLog<'a> {
     /// Whether there is no event after the header.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
+    }
+
+    /// The registers that it extends.
+    pub fn registers(&self) -> BTreeSet<u32> {
+        self.events
+            .iter()
+            .filter(|event| event.is_extended())
+            .map(|event| event.register)
+            .collect()
     }
 
     /// Whether the log has digests of this bank.

@@ -6,12 +6,7 @@ use super::{
     boot::{Image, image},
     event::Event,
 };
-
-/// Names of sections, in the order of the UAPI group's specification of unified kernel images.
-const NAMES: [&str; 14] = [
-    ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".dtbauto", ".hwids", ".efifw",
-    ".uname", ".sbat", ".pcrpkey", ".profile",
-];
+use crate::image::MEASURED;
 
 /// Goes through the events of register 11. A digest commits to a section's name, and the next event is of what is in it.
 #[derive(Default)]
@@ -25,7 +20,7 @@ impl Sections {
     pub(super) fn next(&mut self, event: &Event<'_>, bank: HashAlg) -> Option<Image> {
         if self.names.is_empty() {
             let digest = |name: &'static str| (name, bank.digest(&[name.as_bytes(), &[0]]));
-            self.names = NAMES.into_iter().map(digest).collect();
+            self.names = MEASURED.into_iter().map(digest).collect();
         }
         let found = event.digest(bank)?;
         let name = self.names.iter().find(|(_, digest)| digest == found);

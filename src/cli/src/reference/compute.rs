@@ -17,47 +17,81 @@ use crate::{
 /// The bank that hosts quote.
 const BANK: HashAlg = HashAlg::Sha256;
 
-pub(super) fn run(
-    kernel: &Path,
-    initrds: &[PathBuf],
-    loaders: &[PathBuf],
-    with: Option<&Path>,
-    label: &str,
-) -> Result<(), ExitCode> {
+/// Boot files.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// A unified kernel image, or a kernel.
+    kernel: PathBuf,
+    /// Initrds that the kernel is loaded with.
+    #[arg(long, value_name = "FILE")]
+    initrd: Vec<PathBuf>,
+    /// Further EFI executables that are started before it: shim, GRUB, systemd-boot.
+    #[arg(long, value_name = "FILE")]
+    loader: Vec<PathBuf>,
+    /// Values that the rest of the boot has, TOML: what is computed is added to them.
+    #[arg(long, value_name = "FILE")]
+    with: Option<PathBuf>,
+    /// Boot files of the release before, whose values are left out of those: the new set is for the new files alone.
+    #[arg(long, value_name = "FILE", requires = "with")]
+    instead_of: Vec<PathBuf>,
+    /// Label of the set.
+    #[arg(long)]
+    label: String,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), ExitCode> {
     let mut values: Vec<ReferenceValue> = Vec::new();
-    if let Some(with) = with {
-        for set in references(&[with.to_path_buf()])? {
+    if let Some(with) = &arguments.with {
+        for set in references(std::slice::from_ref(with))? {
             values.extend(set.values().iter().cloned());
         }
     }
-    for loader in loaders {
+    for old in &arguments.instead_of {
+        let digests: Vec<String> = of_file(old)?.into_iter().map(|value| value.digest).collect();
+        let before = values.len();
+        values.retain(|value| !digests.contains(&value.digest));
+        if values.len() == before {
+            return Err(unusable(old, "nothing of it is among the values of --with"));
+        }
+    }
+    for loader in &arguments.loader {
         let bytes = input::read(loader)?;
         let digest = image(&bytes, loader)?
             .authenticode(BANK)
             .map_err(|error| unusable(loader, error))?;
         values.push(value(4, &digest, name(loader)));
     }
-    let bytes = input::read(kernel)?;
-    let image = image(&bytes, kernel)?;
-    let computed = image
-        .values(BANK, &name(kernel))
-        .map_err(|error| unusable(kernel, error))?;
-    values.extend(
-        computed
-            .into_iter()
-            .map(|of: ImageValue| value(of.pcr, &of.digest, of.description)),
-    );
-    if !image.is_unified() {
-        // GRUB measures the files that it reads as they are.
-        values.push(value(9, &BANK.digest(&[&bytes]), name(kernel)));
+    let bytes = input::read(&arguments.kernel)?;
+    image(&bytes, &arguments.kernel)?;
+    for file in std::iter::once(&arguments.kernel).chain(&arguments.initrd) {
+        values.extend(of_file(file)?);
     }
-    for initrd in initrds {
-        let bytes = input::read(initrd)?;
-        values.push(value(9, &BANK.digest(&[&bytes]), name(initrd)));
-    }
-    let set = ReferenceSet::of(label, values).map_err(|error| fail(UNUSABLE, error))?;
+    let set = ReferenceSet::of(&arguments.label, values).map_err(|error| fail(UNUSABLE, error))?;
     print!("{}", set.to_toml());
     Ok(())
+}
+
+/// What a file leads to: an EFI executable what is measured of it, and what is read by GRUB as it is.
+fn of_file(path: &Path) -> Result<Vec<ReferenceValue>, ExitCode> {
+    let bytes = input::read(path)?;
+    let as_it_is = || value(9, &BANK.digest(&[&bytes]), name(path));
+    let Ok(image) = EfiImage::parse(&bytes) else {
+        return Ok(vec![as_it_is()]);
+    };
+    let computed = image
+        .values(BANK, &name(path))
+        .map_err(|error| unusable(path, error))?;
+    if let Some(section) = image.beside_initrd() {
+        eprintln!(
+            "touchmark: {}: because of its section {section} the stub hands over more than .initrd: take the value of PCR 9 from a \
+             host that booted it (reference capture)",
+            path.display()
+        );
+    }
+    let of = |of: ImageValue| value(of.pcr, &of.digest, of.description);
+    let mut values: Vec<ReferenceValue> = computed.into_iter().map(of).collect();
+    values.extend((!image.is_unified()).then(as_it_is));
+    Ok(values)
 }
 
 fn image<'a>(bytes: &'a [u8], path: &Path) -> Result<EfiImage<'a>, ExitCode> {

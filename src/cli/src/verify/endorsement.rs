@@ -141,5 +141,21 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
             }
         }
     }
-    Ok(Report::of(telling.into_iter().collect()))
+    Ok(Report::of(telling.map(to_do).into_iter().collect()))
+}
+
+/// What to do here, where there is no server and no configuration.
+fn to_do(mut check: Check) -> Check {
+    match check.reason() {
+        Some(Reason::CertExpired) => {
+            check.remedy = "look at its dates; --at TIME judges it at another time".to_owned();
+        }
+        Some(Reason::PathInvalid | Reason::IssuerUnavailable) => {
+            check.remedy = "give the certificates between it and the maker's root with --intermediates, or the root that you trust with \
+                            --roots; a chip that leads to neither is not what it claims"
+                .to_owned();
+        }
+        _ => {}
+    }
+    check
 }

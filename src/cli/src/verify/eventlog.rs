@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use serde_json::{Value, json};
-use touchmark_attestor_tpm::{Judged, LogUse, Registers, judge_log};
+use touchmark_attestor_tpm::{BootLog, Judged, LogUse, Registers, judge_log};
 use touchmark_crypto::HashAlg;
 use touchmark_policy::Policies;
 use touchmark_rats::{Check, Claims, MeasuredEvent, Reason};
@@ -74,7 +74,19 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     };
     let mut report = told(judged, &against);
     report.unproved = values.is_empty();
+    if !arguments.rtmr && looks_confidential(&log) {
+        report.story.push(
+            "Hint          this looks like the log of a confidential VM (CCEL): give --rtmr".to_owned(),
+        );
+    }
     Ok(report)
+}
+
+/// Whether a log is in SHA-384 alone and of registers 0 to 4, as confidential VMs write theirs.
+fn looks_confidential(log: &[u8]) -> bool {
+    BootLog::parse(log).is_ok_and(|log| {
+        log.banks() == [HashAlg::Sha384] && log.registers().iter().all(|register| *register <= 4)
+    })
 }
 
 /// Reference values from files.
