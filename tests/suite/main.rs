@@ -15,6 +15,7 @@ mod device;
 mod documents;
 mod evidence;
 mod hosts;
+mod interposer;
 mod lives;
 mod memory;
 mod naming;

@@ -165,12 +165,17 @@ pub(crate) fn check_challenge(
     Ok(())
 }
 
-/// What the kernel measured, from where the challenge asks for it; empty where it does not.
+/// What the kernel measured, from where the challenge asks for it; empty where it does not. A list that does not fit into a message would
+/// look like one that was cut: nothing is sent of it.
 pub(crate) fn runtime_list(device: &Device, challenge: &Challenge) -> Result<Vec<u8>, DeviceError> {
-    match challenge.log_offsets.get(1) {
-        None => Ok(Vec::new()),
-        Some(from) => device.runtime_list(*from, frame::MAX_RUNTIME),
+    let Some(from) = challenge.log_offsets.get(1) else {
+        return Ok(Vec::new());
+    };
+    let list = device.runtime_list(*from, frame::MAX_RUNTIME)?;
+    if list.len() >= frame::MAX_RUNTIME {
+        return Err(DeviceError::LongList(frame::MAX_RUNTIME / (1024 * 1024)));
     }
+    Ok(list)
 }
 
 /// What goes into a second message, and the key that it offers.

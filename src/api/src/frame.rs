@@ -13,8 +13,8 @@ pub const MAX_OFFER: usize = 12 * 1024;
 pub const MAX_EVIDENCE: usize = 48 * 1024;
 /// Largest log.
 pub const MAX_LOG: usize = 4 * 1024 * 1024;
-/// Largest part of a list of what was measured at run time that is sent at once: about 120,000 files.
-pub const MAX_RUNTIME: usize = 16 * 1024 * 1024;
+/// Largest part of a list of what was measured at run time that is sent at once: about 360,000 files, 120,000 where each has an RSA signature.
+pub const MAX_RUNTIME: usize = 48 * 1024 * 1024;
 /// Largest collection of other verifiers' results.
 pub const MAX_RESULTS: usize = 256 * 1024;
 /// Length of a MAC.

@@ -25,6 +25,12 @@ pub enum DeviceError {
     /// The helper answered something else than was asked: versions differ.
     #[error("the device helper answered something that was not asked; install binaries of one version")]
     Mismatch,
+    /// A list of what the kernel measured that does not fit into a message.
+    #[error(
+        "the kernel has measured more since it was last asked than a message holds ({0} MiB): reboot this host and start its agent early, \
+         or measure less (IMA policy)"
+    )]
+    LongList(usize),
 }
 
 impl DeviceError {
@@ -33,7 +39,7 @@ impl DeviceError {
         match self {
             Self::HelperDied | Self::Timeout(_) => true,
             Self::Fault(fault) => fault.kind.is_retryable(),
-            Self::Start { .. } | Self::Mismatch => false,
+            Self::Start { .. } | Self::Mismatch | Self::LongList(_) => false,
         }
     }
 
