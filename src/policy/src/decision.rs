@@ -33,6 +33,8 @@ pub struct Decision {
     pub allowed: bool,
     /// The policies that decided: those that permit, or those that forbid. Empty where nothing permits.
     pub determining: Vec<Determining>,
+    /// Where nothing decided: policies for this host that would have permitted, on other claims. The first few.
+    pub missed: Vec<Determining>,
     /// Errors of evaluation; any denies.
     pub errors: Vec<String>,
     /// Labels of sets that only observe and would have denied.
@@ -50,6 +52,8 @@ impl Decision {
         );
         if lines.is_empty() {
             lines.push("no policy permits it".to_owned());
+            let missed = self.missed.iter();
+            lines.extend(missed.map(|missed| format!("{}, on other claims than these", missed.explain())));
         }
         lines.join("\n")
     }

@@ -19,6 +19,8 @@ use crate::{
     names::{closest, is_claim},
 };
 
+/// Most policies that are named as ones that would have permitted.
+const MAX_MISSED: usize = 3;
 /// Most combinations of groups whose policies are kept ready.
 const MAX_SLICES: usize = 1024;
 
@@ -271,6 +273,7 @@ impl Policies {
             Err(error) => Decision {
                 allowed: false,
                 determining: Vec::new(),
+                missed: Vec::new(),
                 errors: vec![error],
                 observed: Vec::new(),
             },
@@ -313,18 +316,35 @@ impl Policies {
             .map(|error| error.to_string())
             .collect();
         let allowed = response.decision() == cedar_policy::Decision::Allow && errors.is_empty();
-        let determining = response
+        let determining: Vec<Determining> = response
             .diagnostics()
             .reason()
             .filter_map(|id| self.all.iter().find(|compiled| compiled.policy.id() == id))
             .map(|compiled| compiled.determining(claims))
             .collect();
+        // Words are for hosts that are not admitted.
+        let missed = match !allowed && determining.is_empty() {
+            true => self.permits_of(&set, claims),
+            false => Vec::new(),
+        };
         Ok(Decision {
             allowed,
             determining,
+            missed,
             errors,
             observed: Vec::new(),
         })
+    }
+
+    /// The first policies of a request's that would permit, on other claims.
+    fn permits_of(&self, set: &PolicySet, claims: &Claims) -> Vec<Determining> {
+        self.all
+            .iter()
+            .filter(|compiled| compiled.policy.effect() == CedarEffect::Permit)
+            .filter(|compiled| set.policy(compiled.policy.id()).is_some())
+            .take(MAX_MISSED)
+            .map(|compiled| compiled.determining(claims))
+            .collect()
     }
 
     /// The policies that a request can need. Those for other groups and hosts are left out, so that a decision costs what the host's own

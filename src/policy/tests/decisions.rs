@@ -188,7 +188,20 @@ fn every_shipped_policy_permits_a_good_host_and_stops_a_bad_one() {
 fn what_no_policy_permits_is_denied() {
     let decision = decide(&[], &good());
     assert!(!decision.allowed);
-    assert_eq!(decision.explain(), "no policy permits it");
+    assert!(
+        decision.explain().starts_with("no policy permits it"),
+        "{}",
+        decision.explain()
+    );
+    let unknown = decide(
+        &[DEFAULT],
+        &with("references.matched", ClaimValue::Texts(Vec::new())),
+    );
+    assert_eq!(
+        unknown.explain(),
+        "no policy permits it\nset-0/reference-values permits: the whole boot matches a set of reference values \
+         (references.matched = []), on other claims than these"
+    );
     assert!(decide(&[DEFAULT], &good()).allowed);
 }
 

@@ -371,7 +371,7 @@ pub fn check(sets: &[&ReferenceSet], events: &[MeasuredEvent], measured: &[(u8, 
             NAME,
             Reason::NoReferenceValues,
             "reference values for this host",
-            "none are applied",
+            "no reference values are applied for this host",
             "if this host is known to be good: touchmark reference capture HOST > good.toml, then touchmark reference \
              apply -f good.toml; the agent's next try is admitted",
         );

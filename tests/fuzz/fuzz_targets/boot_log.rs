@@ -24,4 +24,15 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(judged.checks.iter().all(|check| check.reason() != Some(Reason::LogMismatch)));
         assert!(judged.events.iter().all(|event| event.description.is_ascii()));
     }
+    // And to no others: any one bit of them is enough.
+    for bank in values.keys() {
+        let mut other = values.clone();
+        other.retain(|kept, _| kept == bank);
+        let Some(value) = other.values_mut().next().and_then(|registers| registers.values_mut().next()) else {
+            continue;
+        };
+        value[bytes.len() % 20] ^= 1 << (bytes[0] % 8);
+        let judged = judge_log(bytes, Registers::Pcr, &other, LogUse::default());
+        assert!(judged.checks.iter().any(|check| check.reason() == Some(Reason::LogMismatch)));
+    }
 });

@@ -25,6 +25,32 @@ fn written(entry: &Entry<'_>) -> Vec<u8> {
     out
 }
 
+/// Whatever a list calls an entry's template, which no digest covers, its file has one digest and one name.
+fn has_one_digest(entry: &Entry<'_>) {
+    for template in TEMPLATES {
+        let mut renamed = entry.clone();
+        renamed.template = template.into();
+        let bytes = written(&renamed);
+        if let Some(Ok(read)) = Binary::new(&bytes).next() {
+            assert_eq!(read.file.digest, entry.file.digest);
+            assert_eq!(read.path, entry.path);
+        }
+    }
+}
+
+const TEMPLATES: [&str; 10] = [
+    "ima-ng",
+    "ima-ngv2",
+    "ima-sig",
+    "ima-sigv2",
+    "ima-buf",
+    "ima-modsig",
+    "evm-sig",
+    "d-ng|n-ng|x",
+    "x|n-ng|d-ng",
+    "d-ng|n-ng|d-ngv2",
+];
+
 fuzz_target!(|bytes: &[u8]| {
     let mut binary = Binary::new(bytes);
     let mut at = 0;
@@ -33,6 +59,9 @@ fuzz_target!(|bytes: &[u8]| {
         // The oldest template may count a NUL that is not kept.
         if entry.template != "ima" {
             assert_eq!(written(&entry), bytes[at..end]);
+            if !entry.is_violation() {
+                has_one_digest(&entry);
+            }
         }
         at = end;
     }
