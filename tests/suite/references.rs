@@ -109,6 +109,38 @@ fn a_staged_generation_decides_nothing_and_a_promoted_one_stands_beside_the_one_
     );
 }
 
+#[test]
+fn a_fleet_is_attested_in_the_other_bank_against_values_captured_in_it() {
+    let dev = Dev::start(&[]);
+    let _server = dev.restart_server(|text| {
+        let (before, after) = text.split_once("[[tpm.maker]]").expect("a maker");
+        format!("reattest_interval = \"8s\"\n{before}[tpm]\nbank = \"sha384\"\n[[tpm.maker]]{after}")
+    });
+    dev.end_agent(1);
+    dev.forget(1);
+    let _agent = dev.start_agent(1);
+    // No value of one bank is one of the other.
+    eventually("the refusal", || {
+        dev.host("host-1")["reason"] == "reference_mismatch"
+    });
+    let captured = dev.touchmark(&["reference", "capture", "host-1", "--label", "sha384"]);
+    let text = String::from_utf8(captured.stdout).unwrap();
+    let digest = text.lines().find(|line| line.starts_with("digest")).unwrap();
+    assert_eq!(digest.split('"').nth(1).unwrap().len(), 96, "{digest}");
+    let file = dev.file("sha384.toml", &text);
+    assert!(
+        dev.touchmark(&["reference", "apply", "-f", &file])
+            .status
+            .success()
+    );
+    eventually("the admission", || dev.host("host-1")["state"] == "attested");
+    let first = dev.host("host-1")["last_attested"].clone();
+    eventually("another attestation", || {
+        dev.host("host-1")["last_attested"] != first
+    });
+    assert!(dev.touchmark(&["workload", "fetch", "x509"]).status.success());
+}
+
 /// A manifest (CoRIM) that states these digests of register 4, signed by `key`.
 fn manifest(key: &SoftwareKey, digests: &[&str], content_type: &str) -> Vec<u8> {
     manifest_until(key, digests, content_type, Some(4_000_000_000))

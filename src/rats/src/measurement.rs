@@ -20,15 +20,17 @@ pub const RUNTIME_REGISTER: u8 = 10;
 pub struct PcrSelection(pub Vec<PcrBank>);
 
 impl PcrSelection {
-    /// Registers of the SHA-256 bank, sorted and without repetition; numbers above 23 are dropped.
+    /// Registers of the SHA-256 bank; see [`Self::of`].
     pub fn sha256(indices: impl IntoIterator<Item = u8>) -> Self {
+        Self::of(HashAlg::Sha256, indices)
+    }
+
+    /// Registers of one bank, sorted and without repetition; numbers above 23 are dropped.
+    pub fn of(bank: HashAlg, indices: impl IntoIterator<Item = u8>) -> Self {
         let mut indices: Vec<u8> = indices.into_iter().filter(|index| *index < 24).collect();
         indices.sort_unstable();
         indices.dedup();
-        Self(vec![PcrBank {
-            bank: HashAlg::Sha256,
-            indices,
-        }])
+        Self(vec![PcrBank { bank, indices }])
     }
 
     /// The boot registers that policy asks for by default: 0 to 9, SHA-256.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use touchmark_api::{Guarded, device::Settings};
 use touchmark_attestor_tpm::{Maker, ima::SignatureKeys};
 use touchmark_crypto::{
-    PublicKey,
+    HashAlg, PublicKey,
     jose::json,
     pem,
     x509::{DeviceAnchors, DeviceCertificate},
@@ -123,10 +123,21 @@ struct DeviceFile {
 struct Tpm {
     #[serde(default)]
     pcrs: Option<Vec<u8>>,
+    #[serde(default)]
+    bank: Bank,
     #[serde(default, rename = "maker")]
     makers: Vec<MakerConfig>,
     #[serde(default)]
     shipped: Vec<String>,
+}
+
+/// The bank of registers that hosts quote.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Bank {
+    #[default]
+    Sha256,
+    Sha384,
 }
 
 /// A maker of TPMs in configuration.
@@ -356,7 +367,10 @@ impl Config {
             bundle: file.listen.bundle,
             admin_socket: here.join(file.admin.socket),
             device: Device::new(&helper, settings),
-            selection: PcrSelection::sha256(pcrs),
+            selection: match file.tpm.bank {
+                Bank::Sha256 => PcrSelection::sha256(pcrs),
+                Bank::Sha384 => PcrSelection::of(HashAlg::Sha384, pcrs),
+            },
             makers,
             file_keys,
             reference_signers,

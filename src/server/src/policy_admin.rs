@@ -74,10 +74,8 @@ pub(crate) async fn show(service: &Service, label: &str) -> Outcome {
 /// What the policies that are applied decide about a host, by what was established of it last.
 pub(crate) async fn explain(service: &Service, id: &str) -> Outcome {
     let host = service.store.host(id).await?;
-    let appraisals = service.store.appraisals().await?;
-    let (_, kept) = appraisals
-        .into_iter()
-        .find(|(known, _)| known.id == host.id)
+    let kept = service.store.appraisal(&host.id).await?;
+    let kept = kept
         .ok_or_else(|| Failure::Refused(format!("host {}: no authentic evidence has arrived", host.name)))?;
     let established = claims(&kept, &host, &service.references())
         .ok_or_else(|| Failure::Failed(format!("host {}: its record cannot be read", host.name)))?;
@@ -105,6 +103,8 @@ async fn differences(service: &Service, candidate: &Applied) -> Result<Vec<Value
     for (host, kept) in service.store.appraisals().await? {
         // Evidence that did not hold is refused before any policy is asked.
         let Some(established) = claims(&kept, &host, &sets) else {
+            let what = "its record cannot be read: nothing is known of what it would get";
+            out.push(json!({"host": host.name, "before": "unknown", "decision": "unknown", "explanation": what}));
             continue;
         };
         let (before, after) = (

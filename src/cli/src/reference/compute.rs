@@ -14,8 +14,13 @@ use crate::{
     verify::{input, references},
 };
 
-/// The bank that hosts quote.
-const BANK: HashAlg = HashAlg::Sha256;
+/// The bank that hosts quote ([tpm] bank in server.toml).
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum Bank {
+    #[default]
+    Sha256,
+    Sha384,
+}
 
 /// Boot files.
 #[derive(Debug, clap::Args)]
@@ -34,12 +39,19 @@ pub(super) struct Arguments {
     /// Boot files of the release before, whose values are left out of those: the new set is for the new files alone.
     #[arg(long, value_name = "FILE", requires = "with")]
     instead_of: Vec<PathBuf>,
+    /// The bank of registers that hosts quote.
+    #[arg(long, value_enum, default_value_t)]
+    bank: Bank,
     /// Label of the set.
     #[arg(long)]
     label: String,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), ExitCode> {
+    let bank = match arguments.bank {
+        Bank::Sha256 => HashAlg::Sha256,
+        Bank::Sha384 => HashAlg::Sha384,
+    };
     let mut values: Vec<ReferenceValue> = Vec::new();
     if let Some(with) = &arguments.with {
         for set in references(std::slice::from_ref(with))? {
@@ -47,7 +59,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ExitCode> {
         }
     }
     for old in &arguments.instead_of {
-        let digests: Vec<String> = of_file(old)?.into_iter().map(|value| value.digest).collect();
+        let digests: Vec<String> = of_file(old, bank)?
+            .into_iter()
+            .map(|value| value.digest)
+            .collect();
         let before = values.len();
         values.retain(|value| !digests.contains(&value.digest));
         if values.len() == before {
@@ -57,14 +72,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ExitCode> {
     for loader in &arguments.loader {
         let bytes = input::read(loader)?;
         let digest = image(&bytes, loader)?
-            .authenticode(BANK)
+            .authenticode(bank)
             .map_err(|error| unusable(loader, error))?;
         values.push(value(4, &digest, name(loader)));
     }
     let bytes = input::read(&arguments.kernel)?;
     image(&bytes, &arguments.kernel)?;
     for file in std::iter::once(&arguments.kernel).chain(&arguments.initrd) {
-        values.extend(of_file(file)?);
+        values.extend(of_file(file, bank)?);
     }
     let set = ReferenceSet::of(&arguments.label, values).map_err(|error| fail(UNUSABLE, error))?;
     print!("{}", set.to_toml());
@@ -72,14 +87,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ExitCode> {
 }
 
 /// What a file leads to: an EFI executable what is measured of it, and what is read by GRUB as it is.
-fn of_file(path: &Path) -> Result<Vec<ReferenceValue>, ExitCode> {
+fn of_file(path: &Path, bank: HashAlg) -> Result<Vec<ReferenceValue>, ExitCode> {
     let bytes = input::read(path)?;
-    let as_it_is = || value(9, &BANK.digest(&[&bytes]), name(path));
+    let as_it_is = || value(9, &bank.digest(&[&bytes]), name(path));
     let Ok(image) = EfiImage::parse(&bytes) else {
         return Ok(vec![as_it_is()]);
     };
     let computed = image
-        .values(BANK, &name(path))
+        .values(bank, &name(path))
         .map_err(|error| unusable(path, error))?;
     if let Some(section) = image.beside_initrd() {
         eprintln!(
