@@ -104,7 +104,9 @@ async fn differences(service: &Service, candidate: &Applied) -> Result<Vec<Value
         // Evidence that did not hold is refused before any policy is asked.
         let Some(established) = claims(&kept, &host, &sets) else {
             let what = "its record cannot be read: nothing is known of what it would get";
-            out.push(json!({"host": host.name, "before": "unknown", "decision": "unknown", "explanation": what}));
+            out.push(
+                json!({"host": host.name, "before": "unknown", "decision": "unknown", "explanation": what}),
+            );
             continue;
         };
         let (before, after) = (

@@ -14,7 +14,7 @@ use super::{
     little::Little,
     secure_boot::{BootCertificate, Register7, SecureBoot, SignatureDatabases, is_separator},
     stub::Sections,
-    uefi::{Variable, image_path, partition_table, utf16},
+    uefi::{Variable, image_path, partition_table, text, utf16},
 };
 
 /// An image, file or section, by the digest that was extended for it.
@@ -65,6 +65,10 @@ pub struct Boot {
     pub unknown_events: usize,
     /// Events in registers 7, 8 and 12 whose digest commits to nothing that could be read.
     pub unread_events: usize,
+    /// The first variable of a database that is no list of signatures: number and name.
+    pub(crate) no_list: Option<(usize, String)>,
+    /// The first event that configures Secure Boot after firmware ended.
+    pub(crate) late_configuration: Option<usize>,
 }
 
 /// How much is read of a log.
@@ -85,6 +89,8 @@ impl Boot {
             databases: seventh.databases,
             authorities: seventh.authorities,
             unread_events: seventh.unread,
+            no_list: seventh.no_list,
+            late_configuration: seventh.late,
             ..Self::default()
         };
         let mut paths = Paths::default();
@@ -116,7 +122,7 @@ impl Boot {
             }
             let loads = [8, 9, 12].into_iter().any(at);
             if loads && !is_separator(event, bank) {
-                boot.read_loader(event, bank, registers, &mut paths);
+                boot.read_loader(event, bank, registers, detail, &mut paths);
             }
             if at(11) && registers == Registers::Pcr {
                 boot.sections.extend(sections.next(event, bank));
@@ -176,23 +182,39 @@ impl Boot {
     }
 
     /// What GRUB, systemd-boot, systemd-stub and Linux' own stub measure. What a digest commits to is read whatever type the log gives it.
-    fn read_loader(&mut self, event: &Event<'_>, bank: HashAlg, registers: Registers, paths: &mut Paths) {
+    fn read_loader(
+        &mut self,
+        event: &Event<'_>,
+        bank: HashAlg,
+        registers: Registers,
+        detail: Detail,
+        paths: &mut Paths,
+    ) {
         let at = |pcr| event.register == registers.of(pcr);
-        let said = loader(event.data);
+        let end = event
+            .data
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
+        let said = event.data.get(..end).unwrap_or_default();
         // GRUB hashes the text behind the prefix; that of Red Hat's releases before 9 with the NUL that ends it.
         for (prefix, is_command) in GRUB_PREFIXES {
-            let Some(rest) = said.strip_prefix(prefix) else {
+            let Some(rest) = said.strip_prefix(prefix.as_bytes()) else {
                 continue;
             };
-            let covered = event.is_digest_of(bank, rest.as_bytes())
-                || event.is_digest_of(bank, &[rest.as_bytes(), &[0]].concat())
-                || event.is_digest_of(bank, said.as_bytes())
+            let covered = event.is_digest_of(bank, rest)
+                || event.is_digest_of(bank, &[rest, &[0]].concat())
+                || event.is_digest_of(bank, said)
                 || event.is_digest_of(bank, event.data);
             if covered {
-                self.read_command(is_command, rest, paths);
+                // No claim is made of commands.
+                if !is_command || detail == Detail::Story {
+                    self.read_command(is_command, &text(rest), paths);
+                }
                 return;
             }
         }
+        let said = loader(event.data);
         if at(9) {
             if let Some(line) = load_options(event, bank) {
                 self.command_lines.push(line);

@@ -10,7 +10,7 @@ use super::{
     boot::{Boot, Detail},
     describe::describe,
     replay::replay_all,
-    rules::rules,
+    rules::{data, rules},
     secure_boot::SecureBoot,
 };
 
@@ -137,6 +137,7 @@ pub fn judge_log(
         }
         None => out.boot.claims(),
     };
+    out.checks.extend(data(&log, bank));
     out.checks.extend(rules(&log, bank, registers, &out.boot));
     out.bank = Some(bank);
     let register = u8::try_from(registers.of(7)).unwrap_or(7);

@@ -9,36 +9,40 @@ use super::{
     describe::describe,
     event::{
         Content, EV_APPLICATION, EV_GPT, EV_GPT2, EV_RUNTIME_DRIVER, EV_SEPARATOR, EV_VARIABLE_BOOT,
-        EV_VARIABLE_BOOT2, EV_VARIABLE_DRIVER_CONFIG, Event,
+        EV_VARIABLE_BOOT2, Event,
     },
     judge::Registers,
     replay::check_data,
-    secure_boot::{accepted_by, is_configuration, is_separator},
-    uefi::{Variable, image_path, partition_table, signatures},
+    secure_boot::is_separator,
+    uefi::{Variable, image_path, partition_table},
 };
 
 /// Of so many registers of a boot a log speaks if it is of a whole boot.
 const WHOLE_BOOT: usize = 5;
 
+/// Data that is not what its digest covers. A log that explains registers was looked at already.
+pub(crate) fn data(log: &BootLog<'_>, bank: HashAlg) -> Option<Check> {
+    let mut extended = log
+        .events
+        .iter()
+        .filter(|event| event.is_extended() && event.digest(bank).is_some());
+    let unexplained = extended.find_map(|event| check_data(event, bank).err())?;
+    Some(Check::failed(
+        "log.data",
+        unexplained.reason,
+        "data that its digest covers",
+        unexplained.found,
+        "the log was edited: do not trust this boot",
+    ))
+}
+
 /// Checks of what firmware keeps to, and notes of what is unusual.
 pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers, boot: &Boot) -> Vec<Check> {
     let mut checks = Vec::new();
     let extended = || log.events.iter().filter(|event| event.is_extended());
-    for event in extended().filter(|event| event.digest(bank).is_some()) {
-        if let Err(unexplained) = check_data(event, bank) {
-            checks.push(Check::failed(
-                "log.data",
-                unexplained.reason,
-                "data that its digest covers",
-                unexplained.found,
-                "the log was edited: do not trust this boot",
-            ));
-            break;
-        }
-    }
     checks.extend(separators(log, bank, registers));
-    checks.extend(order(log, bank, registers));
-    checks.extend(databases(log, bank, registers));
+    checks.extend(order(log, boot));
+    checks.extend(databases(boot));
     let undigested = log.events.iter().find(|event| {
         !event.is_extended()
             && event
@@ -151,71 +155,42 @@ fn separators(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<
 
 /// What comes too late to be what it says: the locality of startup after something was measured, what Secure Boot is configured with after
 /// firmware has ended.
-fn order(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<Check> {
-    let failed = |event: &Event<'_>, what: &str| {
+fn order(log: &BootLog<'_>, boot: &Boot) -> Option<Check> {
+    let failed = |number: usize, what: &str| {
         Some(Check::failed(
             "log.order",
             Reason::EventOrderInvalid,
             "events in the order in which firmware measures",
-            format!("event {}: {what}", event.number),
+            format!("event {number}: {what}"),
             "do not trust this boot: the log was put together otherwise than firmware does",
         ))
     };
-    let (mut measured, mut located, mut separated) = (false, false, false);
+    let (mut measured, mut located) = (false, false);
     for event in &log.events {
         let locality = !event.is_extended() && event.data.starts_with(b"StartupLocality\0");
         if locality && (measured || located) {
             return failed(
-                event,
+                event.number,
                 "the locality of startup, again or after something was measured",
             );
         }
         located |= locality;
         measured |= event.is_extended() && event.register == 0;
-        if event.register != registers.of(7) || !event.is_extended() {
-            continue;
-        }
-        if is_separator(event, bank) {
-            separated = true;
-        } else if separated && let Some(variable) = Variable::parse(event.data) {
-            let named = matches!(variable.name.as_str(), "SecureBoot" | "PK" | "KEK" | "db" | "dbx");
-            if named && event.kind == EV_VARIABLE_DRIVER_CONFIG
-                || is_configuration(&variable) && event.is_digest_of(bank, event.data)
-            {
-                return failed(event, "a variable of Secure Boot after the separator");
-            }
-        }
     }
-    None
+    let late = boot.late_configuration?;
+    failed(late, "a variable of Secure Boot after the separator")
 }
 
 /// Signature databases have to be lists of signatures: otherwise nobody knows which keys they hold.
-fn databases(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<Check> {
-    let register = registers.of(7);
-    let mut events = log
-        .events
-        .iter()
-        .filter(|event| event.is_extended() && event.register == register);
-    let before = events.by_ref().take_while(|event| !is_separator(event, bank));
-    before
-        .filter_map(|event| {
-            let variable = Variable::parse(event.data)?;
-            let named = matches!(variable.name.as_str(), "PK" | "KEK" | "db" | "dbx");
-            let accepted = event.kind != EV_VARIABLE_DRIVER_CONFIG && accepted_by(&variable).is_some();
-            (named && !accepted && signatures(variable.value).is_none()).then(|| {
-                Check::failed(
-                    "log.databases",
-                    Reason::Malformed,
-                    "signature lists whose header has no length",
-                    format!(
-                        "event {}: variable {} holds something else",
-                        event.number, variable.name
-                    ),
-                    "do not trust this boot: what its Secure Boot accepts is not known",
-                )
-            })
-        })
-        .next()
+fn databases(boot: &Boot) -> Option<Check> {
+    let (number, name) = boot.no_list.as_ref()?;
+    Some(Check::failed(
+        "log.databases",
+        Reason::Malformed,
+        "signature lists whose header has no length",
+        format!("event {number}: variable {name} holds something else"),
+        "do not trust this boot: what its Secure Boot accepts is not known",
+    ))
 }
 
 /// Whether data that its digest does not cover can be read at all.

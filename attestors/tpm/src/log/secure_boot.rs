@@ -86,6 +86,10 @@ pub(crate) struct Register7 {
     pub(crate) authorities: Vec<BootCertificate>,
     /// Events whose digest commits to nothing that could be read.
     pub(crate) unread: usize,
+    /// The first variable of a database that is no list of signatures: number and name.
+    pub(crate) no_list: Option<(usize, String)>,
+    /// The first event that configures Secure Boot after the separator.
+    pub(crate) late: Option<usize>,
     seen: [bool; 4],
     separated: bool,
 }
@@ -112,7 +116,7 @@ pub(crate) fn is_separator(event: &Event<'_>, bank: HashAlg) -> bool {
 
 /// Whether a variable is one that firmware measures before the separator only: what Secure Boot is configured with. An authority has the
 /// name of the database that it was found in, and is no list.
-pub(crate) fn is_configuration(variable: &Variable<'_>) -> bool {
+fn configures(variable: &Variable<'_>) -> bool {
     let database = DATABASES.contains(&(variable.name.as_str(), variable.vendor));
     let list = || variable.value.is_empty() || signatures(variable.value).is_some();
     (variable.name == "SecureBoot" && variable.vendor == Guid::GLOBAL) || (database && list())
@@ -146,15 +150,16 @@ impl Register7 {
 
     /// Before the separator: firmware's configuration.
     fn configuration(&mut self, event: &Event<'_>, bank: HashAlg) {
+        let is_configuration = event.kind == EV_VARIABLE_DRIVER_CONFIG;
         if !event.is_digest_of(bank, event.data) {
             self.unread += 1;
-            if event.kind == EV_VARIABLE_DRIVER_CONFIG {
+            if is_configuration {
                 self.secure_boot = SecureBoot::Invalid("a variable whose digest does not cover it");
             }
             return;
         }
         let Some(variable) = Variable::parse(event.data) else {
-            if event.kind == EV_VARIABLE_DRIVER_CONFIG {
+            if is_configuration {
                 self.secure_boot = SecureBoot::Invalid("a variable that cannot be read");
             }
             return;
@@ -170,8 +175,11 @@ impl Register7 {
         let Some(list) = signatures(variable.value) else {
             // Firmware that accepted an image before it ended, a driver on a card for example.
             match authority(event, &variable, bank) {
-                Some(certificate) => self.authorities.push(certificate),
-                None => self.unread += 1,
+                Some(certificate) if !is_configuration => self.authorities.push(certificate),
+                _ => {
+                    self.unread += 1;
+                    self.no_list.get_or_insert((event.number, variable.name));
+                }
             }
             return;
         };
@@ -204,15 +212,21 @@ impl Register7 {
             self.authorities.push(certificate);
             return;
         }
-        let committed = event.is_digest_of(bank, event.data)
+        let whole = event.is_digest_of(bank, event.data);
+        let committed = whole
             || variable
                 .as_ref()
                 .is_some_and(|variable| event.is_digest_of(bank, variable.value));
         if !committed {
             self.unread += 1;
         }
-        if committed && variable.is_some_and(|variable| variable.name == "SecureBoot") {
+        let Some(variable) = variable else { return };
+        if committed && variable.name == "SecureBoot" {
             self.secure_boot = SecureBoot::Invalid("measured after the separator, where firmware has ended");
+        }
+        let named = variable.name == "SecureBoot" || DATABASES.iter().any(|(name, _)| *name == variable.name);
+        if named && event.kind == EV_VARIABLE_DRIVER_CONFIG || whole && configures(&variable) {
+            self.late.get_or_insert(event.number);
         }
     }
 }
@@ -240,7 +254,7 @@ impl SignatureDatabases {
 }
 
 /// The certificate that a variable names as the one that an image was accepted by: behind its owner, or alone.
-pub(crate) fn accepted_by<'a>(variable: &Variable<'a>) -> Option<&'a [u8]> {
+fn accepted_by<'a>(variable: &Variable<'a>) -> Option<&'a [u8]> {
     let behind_owner = variable
         .value
         .get(16..)
