@@ -106,6 +106,8 @@ fn r036_b11_hosts_attest_again_with_one_command() {
 fn r036_a_hosts_certificate_is_renewed_as_it_attests_again_and_its_key_stays() {
     let dev = Dev::start(&[]);
     dev.end_agent(1);
+    // Of the certificate for an hour that it may have kept.
+    dev.forget(1);
     let _server = dev.restart_server(|text| {
         format!(
             "reattest_interval = \"8s\"\nhost_lifetime = \"40s\"\n{}",

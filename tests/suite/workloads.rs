@@ -297,10 +297,10 @@ fn credentials_follow_the_registrations_as_they_are_now() {
     let before = fetch(&dev, "x509");
     let name = format!("dev/user-{}", nix_uid());
     assert!(dev.touchmark(&["registration", "delete", &name]).status.success());
-    assert_eq!(
-        dev.touchmark(&["workload", "fetch", "x509"]).status.code(),
-        Some(1)
-    );
+    // As soon as the agent was told.
+    eventually("the end of the credential", || {
+        dev.touchmark(&["workload", "fetch", "x509"]).status.code() == Some(1)
+    });
     // The identifier is not given to somebody else while what was issued lives.
     let file = dev.file(
         "taken.toml",
