@@ -57,7 +57,7 @@ pub struct SignatureDatabases {
     pub db: Vec<BootCertificate>,
     /// What may not: certificates.
     pub dbx: Vec<BootCertificate>,
-    /// Image digests in `db`, SHA-256; the first [`MAX_DIGESTS`].
+    /// Image digests in `db`, SHA-256; the first 256.
     pub db_digests: Vec<[u8; 32]>,
     /// What else is in `db`: entries of other types, and digests beyond those.
     pub db_others: usize,

@@ -14,7 +14,7 @@ use crate::{
     verify::{input, references},
 };
 
-/// The bank that hosts quote ([tpm] bank in server.toml).
+/// The bank that hosts quote (`bank` of section `tpm` in server.toml).
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
 enum Bank {
     #[default]
