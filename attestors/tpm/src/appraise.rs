@@ -497,7 +497,12 @@ fn check_boot(out: &mut Appraisal, log: &BootLog<'_>, expected: &Expected<'_>) -
     if let Some(failed) = checks.iter().find(|check| check.reason().is_some()) {
         return Err(failed.clone());
     }
-    let mut boot = boot.claims();
+    let quoted = |pcr| {
+        let pcr = u8::try_from(pcr).ok();
+        let mut banks = expected.selection.0.iter();
+        pcr.is_some_and(|pcr| banks.any(|quoted| quoted.bank == bank && quoted.indices.contains(&pcr)))
+    };
+    let mut boot = boot.claims(quoted);
     let notes = checks
         .iter()
         .filter_map(Check::note)

@@ -98,11 +98,25 @@ fn push(out: &mut Vec<u8>, section: &[u8]) {
 }
 
 /// Takes a message apart as it arrives: feed chunks, take sections as they complete.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Splitter {
     buffer: Vec<u8>,
     section: usize,
+    limits: [usize; SECTIONS],
 }
+
+impl Default for Splitter {
+    fn default() -> Self {
+        Self {
+            buffer: Vec::new(),
+            section: 0,
+            limits: LIMITS,
+        }
+    }
+}
+
+/// The number of the section with the list of what was measured at run time.
+pub const RUNTIME: usize = 4;
 
 impl Splitter {
     /// Feeds the next bytes. More than the present section can hold is refused at once.
@@ -111,6 +125,13 @@ impl Splitter {
         match (self.section, self.length()?) {
             (SECTIONS, _) if !self.buffer.is_empty() => Err(FrameError::Trailing),
             _ => Ok(()),
+        }
+    }
+
+    /// Accepts no more than this of a section that is still to come.
+    pub fn limit(&mut self, section: usize, limit: usize) {
+        if let Some(place) = self.limits.get_mut(section) {
+            *place = limit;
         }
     }
 
@@ -144,7 +165,7 @@ impl Splitter {
 
     /// The length of the present section, once it is known.
     fn length(&self) -> Result<Option<usize>, FrameError> {
-        let Some(limit) = LIMITS.get(self.section).copied() else {
+        let Some(limit) = self.limits.get(self.section).copied() else {
             return Ok(None);
         };
         let Some(length) = self.buffer.first_chunk::<4>() else {

@@ -208,7 +208,7 @@ fn delete(operator: &Operator, label: String) -> Result<(), ExitCode> {
     let document = operator.ask(&Request::ReferenceDelete { label })?;
     report(operator.output, &document, |document| {
         format!(
-            "withdrew '{}'; hosts that match no other set are refused at their next attestation",
+            "withdrew '{}' with all its generations; hosts that match no other set are refused at their next attestation",
             document["label"].as_str().unwrap_or_default()
         )
     });

@@ -44,6 +44,8 @@ fn good() -> Claims {
         "boot.db_digests",
         "boot.files",
         "boot.sections",
+        "boot.authority_digests",
+        "boot.commands",
     ] {
         claims.set(name, texts(&[]));
     }

@@ -41,6 +41,14 @@ impl ClaimsError {
         }
     }
 
+    /// A claim that contradicts others.
+    pub(crate) fn contradicts(claim: &str, what: &str) -> Self {
+        Self {
+            reason: Reason::ClaimInvalid,
+            what: format!("{claim} {what}"),
+        }
+    }
+
     pub(crate) fn missing(claim: &str) -> Self {
         Self {
             reason: Reason::ClaimMissing,

@@ -205,8 +205,8 @@ impl ReferenceSet {
             let CorimTag::Comid(comid) = tag else {
                 return beyond("it holds something else than statements on modules (CoMID)");
             };
-            if !comid.endorsements.is_empty() {
-                return beyond("it endorses modules: only reference values are read");
+            if !comid.endorsements.is_empty() || comid.others {
+                return beyond("it states more than reference values (endorsements, keys, conditions)");
             }
             for triple in &comid.references {
                 let class = triple.environment.class.clone().unwrap_or_default();

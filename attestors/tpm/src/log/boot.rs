@@ -55,8 +55,12 @@ pub struct Boot {
     pub kernel: Option<Image>,
     /// The initial RAM disks, likewise.
     pub initrds: Vec<Image>,
+    /// Digests of images that were accepted by their digest, SHA-256.
+    pub authority_digests: Vec<[u8; 32]>,
     /// Command lines that a digest commits to.
     pub command_lines: Vec<String>,
+    /// The same of register 12: what systemd-boot and its stub were given beside a unified kernel image.
+    pub stub_lines: Vec<String>,
     /// Commands of GRUB that a digest commits to.
     pub commands: Vec<String>,
     /// Whether the firmware's boot services were left.
@@ -88,6 +92,7 @@ impl Boot {
             secure_boot: seventh.secure_boot,
             databases: seventh.databases,
             authorities: seventh.authorities,
+            authority_digests: seventh.authority_digests,
             unread_events: seventh.unread,
             no_list: seventh.no_list,
             late_configuration: seventh.late,
@@ -122,7 +127,7 @@ impl Boot {
             }
             let loads = [8, 9, 12].into_iter().any(at);
             if loads && !is_separator(event, bank) {
-                boot.read_loader(event, bank, registers, detail, &mut paths);
+                boot.read_loader(event, bank, registers, &mut paths);
             }
             if at(11) && registers == Registers::Pcr {
                 boot.sections.extend(sections.next(event, bank));
@@ -135,8 +140,8 @@ impl Boot {
         boot
     }
 
-    /// The story as claims that policy can test.
-    pub fn claims(&self) -> Claims {
+    /// The story as claims that policy can test. `quoted` tells of which registers something is known: of the others nothing is claimed.
+    pub fn claims(&self, quoted: impl Fn(u32) -> bool) -> Claims {
         let mut claims = Claims::default();
         let texts = |values: Vec<String>| ClaimValue::Texts(values);
         let certificates = |list: &[BootCertificate]| {
@@ -167,11 +172,25 @@ impl Boot {
             ClaimValue::Bool(self.databases.measured),
         );
         claims.set("boot.authorities", certificates(&self.authorities));
-        claims.set("boot.applications", digests(&self.applications));
-        claims.set("boot.files", digests(&self.files));
-        let named = |section: &Image| format!("{}={}", section.name, hex::encode(&section.digest));
-        claims.set("boot.sections", texts(self.sections.iter().map(named).collect()));
-        claims.set("boot.command_lines", texts(self.command_lines.clone()));
+        let accepted = self.authority_digests.iter().map(hex::encode).collect();
+        claims.set("boot.authority_digests", texts(accepted));
+        if quoted(4) {
+            claims.set("boot.applications", digests(&self.applications));
+        }
+        if quoted(9) {
+            claims.set("boot.files", digests(&self.files));
+        }
+        if quoted(11) {
+            let named = |section: &Image| format!("{}={}", section.name, hex::encode(&section.digest));
+            claims.set("boot.sections", texts(self.sections.iter().map(named).collect()));
+        }
+        if quoted(8) && quoted(9) {
+            claims.set("boot.command_lines", texts(self.command_lines.clone()));
+            claims.set("boot.commands", texts(self.commands.clone()));
+        }
+        if quoted(12) {
+            claims.set("boot.stub_lines", texts(self.stub_lines.clone()));
+        }
         if let Some(firmware) = &self.firmware {
             claims.set("boot.firmware", ClaimValue::Text(firmware.clone()));
         }
@@ -182,14 +201,7 @@ impl Boot {
     }
 
     /// What GRUB, systemd-boot, systemd-stub and Linux' own stub measure. What a digest commits to is read whatever type the log gives it.
-    fn read_loader(
-        &mut self,
-        event: &Event<'_>,
-        bank: HashAlg,
-        registers: Registers,
-        detail: Detail,
-        paths: &mut Paths,
-    ) {
+    fn read_loader(&mut self, event: &Event<'_>, bank: HashAlg, registers: Registers, paths: &mut Paths) {
         let at = |pcr| event.register == registers.of(pcr);
         let end = event
             .data
@@ -207,10 +219,7 @@ impl Boot {
                 || event.is_digest_of(bank, said)
                 || event.is_digest_of(bank, event.data);
             if covered {
-                // No claim is made of commands.
-                if !is_command || detail == Detail::Story {
-                    self.read_command(is_command, &text(rest), paths);
-                }
+                self.read_command(is_command, &text(rest), paths);
                 return;
             }
         }
@@ -226,10 +235,15 @@ impl Boot {
             };
             self.files.extend(image(event, bank, name));
         } else if !event.is_digest_of(bank, event.data) {
-            self.unread_events += usize::from(registers == Registers::Pcr);
-        } else if event.data.get(1) == Some(&0) {
-            // systemd-boot and its stub measure what they hand over, in UTF-16.
-            self.command_lines.push(said);
+            self.unread_events += 1;
+        } else if !is_tag(event.data) && event.data != WINDOWS_SEPARATOR {
+            // Of systemd-boot and its stub, in UTF-16; or of whoever wrote it without a prefix, which no digest covers.
+            let lines = if at(12) && registers == Registers::Pcr {
+                &mut self.stub_lines
+            } else {
+                &mut self.command_lines
+            };
+            lines.push(words(event.data));
         }
     }
 
@@ -348,6 +362,8 @@ fn is_words(event: &Event<'_>, bank: HashAlg, registers: Registers) -> bool {
     (words || shared) && event.is_digest_of(bank, event.data)
 }
 
+/// By which Windows' loader ends what it measures into register 12.
+const WINDOWS_SEPARATOR: &[u8] = b"WBCL";
 /// Tags of Linux' own EFI stub in register 9: initial RAM disks, and the command line.
 const INITRD_TAG: u32 = 0x8f3b_22ec;
 const OPTIONS_TAG: u32 = 0x8f3b_22ed;
@@ -356,6 +372,25 @@ fn tag(data: &[u8]) -> Option<(u32, &[u8])> {
     let mut reader = Little(data);
     let (id, size) = (reader.u32()?, reader.size()?);
     Some((id, reader.take(size).unwrap_or_default()))
+}
+
+/// Whether data is one tagged event and nothing else, as Windows' loader writes them.
+fn is_tag(data: &[u8]) -> bool {
+    let mut reader = Little(data);
+    let size = reader.u32().and_then(|_| reader.size());
+    size.is_some_and(|size| size == reader.0.len())
+}
+
+/// Text in whichever encoding it is.
+fn words(data: &[u8]) -> String {
+    let end = data
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1);
+    match std::str::from_utf8(data.get(..end).unwrap_or_default()) {
+        Ok(text) if !text.contains('\0') => text.to_owned(),
+        _ => utf16(data),
+    }
 }
 
 fn is_initrd_tag(data: &[u8]) -> bool {

@@ -133,9 +133,10 @@ pub fn judge_log(
     out.claims = match values.get(&bank) {
         Some(given) => {
             let given: Vec<u32> = given.keys().map(|index| u32::from(*index)).collect();
-            Boot::read(&log.of_registers(&given), bank, registers, Detail::Claims).claims()
+            let boot = Boot::read(&log.of_registers(&given), bank, registers, Detail::Claims);
+            boot.claims(|pcr| given.contains(&registers.of(pcr)))
         }
-        None => out.boot.claims(),
+        None => out.boot.claims(|_| true),
     };
     out.checks.extend(data(&log, bank));
     out.checks.extend(rules(&log, bank, registers, &out.boot));

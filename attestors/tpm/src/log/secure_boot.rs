@@ -84,6 +84,8 @@ pub(crate) struct Register7 {
     pub(crate) databases: SignatureDatabases,
     /// Certificates that images were accepted by.
     pub(crate) authorities: Vec<BootCertificate>,
+    /// Digests of images that were accepted by their digest.
+    pub(crate) authority_digests: Vec<[u8; 32]>,
     /// Events whose digest commits to nothing that could be read.
     pub(crate) unread: usize,
     /// The first variable of a database that is no list of signatures: number and name.
@@ -92,6 +94,8 @@ pub(crate) struct Register7 {
     pub(crate) late: Option<usize>,
     seen: [bool; 4],
     separated: bool,
+    /// Whether an event before the separator commits to nothing that could be read.
+    hidden: bool,
 }
 
 /// Digests of the two separators by which firmware ends that found no error, in each bank.
@@ -137,14 +141,13 @@ impl Register7 {
                 out.configuration(event, bank);
             }
         }
+        if out.secure_boot == SecureBoot::On && out.hidden && registers == Registers::Pcr {
+            out.secure_boot = SecureBoot::Invalid("something that firmware measured with it is hidden");
+        }
         if out.secure_boot == SecureBoot::On && !out.separated {
             out.secure_boot = SecureBoot::Invalid("no separator says where firmware ended");
         }
         out.databases.measured = out.separated && out.seen == [true; 4];
-        if registers == Registers::Rtmr {
-            // Its register has other events as well, of which nothing is made.
-            out.unread = 0;
-        }
         out
     }
 
@@ -153,6 +156,7 @@ impl Register7 {
         let is_configuration = event.kind == EV_VARIABLE_DRIVER_CONFIG;
         if !event.is_digest_of(bank, event.data) {
             self.unread += 1;
+            self.hidden = true;
             if is_configuration {
                 self.secure_boot = SecureBoot::Invalid("a variable whose digest does not cover it");
             }
@@ -202,33 +206,60 @@ impl Register7 {
         };
     }
 
-    /// After the separator: whose signatures images were accepted by, and what loaders add.
+    /// After the separator: whose signatures images were accepted by, and what loaders add. How the log wraps what a digest commits to is
+    /// its own choice, and changes nothing.
     fn later(&mut self, event: &Event<'_>, bank: HashAlg) {
-        let variable = Variable::parse(event.data);
-        if let Some(certificate) = variable
-            .as_ref()
-            .and_then(|variable| authority(event, variable, bank))
-        {
-            self.authorities.push(certificate);
-            return;
-        }
-        let whole = event.is_digest_of(bank, event.data);
-        let committed = whole
-            || variable
-                .as_ref()
-                .is_some_and(|variable| event.is_digest_of(bank, variable.value));
-        if !committed {
+        let wrapped = Variable::parse(event.data);
+        let value = wrapped.as_ref().map(|variable| variable.value);
+        let behind_owner = value.and_then(|value| value.get(16..));
+        let candidates = [Some(event.data), value, behind_owner];
+        let committed = candidates
+            .into_iter()
+            .flatten()
+            .find(|bytes| event.is_digest_of(bank, bytes));
+        let Some(committed) = committed else {
             self.unread += 1;
-        }
-        let Some(variable) = variable else { return };
-        if committed && variable.name == "SecureBoot" {
-            self.secure_boot = SecureBoot::Invalid("measured after the separator, where firmware has ended");
-        }
-        let named = variable.name == "SecureBoot" || DATABASES.iter().any(|(name, _)| *name == variable.name);
-        if named && event.kind == EV_VARIABLE_DRIVER_CONFIG || whole && configures(&variable) {
-            self.late.get_or_insert(event.number);
+            if event.kind == EV_VARIABLE_DRIVER_CONFIG && wrapped.is_some_and(|variable| named(&variable)) {
+                self.late.get_or_insert(event.number);
+            }
+            return;
+        };
+        match Variable::parse(committed) {
+            Some(variable) => {
+                if variable.name == "SecureBoot" {
+                    self.secure_boot =
+                        SecureBoot::Invalid("measured after the separator, where firmware has ended");
+                }
+                if named(&variable) && event.kind == EV_VARIABLE_DRIVER_CONFIG || configures(&variable) {
+                    self.late.get_or_insert(event.number);
+                }
+                self.accept(variable.value, true);
+            }
+            None => self.accept(committed, false),
         }
     }
+
+    /// What an image was accepted by: a certificate or the digest of the image, behind its owner or alone. A variable may hold something
+    /// else, a loader's state; what is no variable and none of these is not known.
+    fn accept(&mut self, bytes: &[u8], is_variable: bool) {
+        let behind_owner = bytes.get(16..).unwrap_or_default();
+        if let Some(certificate) = [behind_owner, bytes]
+            .into_iter()
+            .find(|part| part.first() == Some(&0x30))
+        {
+            self.authorities.push(BootCertificate::of(certificate));
+        } else if bytes.len() == 32 || bytes.len() == 48 {
+            let digest = bytes.last_chunk::<32>();
+            self.authority_digests.extend(digest.copied());
+        } else if !is_variable && bytes.len() > 32 && !bytes.iter().all(|byte| (0x20..0x7f).contains(byte)) {
+            self.unread += 1;
+        }
+    }
+}
+
+/// Whether a variable has the name of one that configures Secure Boot.
+fn named(variable: &Variable<'_>) -> bool {
+    variable.name == "SecureBoot" || DATABASES.iter().any(|(name, _)| *name == variable.name)
 }
 
 impl SignatureDatabases {

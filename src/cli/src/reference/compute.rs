@@ -59,6 +59,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ExitCode> {
         }
     }
     for old in &arguments.instead_of {
+        let bytes = input::read(old)?;
+        if let Some(section) = EfiImage::parse(&bytes)
+            .ok()
+            .and_then(|image| image.beside_initrd())
+        {
+            let what = format!(
+                "because of its section {section} the value of its initrd (PCR 9) cannot be computed, and would stay valid: take the next \
+                 release's values from a host that booted it (reference capture)"
+            );
+            return Err(unusable(old, what));
+        }
         let digests: Vec<String> = of_file(old, bank)?
             .into_iter()
             .map(|value| value.digest)

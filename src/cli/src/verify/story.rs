@@ -64,7 +64,13 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
     for image in boot.files.iter().filter(named).take(MAX_LINES) {
         tell("File", self::image(image));
     }
-    for line in boot.command_lines.iter().take(MAX_LINES) {
+    for digest in boot.authority_digests.iter().take(MAX_LINES) {
+        tell(
+            "Accepted by",
+            format!("the digest of the image, {}", hex::encode(digest)),
+        );
+    }
+    for line in boot.command_lines.iter().chain(&boot.stub_lines).take(MAX_LINES) {
         tell("Command line", line.clone());
     }
     let commands = boot.commands.len();
@@ -163,7 +169,9 @@ pub(super) fn document(boot: &Boot) -> Value {
         "shim": images(&boot.shim),
         "kernel": boot.kernel.as_ref().map(image),
         "initrds": images(&boot.initrds),
+        "authority_digests": boot.authority_digests.iter().map(hex::encode).collect::<Vec<_>>(),
         "command_lines": boot.command_lines,
+        "stub_lines": boot.stub_lines,
         "commands": boot.commands,
         "left_firmware": boot.left_firmware,
         "unknown_events": boot.unknown_events,

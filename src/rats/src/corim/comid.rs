@@ -26,6 +26,8 @@ pub struct Comid {
     pub references: Vec<ReferenceTriple>,
     /// What is said of modules that have such measurements.
     pub endorsements: Vec<ReferenceTriple>,
+    /// Whether it has statements of other kinds, which are checked for their form and not read further.
+    pub others: bool,
 }
 
 /// An environment and its measurements.
@@ -133,6 +135,7 @@ pub(super) fn comid(value: &Value) -> Result<Comid, ClaimsError> {
         version,
         references: statements(0, "reference triples")?,
         endorsements: statements(1, "endorsed triples")?,
+        others: triples.has_others(&[0, 1]),
     };
     for (key, name) in [(2, "identity triples"), (3, "attestation key triples")] {
         if let Some(value) = triples.get(key) {

@@ -36,6 +36,12 @@ impl<'a> Members<'a> {
         Ok(members)
     }
 
+    /// Whether there are members of other keys than these.
+    pub(super) fn has_others(&self, keys: &[i64]) -> bool {
+        let known: Vec<Value> = keys.iter().map(|key| Value::from(*key)).collect();
+        self.members.iter().any(|(key, _)| !known.contains(key))
+    }
+
     pub(super) fn get(&self, key: i64) -> Option<&'a Value> {
         self.members
             .iter()

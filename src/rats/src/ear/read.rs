@@ -235,7 +235,10 @@ impl AttestationResult {
         // A status for the whole must not be better than that of the worst part.
         let worst = submodules.iter().map(|submodule| submodule.status).max();
         if status.is_some_and(|whole| better(whole, worst.unwrap_or(Tier::None))) {
-            return Err(ClaimsError::invalid(names.status));
+            return Err(ClaimsError::contradicts(
+                names.status,
+                "of the whole is better than that of its worst submodule",
+            ));
         }
         Ok(Self {
             issued_at,
@@ -273,7 +276,10 @@ fn submodule(
     };
     let worst = vector.iter().map(|(_, value)| Tier::of(*value)).max();
     if better(status, worst.unwrap_or(Tier::None)) {
-        return Err(ClaimsError::invalid(names.status));
+        return Err(ClaimsError::contradicts(
+            names.status,
+            "is better than the worst entry of its trustworthiness vector",
+        ));
     }
     let policies = match claims.get(1003, names.policy) {
         None => Vec::new(),
