@@ -317,6 +317,27 @@ fn c08_poisoned_or_unsigned_reference_values_change_nothing_and_signed_ones_are_
         }),
         "final values of registers",
     );
+    // An endorsed triple has the form of a reference triple.
+    let endorsed = Value::Array(vec![Value::Array(vec![
+        Value::Map(vec![(
+            Value::from(0),
+            Value::Map(vec![(Value::from(1), Value::Text("ACME".into()))]),
+        )]),
+        Value::Array(vec![Value::Map(vec![
+            (Value::from(0), Value::from(4)),
+            (
+                Value::from(1),
+                Value::Map(vec![(Value::from(11), Value::Text("x".into()))]),
+            ),
+        ])]),
+    ])]);
+    refused(
+        &with(Beside {
+            statements: Some((1, endorsed)),
+            ..Beside::default()
+        }),
+        "states more than reference values",
+    );
     assert_eq!(dev.json(&["reference", "list"]), before);
     let output = import(&good);
     assert!(

@@ -124,6 +124,10 @@ fn r008_r065_another_verifiers_result_decides_beside_our_own_appraisal() {
     );
     let asked = || verifier.behaviour().opened;
     eventually("a first and a second result", || asked() >= 2);
+    let last = dev.host("host-1")["last_attested"].clone();
+    eventually("an attestation with a result", || {
+        dev.host("host-1")["last_attested"].as_str() > last.as_str()
+    });
     assert_eq!(dev.host("host-1")["state"], "attested");
     // Whoever our own appraisal refuses is nobody to ask about; and what another verifier affirms makes up for nothing.
     assert_eq!(dev.host("host-2")["reason"], "reference_mismatch");
@@ -232,12 +236,28 @@ fn r065_a_verifier_is_asked_about_the_hosts_that_it_is_for_and_a_wrong_section_s
     for (more, what) in [
         ("entries = [\"executable\"]", "there are instance-identity"),
         ("timeout = \"30s\"", "between 1s and 20s"),
-        ("keys = []", "duplicate key"),
         ("hosts = []", "leave it out"),
         ("profile = \"ear\"", "ear-03"),
         ("colour = 1", "colour"),
     ] {
         std::fs::write(&config, format!("{good}{}", section(&verifier, more))).unwrap();
+        let output = dev.touchmark(&["server", "run", "--config", &config.display().to_string()]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && error.contains(what),
+            "{what}: {error}"
+        );
+    }
+    let keys = |keys: &str| {
+        let named = format!("keys = [\"{}\"]", verifier.key().display());
+        format!("{good}{}", section(&verifier, "").replace(&named, keys))
+    };
+    let no_key = dev.file("no.jwk", "{\"kty\": \"EC\", \"crv\": \"P-256\"}");
+    for (wrong, what) in [
+        (keys("keys = []"), "one to four files"),
+        (keys(&format!("keys = [\"{no_key}\"]")), "no public JWK"),
+    ] {
+        std::fs::write(&config, wrong).unwrap();
         let output = dev.touchmark(&["server", "run", "--config", &config.display().to_string()]);
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(

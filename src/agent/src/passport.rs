@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use touchmark_external::{EVIDENCE_TYPE, HostEvidence, ask_all};
+use touchmark_api::frame::MAX_RESULTS;
+use touchmark_external::{EVIDENCE_TYPE, HostEvidence, Unanswered, ask_all};
 use touchmark_rats::ear::Presented;
 
 use crate::{AttestationError, Config};
@@ -31,5 +32,13 @@ pub(crate) async fn results(
         })?;
         results.push((name.clone(), result));
     }
-    Ok(Presented::new(results).to_cmw())
+    let section = Presented::new(results).to_cmw();
+    if section.len() > MAX_RESULTS {
+        let names: Vec<&str> = config.verifiers.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(AttestationError::Verifier {
+            name: names.join(", "),
+            why: Unanswered::Protocol(format!("results of more than {} KiB", MAX_RESULTS / 1024)),
+        });
+    }
+    Ok(section)
 }

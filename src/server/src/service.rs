@@ -33,6 +33,7 @@ use crate::{
     listen,
     policy::Applied,
     stream::Streams,
+    verifiers::Confirming,
 };
 
 /// Seconds in which a challenge has to be answered.
@@ -67,6 +68,7 @@ pub struct Service {
     /// Begins with the time of this start, so that it grows over starts as well.
     pub(crate) generation: AtomicU64,
     pub(crate) streams: Streams,
+    pub(crate) confirming: Confirming,
 }
 
 /// A registration and how requests refer to it.
@@ -134,6 +136,7 @@ impl Service {
             registrations: RwLock::default(),
             generation: AtomicU64::new(now << 20),
             streams: Streams::default(),
+            confirming: Confirming::default(),
             result_key,
             root,
             store,

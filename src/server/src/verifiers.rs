@@ -3,7 +3,10 @@
 
 mod config;
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde_json::{Map, Value};
 use touchmark_external::{EVIDENCE_TYPE, Endpoint, HostEvidence, Unanswered, ask_all};
@@ -123,6 +126,42 @@ impl OtherVerifier {
     }
 }
 
+/// Hosts about which other verifiers are being asked: one attempt of each at a time, so that none takes the places of all.
+#[derive(Debug, Default)]
+pub(crate) struct Confirming(Mutex<HashSet<String>>);
+
+/// A host's turn, until it is dropped.
+struct Turn<'a> {
+    all: &'a Confirming,
+    host: &'a str,
+}
+
+impl Confirming {
+    fn begin<'a>(&'a self, host: &'a str) -> Option<Turn<'a>> {
+        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.insert(host.to_owned()).then_some(Turn { all: self, host })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut hosts = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.remove(self.host);
+    }
+}
+
+/// What the host hears who has to send the same again.
+fn again(found: &str) -> Doubt {
+    Doubt::Unheard(Refusal {
+        check: "verifier.result",
+        reason: Reason::VerifierUnavailable,
+        expected: "one attempt of a host at a time, under policies that do not change meanwhile".to_owned(),
+        found: found.to_owned(),
+        remedy: "none: the host tries again by itself".to_owned(),
+        retry: Retry::Later,
+    })
+}
+
 impl Attempt<'_> {
     /// Asks the verifiers that are configured for this host, all at once, and looks at what the host presents of the others. What the
     /// first in configuration holds against it counts; only where none does, that one was not heard.
@@ -137,6 +176,10 @@ impl Attempt<'_> {
         if verifiers.is_empty() {
             return Ok(());
         }
+        let Some(_turn) = self.service.confirming.begin(&self.host.id) else {
+            return Err(again("another attempt of this host is waiting for a result"));
+        };
+        let (policies, references) = (self.service.policies(), self.service.references());
         let bind = believed.bind;
         let endpoints: Vec<Arc<Endpoint>> = verifiers
             .iter()
@@ -186,7 +229,17 @@ impl Attempt<'_> {
                 Err(against) => return Err(against),
             }
         }
-        unheard.map_or(Ok(()), Err)
+        if let Some(unheard) = unheard {
+            return Err(unheard);
+        }
+        // Our own decision was made before the wait.
+        let same = Arc::ptr_eq(&policies, &self.service.policies())
+            && Arc::ptr_eq(&references, &self.service.references());
+        if same {
+            Ok(())
+        } else {
+            Err(again("policies or reference values were changed meanwhile"))
+        }
     }
 
     /// Gives no answer now, and consumes nothing: the host sends the same again, and is silent for as long as nobody is heard.

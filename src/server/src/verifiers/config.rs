@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use touchmark_crypto::jose::json;
+use touchmark_crypto::jose::{JoseAlg, VerifyingKey, json};
 use touchmark_external::{Endpoint, MAX_TIMEOUT};
 use touchmark_issuer::parse_duration;
 use touchmark_rats::ear::{Demands, Profile, VECTOR_CLAIMS};
@@ -17,6 +17,8 @@ use super::OtherVerifier;
 
 /// Most verifiers.
 pub(crate) const MAX_VERIFIERS: usize = 8;
+/// Algorithms that results are signed with.
+const ALGORITHMS: [&str; 7] = ["ES256", "ES384", "ES512", "EdDSA", "PS256", "PS384", "RS256"];
 /// Most keys of one.
 const MAX_KEYS: usize = 4;
 
@@ -90,7 +92,18 @@ impl VerifierFile {
             let jwk = json::object(text.as_bytes()).ok().filter(|jwk| {
                 jwk.contains_key("kty") && !["d", "k"].iter().any(|secret| jwk.contains_key(*secret))
             });
-            keys.push(jwk.ok_or_else(|| wrong(format!("keys: {} is no public JWK", path.display())))?);
+            let jwk = jwk.filter(|jwk| {
+                let fits = |name: &&str| {
+                    JoseAlg::from_name(name).is_some_and(|alg| VerifyingKey::for_alg(jwk, alg).is_ok())
+                };
+                ALGORITHMS.iter().any(|name| fits(name))
+            });
+            keys.push(jwk.ok_or_else(|| {
+                wrong(format!(
+                    "keys: {} is no public JWK that results are verified with",
+                    path.display()
+                ))
+            })?);
         }
         let mut vector = Vec::new();
         for name in &self.entries {
