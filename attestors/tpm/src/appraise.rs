@@ -502,7 +502,7 @@ fn check_boot(out: &mut Appraisal, log: &BootLog<'_>, expected: &Expected<'_>) -
         let mut banks = expected.selection.0.iter();
         pcr.is_some_and(|pcr| banks.any(|quoted| quoted.bank == bank && quoted.indices.contains(&pcr)))
     };
-    let mut boot = boot.claims(quoted);
+    let mut boot = boot.into_claims(quoted);
     let notes = checks
         .iter()
         .filter_map(Check::note)

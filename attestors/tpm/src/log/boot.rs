@@ -127,7 +127,7 @@ impl Boot {
             }
             let loads = [8, 9, 12].into_iter().any(at);
             if loads && !is_separator(event, bank) {
-                boot.read_loader(event, bank, registers, &mut paths);
+                boot.read_loader(event, bank, registers, detail, &mut paths);
             }
             if at(11) && registers == Registers::Pcr {
                 boot.sections.extend(sections.next(event, bank));
@@ -141,7 +141,7 @@ impl Boot {
     }
 
     /// The story as claims that policy can test. `quoted` tells of which registers something is known: of the others nothing is claimed.
-    pub fn claims(&self, quoted: impl Fn(u32) -> bool) -> Claims {
+    pub fn into_claims(self, quoted: impl Fn(u32) -> bool) -> Claims {
         let mut claims = Claims::default();
         let texts = |values: Vec<String>| ClaimValue::Texts(values);
         let certificates = |list: &[BootCertificate]| {
@@ -185,14 +185,14 @@ impl Boot {
             claims.set("boot.sections", texts(self.sections.iter().map(named).collect()));
         }
         if quoted(8) && quoted(9) {
-            claims.set("boot.command_lines", texts(self.command_lines.clone()));
-            claims.set("boot.commands", texts(self.commands.clone()));
+            claims.set("boot.command_lines", texts(self.command_lines));
+            claims.set("boot.commands", texts(self.commands));
         }
         if quoted(12) {
-            claims.set("boot.stub_lines", texts(self.stub_lines.clone()));
+            claims.set("boot.stub_lines", texts(self.stub_lines));
         }
-        if let Some(firmware) = &self.firmware {
-            claims.set("boot.firmware", ClaimValue::Text(firmware.clone()));
+        if let Some(firmware) = self.firmware {
+            claims.set("boot.firmware", ClaimValue::Text(firmware));
         }
         claims.set("boot.left_firmware", ClaimValue::Bool(self.left_firmware));
         claims.set("boot.unknown_events", count(self.unknown_events));
@@ -201,7 +201,14 @@ impl Boot {
     }
 
     /// What GRUB, systemd-boot, systemd-stub and Linux' own stub measure. What a digest commits to is read whatever type the log gives it.
-    fn read_loader(&mut self, event: &Event<'_>, bank: HashAlg, registers: Registers, paths: &mut Paths) {
+    fn read_loader(
+        &mut self,
+        event: &Event<'_>,
+        bank: HashAlg,
+        registers: Registers,
+        detail: Detail,
+        paths: &mut Paths,
+    ) {
         let at = |pcr| event.register == registers.of(pcr);
         let end = event
             .data
@@ -219,7 +226,11 @@ impl Boot {
                 || event.is_digest_of(bank, said)
                 || event.is_digest_of(bank, event.data);
             if covered {
-                self.read_command(is_command, &text(rest), paths);
+                match (is_command, detail) {
+                    // Which paths it loads is told, and not claimed.
+                    (true, Detail::Claims) => self.commands.push(text(rest)),
+                    _ => self.read_command(is_command, &text(rest), paths),
+                }
                 return;
             }
         }

@@ -134,9 +134,9 @@ pub fn judge_log(
         Some(given) => {
             let given: Vec<u32> = given.keys().map(|index| u32::from(*index)).collect();
             let boot = Boot::read(&log.of_registers(&given), bank, registers, Detail::Claims);
-            boot.claims(|pcr| given.contains(&registers.of(pcr)))
+            boot.into_claims(|pcr| given.contains(&registers.of(pcr)))
         }
-        None => out.boot.claims(|_| true),
+        None => out.boot.clone().into_claims(|_| true),
     };
     out.checks.extend(data(&log, bank));
     out.checks.extend(rules(&log, bank, registers, &out.boot));

@@ -96,7 +96,7 @@ impl VerifierFile {
                 let fits = |name: &&str| {
                     JoseAlg::from_name(name).is_some_and(|alg| VerifyingKey::for_alg(jwk, alg).is_ok())
                 };
-                ALGORITHMS.iter().any(|name| fits(name))
+                ALGORITHMS.iter().any(fits)
             });
             keys.push(jwk.ok_or_else(|| {
                 wrong(format!(
