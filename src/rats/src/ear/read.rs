@@ -350,9 +350,10 @@ fn status(value: &Value) -> Option<Tier> {
     }
 }
 
+/// The entries of a vector by their positions: whether a JSON object keeps its order is the reader's affair.
 fn vector(value: &Value, form: Form) -> Option<Vec<(usize, i8)>> {
     let entries = value.as_map().filter(|entries| !entries.is_empty())?;
-    entries
+    let mut vector = entries
         .iter()
         .map(|(key, value)| {
             let at = match (key, form) {
@@ -364,7 +365,9 @@ fn vector(value: &Value, form: Form) -> Option<Vec<(usize, i8)>> {
             };
             Some((at, i8::try_from(whole(value)?).ok()?))
         })
-        .collect()
+        .collect::<Option<Vec<(usize, i8)>>>()?;
+    vector.sort_unstable();
+    Some(vector)
 }
 
 fn nonce(claims: &ClaimsSet) -> Result<Option<Vec<u8>>, ClaimsError> {
