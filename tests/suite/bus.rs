@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{Arc, Mutex},
 };
 
@@ -13,7 +13,10 @@ use touchmark_api::{
 use touchmark_crypto::Secret;
 use touchmark_helper::Device;
 use touchmark_rats::{Appraiser, PcrSelection, cbor};
-use touchmark_tests::sim::{Sim, binary};
+use touchmark_tests::{
+    ports,
+    sim::{Sim, binary},
+};
 
 const DOMAIN: &str = "spiffe://example.org";
 
@@ -28,14 +31,7 @@ type Records = Arc<Mutex<Vec<Vec<u8>>>>;
 /// Two ports in a row, since the TCTI finds swtpm's control channel behind its data channel; both lead to the simulator.
 fn tap(sim: &Sim) -> (u16, Records) {
     let records = Records::default();
-    let (data, control) = loop {
-        let data = TcpListener::bind("127.0.0.1:0").unwrap();
-        let next = data.local_addr().unwrap().port().checked_add(1);
-        if let Some(control) = next.and_then(|port| TcpListener::bind(("127.0.0.1", port)).ok()) {
-            break (data, control);
-        }
-    };
-    let port = data.local_addr().unwrap().port();
+    let (data, control, port) = ports::pair();
     for (listener, target) in [(data, sim.port(1)), (control, sim.port(1) + 1)] {
         let records = Arc::clone(&records);
         // It serves until the test's process ends.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +14,10 @@ use touchmark_attestor_tpm::{RecordedKey, RecordedQuote, TpmAppraiser};
 use touchmark_crypto::Secret;
 use touchmark_helper::{Device, DeviceError};
 use touchmark_rats::{Appraiser, Check, PcrSelection, cbor};
-use touchmark_tests::sim::{Sim, binary};
+use touchmark_tests::{
+    ports,
+    sim::{Sim, binary},
+};
 
 const DOMAIN: &str = "spiffe://example.org";
 const EXTEND: u32 = 0x182;
@@ -37,14 +40,7 @@ fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
 
 /// A TPM whose bus somebody sits on, and the port that leads to it.
 fn interposed(sim: &Sim, on_command: Box<OnCommand>, on_answer: Box<OnAnswer>) -> (Device, u16) {
-    let (data, control) = loop {
-        let data = TcpListener::bind("127.0.0.1:0").unwrap();
-        let next = data.local_addr().unwrap().port().checked_add(1);
-        if let Some(control) = next.and_then(|port| TcpListener::bind(("127.0.0.1", port)).ok()) {
-            break (data, control);
-        }
-    };
-    let port = data.local_addr().unwrap().port();
+    let (data, control, port) = ports::pair();
     let (target, on_command, on_answer) = (sim.port(1), Arc::new(on_command), Arc::new(on_answer));
     std::thread::spawn(move || {
         for host in data.incoming() {

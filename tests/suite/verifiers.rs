@@ -113,6 +113,18 @@ fn is(dev: &Dev, host: &str, state: &str) {
     }
 }
 
+/// What was found when host 1 was refused by this check for this reason.
+fn refused(dev: &Dev, check: &str, reason: &str) -> String {
+    is(dev, "host-1", "refused");
+    let why = dev.json(&["why", "host-1"]);
+    assert_eq!(
+        (&why["check"], &why["reason"]),
+        (&check.into(), &reason.into()),
+        "{why}"
+    );
+    why["found"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn r008_r065_another_verifiers_result_decides_beside_our_own_appraisal() {
     let dev = Dev::start(&["--tpm", "2", "--fault", "kernel@2"]);
@@ -153,17 +165,7 @@ fn r008_r065_another_verifiers_result_decides_beside_our_own_appraisal() {
                 claims["submods"]["TPM"][name] = value.clone();
             }
         });
-        is(&dev, "host-1", "refused");
-        let why = dev.json(&["why", "host-1"]);
-        assert_eq!(
-            (&why["check"], &why["reason"]),
-            (&check.into(), &reason.into()),
-            "{why}"
-        );
-        assert!(
-            why["found"].as_str().unwrap().starts_with("verifier second: "),
-            "{why}"
-        );
+        assert!(refused(&dev, check, reason).starts_with("verifier second: "));
         verifier.say(|_| {});
         is(&dev, "host-1", "attested");
     }
@@ -292,18 +294,8 @@ fn r008_r065_a_host_presents_the_result_that_it_asked_for_itself() {
         verifier.key().display()
     );
     let _server = dev.restart_server(|text| format!("reattest_interval = \"4s\"\n{text}{section}"));
-    let why = |check: &str, reason: &str| {
-        is(&dev, "host-1", "refused");
-        let why = dev.json(&["why", "host-1"]);
-        assert_eq!(
-            (&why["check"], &why["reason"]),
-            (&check.into(), &reason.into()),
-            "{why}"
-        );
-        why["found"].as_str().unwrap().to_owned()
-    };
     // Its agent does not know of that verifier.
-    assert_eq!(why("verifier.result", "verifier_unavailable"), "none");
+    assert_eq!(refused(&dev, "verifier.result", "verifier_unavailable"), "none");
     dev.end_agent(1);
     let config = dev.system().join("agent1.toml");
     let section = format!(
@@ -349,12 +341,12 @@ fn r008_r065_a_host_presents_the_result_that_it_asked_for_itself() {
                 claims[name] = value.clone();
             }
         });
-        assert!(why(check, reason).starts_with("verifier second: "));
+        assert!(refused(&dev, check, reason).starts_with("verifier second: "));
         verifier.say(|_| {});
         is(&dev, "host-1", "attested");
     }
     verifier.behaviour().other_key = true;
-    why("ear.signature", "signature_invalid");
+    refused(&dev, "ear.signature", "signature_invalid");
     verifier.behaviour().other_key = false;
     is(&dev, "host-1", "attested");
     // Where there is no result to present, the agent presents nothing: nobody heard of the host, and nothing is said about it.

@@ -14,14 +14,14 @@ use touchmark_api::{
         EVIDENCE_PATH, Introduction, MAX_ANSWER, MESSAGE, Offer,
     },
     device::{Activation, KeyDescription, Urgency},
-    frame::{self, Enclosed},
+    frame,
     host::Bundle,
 };
 use touchmark_crypto::{Purpose as KeyPurpose, Secret, mac::MacSha256, sha256};
-use touchmark_external::{HostEvidence, Unanswered};
+use touchmark_external::Unanswered;
 use touchmark_helper::{Device, DeviceError, Exchange, created_key, evidence, opening};
 use touchmark_identity::WorkloadId;
-use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, message_mac_key, tpm};
+use touchmark_rats::{PcrSelection, Purpose, cbor, message_mac_key, tpm};
 use touchmark_tls::{
     clock,
     files::{self, FileError},
@@ -31,8 +31,8 @@ use touchmark_tls::{
 use crate::{
     Config,
     channel::{Channel, ChannelError},
+    collected::Collected,
     host_identity::HostIdentity,
-    passport,
     trust::{own_certificate, pinned},
 };
 
@@ -180,39 +180,17 @@ pub(crate) fn runtime_list(device: &Device, challenge: &Challenge) -> Result<Vec
 
 /// What goes into a second message, and the key that it offers.
 struct Prepared {
-    attestation_public: Vec<u8>,
+    collected: Collected,
     offer: Vec<u8>,
-    evidence: Vec<u8>,
-    bind: [u8; 32],
-    log: Vec<u8>,
-    runtime: Vec<u8>,
     secret: Option<Secret>,
     key: KeyDescription,
     reset_count: u32,
 }
 
 impl Prepared {
-    /// The message, with what other verifiers say of this evidence.
     async fn message(&self, config: &Config, challenge: &Challenge) -> Result<Vec<u8>, AttestationError> {
-        let shown = HostEvidence {
-            evidence: &self.evidence,
-            attestation_public: &self.attestation_public,
-            log: &self.log,
-        };
-        let results = passport::results(config, self.bind, shown).await?;
-        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, self.evidence.clone()).to_cbor();
-        let enclosed = Enclosed {
-            log: &self.log,
-            runtime: &self.runtime,
-            results: &results,
-        };
-        Ok(seal(
-            challenge,
-            &self.offer,
-            &wrapped,
-            enclosed,
-            self.secret.as_ref(),
-        ))
+        let body = self.collected.encode(config, challenge, &self.offer).await?;
+        Ok(seal(challenge, body, self.secret.as_ref()))
     }
 }
 
@@ -265,12 +243,14 @@ async fn prepare(
             .and_then(|quote| tpm::own_reset_count(&quote.attest))
             .unwrap_or(0);
         Ok(Prepared {
-            attestation_public,
-            bind: exchange.bind(&offer, &[&key]),
-            evidence: cbor::encode(&evidence),
+            collected: Collected {
+                attestation_public,
+                bind: exchange.bind(&offer, &[&key]),
+                evidence: cbor::encode(&evidence),
+                log,
+                runtime,
+            },
             offer,
-            log,
-            runtime,
             secret,
             key,
             reset_count,
@@ -280,14 +260,7 @@ async fn prepare(
 }
 
 /// The message with its MAC, where there is a secret to key it.
-fn seal(
-    challenge: &Challenge,
-    offer: &[u8],
-    evidence: &[u8],
-    enclosed: Enclosed<'_>,
-    secret: Option<&Secret>,
-) -> Vec<u8> {
-    let body = frame::encode(&challenge.cookie, offer, evidence, enclosed);
+fn seal(challenge: &Challenge, body: Vec<u8>, secret: Option<&Secret>) -> Vec<u8> {
     let mac = secret
         .and_then(|secret| message_mac_key(secret, &challenge.id.into_array()).ok())
         .map(|key| {
@@ -434,14 +407,11 @@ mod tests {
             log_offsets: vec![0],
             expires_in: 1,
         };
-        let enclosed = Enclosed {
-            log: b"l",
-            ..Enclosed::default()
-        };
-        let plain = seal(&challenge, b"o", b"e", enclosed, None);
+        let body = || frame::encode(&challenge.cookie, b"o", b"e", frame::Enclosed::default());
+        let plain = seal(&challenge, body(), None);
         assert!(plain.ends_with(&[0, 0, 0, 0]));
         let secret = Secret::new(vec![7; 32]);
-        let maced = seal(&challenge, b"o", b"e", enclosed, Some(&secret));
+        let maced = seal(&challenge, body(), Some(&secret));
         assert_eq!(maced.len(), plain.len() + 32);
         assert_eq!(maced[..plain.len() - 4], plain[..plain.len() - 4]);
     }

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 use touchmark_api::{Guarded, device::Settings};
-use touchmark_external::{Endpoint, MAX_TIMEOUT};
+use touchmark_external::{Endpoint, MAX_TIMEOUT, MAX_VERIFIERS};
 use touchmark_helper::Device;
 use touchmark_identity::{Naming, TrustDomain};
 use touchmark_tls::{
@@ -19,9 +19,6 @@ use touchmark_tls::{
 const KERNEL_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 /// Where it shows what it measures (IMA).
 const KERNEL_LIST: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
-
-/// Most verifiers.
-const MAX_VERIFIERS: usize = 8;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,6 +7,7 @@
 mod attestation;
 pub mod caller;
 mod channel;
+mod collected;
 mod config;
 mod follow;
 mod host_identity;

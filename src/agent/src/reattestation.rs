@@ -6,18 +6,17 @@ use hyper::Method;
 use touchmark_api::{
     attest::{Challenge, MAX_ANSWER, MESSAGE},
     device::Urgency,
-    frame::{self, Enclosed},
+    frame,
     host::{REATTEST_PATH, REATTESTED, Reattested},
 };
-use touchmark_external::HostEvidence;
 use touchmark_helper::{Exchange, evidence};
-use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
+use touchmark_rats::{PcrSelection, Purpose, cbor};
 use touchmark_tls::clock;
 
 use crate::{
     AttestationError, Config, HostIdentity,
     attestation::{certified, check_challenge, on_device, runtime_list},
-    passport,
+    collected::Collected,
     session::Sessions,
 };
 
@@ -30,8 +29,8 @@ pub(crate) async fn reattest(
 ) -> Result<Arc<HostIdentity>, AttestationError> {
     let session = sessions.under(host).await?;
     check_challenge(challenge, config, session.anchor())?;
-    let prepared = prepare(config, challenge, session.anchor()).await?;
-    let message = prepared.message(config, challenge).await?;
+    let collected = prepare(config, challenge, session.anchor()).await?;
+    let message = frame::finish(collected.encode(config, challenge, &[]).await?, &[]);
     let sent = session
         .exchange(Method::POST, REATTEST_PATH, MESSAGE, message.clone(), REATTESTED)
         .await;
@@ -50,45 +49,11 @@ pub(crate) async fn reattest(
     renewed(config, host, &reattested)
 }
 
-/// What goes into the message.
-struct Prepared {
-    /// Only where another verifier has to know it.
-    attestation_public: Vec<u8>,
-    evidence: Vec<u8>,
-    bind: [u8; 32],
-    /// The boot log, whole.
-    log: Vec<u8>,
-    runtime: Vec<u8>,
-}
-
-impl Prepared {
-    async fn message(&self, config: &Config, challenge: &Challenge) -> Result<Vec<u8>, AttestationError> {
-        let shown = HostEvidence {
-            evidence: &self.evidence,
-            attestation_public: &self.attestation_public,
-            log: &self.log,
-        };
-        let results = passport::results(config, self.bind, shown).await?;
-        let known = challenge.log_offsets.first().copied().unwrap_or(0);
-        let known = usize::try_from(known).unwrap_or(usize::MAX);
-        let enclosed = Enclosed {
-            log: self.log.get(known..).unwrap_or_default(),
-            runtime: &self.runtime,
-            results: &results,
-        };
-        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, self.evidence.clone()).to_cbor();
-        Ok(frame::finish(
-            frame::encode(&challenge.cookie, &[], &wrapped, enclosed),
-            &[],
-        ))
-    }
-}
-
 async fn prepare(
     config: &Config,
     challenge: &Challenge,
     anchor: [u8; 32],
-) -> Result<Prepared, AttestationError> {
+) -> Result<Collected, AttestationError> {
     let selection = PcrSelection::from_wire(&challenge.selection)
         .filter(|selection| !selection.0.is_empty())
         .ok_or_else(|| AttestationError::Answer("the challenge names no registers".into()))?;
@@ -114,7 +79,7 @@ async fn prepare(
             true => device.attestation_key(&domain)?,
             false => Vec::new(),
         };
-        Ok(Prepared {
+        Ok(Collected {
             attestation_public,
             evidence: cbor::encode(&evidence),
             bind: exchange.bind(&[], &[]),

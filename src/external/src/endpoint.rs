@@ -15,6 +15,8 @@ use crate::{Unanswered, session::Session};
 
 /// Longest time that a verifier may be given.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most verifiers that one configuration names.
+pub const MAX_VERIFIERS: usize = 8;
 /// Hosts that wait for one verifier at a time; more find it busy.
 const WAITING: usize = 64;
 

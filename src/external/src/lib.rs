@@ -9,6 +9,6 @@ mod evidence;
 mod session;
 mod unanswered;
 
-pub use endpoint::{Endpoint, EndpointError, MAX_TIMEOUT, ask_all};
+pub use endpoint::{Endpoint, EndpointError, MAX_TIMEOUT, MAX_VERIFIERS, ask_all};
 pub use evidence::{EVIDENCE_TYPE, HostEvidence};
 pub use unanswered::Unanswered;

@@ -17,6 +17,7 @@ use touchmark_crypto::{
     pem,
     x509::{DeviceAnchors, DeviceCertificate},
 };
+use touchmark_external::MAX_VERIFIERS;
 use touchmark_helper::Device;
 use touchmark_identity::{Naming, TrustDomain};
 use touchmark_issuer::parse_duration;
@@ -25,7 +26,7 @@ use touchmark_tls::files;
 
 use crate::{
     ServerError,
-    verifiers::{MAX_VERIFIERS, OtherVerifier, VerifierFile},
+    verifiers::{OtherVerifier, VerifierFile},
 };
 
 #[derive(Debug, Deserialize)]

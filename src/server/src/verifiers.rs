@@ -18,7 +18,7 @@ use touchmark_store::Host;
 use touchmark_tls::clock;
 use touchmark_verifier::Believed;
 
-pub(crate) use self::config::{MAX_VERIFIERS, VerifierFile};
+pub(crate) use self::config::VerifierFile;
 use crate::{attempt::Attempt, greet::note, refuse::Reply};
 
 /// A verifier whose results are demanded.

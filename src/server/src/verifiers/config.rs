@@ -15,8 +15,6 @@ use touchmark_tls::files;
 
 use super::OtherVerifier;
 
-/// Most verifiers.
-pub(crate) const MAX_VERIFIERS: usize = 8;
 /// Algorithms that results are signed with.
 const ALGORITHMS: [&str; 7] = ["ES256", "ES384", "ES512", "EdDSA", "PS256", "PS384", "RS256"];
 /// Most keys of one.

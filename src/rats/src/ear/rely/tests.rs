@@ -1,3 +1,5 @@
+//! What a relying party makes of results: whole ones, and each with one thing wrong.
+
 use serde_json::json;
 use touchmark_crypto::{
     Purpose, Signer, SigningAlg, SoftwareKey,
