@@ -44,6 +44,10 @@ pub struct DeviceArguments {
     #[arg(long = "tpm", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub tpms: Option<u8>,
 
+    /// Make N virtual TPMs as Azure has them, numbered after those of --tpm: no EK certificate, an attestation key that the cloud certified
+    #[arg(long = "vtpm", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub vtpms: Option<u8>,
+
     /// Make something wrong on purpose, on the last device or on device K; see the list below
     #[arg(long = "fault", value_name = "NAME[@K]")]
     pub faults: Vec<FaultRequest>,
@@ -57,7 +61,7 @@ pub struct DeviceArguments {
 #[derive(Debug, Args)]
 #[command(
     after_help = after_help(),
-    override_usage = "touchmark-sim run [--tpm N] [--fault NAME[@K]]... [--maker DIR] [--count FILE] [-v] -- CMD [ARGS]..."
+    override_usage = "touchmark-sim run [--tpm N] [--vtpm N] [--fault NAME[@K]]... [--maker DIR] [--count FILE] [-v] -- CMD [ARGS]..."
 )]
 pub struct RunArguments {
     /// Which devices.
@@ -89,7 +93,7 @@ pub struct RunArguments {
 #[derive(Debug, Args)]
 #[command(
     after_help = after_help(),
-    override_usage = "touchmark-sim dev [--tpm N] [--fault NAME[@K]]... [--maker DIR] [--trust-domain ORIGIN] [--count FILE] [-v] [-- CMD [ARGS]...]"
+    override_usage = "touchmark-sim dev [--tpm N] [--vtpm N] [--fault NAME[@K]]... [--maker DIR] [--trust-domain ORIGIN] [--count FILE] [-v] [-- CMD [ARGS]...]"
 )]
 pub struct DevArguments {
     /// Which devices; one TPM where none are asked for. The service has a TPM of its own.

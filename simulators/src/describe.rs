@@ -70,7 +70,12 @@ pub struct TpmDescription {
     pub ima: PathBuf,
     /// Its EK certificates.
     pub ek_certs: Vec<PathBuf>,
-    /// Certificates between the EK certificates and a root.
+    /// SHA-256 of each endorsement key's SubjectPublicKeyInfo, hexadecimal.
+    pub ek_digests: Vec<String>,
+    /// The certificate of the attestation key, where a cloud made one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ak_cert: Option<PathBuf>,
+    /// Certificates between those of the keys and a root.
     pub maker_intermediates: Vec<PathBuf>,
     /// The root that relying parties pin.
     pub maker_root: PathBuf,

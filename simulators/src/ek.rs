@@ -1,14 +1,9 @@
 //! Endorsement keys: TCG EK Credential Profile, templates L-1 (RSA-2048) and L-2 (P-256).
 
-use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm};
-
-use crate::command::{
-    ALG_AES, ALG_CFB, ALG_ECC, ALG_NULL, ALG_RSA, ALG_SHA256, Channel, Code, Command, ENDORSEMENT, OWNER,
-    Reader, Writer,
-};
+use crate::command::{ALG_AES, ALG_CFB, ALG_ECC, ALG_NULL, ALG_RSA, ALG_SHA256, Channel, Writer};
 use crate::error::SimError;
-use crate::maker::der;
 use crate::nv;
+use crate::primary::{self, CURVE_P256, PublicPart};
 
 /// PolicySecret(TPM_RH_ENDORSEMENT), SHA-256.
 const AUTH_POLICY: [u8; 32] = [
@@ -17,8 +12,6 @@ const AUTH_POLICY: [u8; 32] = [
 ];
 /// TPMA_OBJECT: fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt.
 const ATTRIBUTES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 16 | 1 << 17;
-/// TPM_ECC_NIST_P256.
-const CURVE_P256: u16 = 0x0003;
 
 /// A kind of endorsement key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +54,7 @@ impl EkKind {
     }
 
     /// TPMT_PUBLIC of the template.
-    fn template(self) -> Writer {
+    pub(crate) fn template(self) -> Writer {
         let algorithm = match self {
             Self::Rsa2048 => ALG_RSA,
             Self::P256 => ALG_ECC,
@@ -84,115 +77,10 @@ impl EkKind {
     }
 }
 
-/// The public part of an endorsement key, read from its TPM.
-#[derive(Debug, Clone)]
-pub struct EkPublic {
-    kind: EkKind,
-    /// RSAPublicKey, or the uncompressed point: what a SubjectPublicKeyInfo holds.
-    key: Vec<u8>,
-}
-
-impl PublicKeyData for EkPublic {
-    fn der_bytes(&self) -> &[u8] {
-        &self.key
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        // Only the key's own algorithm identifier is taken from it: rsaEncryption, or id-ecPublicKey with P-256.
-        match self.kind {
-            EkKind::Rsa2048 => &PKCS_RSA_SHA256,
-            EkKind::P256 => &PKCS_ECDSA_P256_SHA256,
-        }
-    }
-}
-
 /// Makes the endorsement key of `kind` and keeps it at its persistent handle.
 ///
 /// # Errors
 /// When the TPM refuses or answers another key.
-pub fn create(tpm: &mut Channel, kind: EkKind) -> Result<EkPublic, SimError> {
-    // TPMS_SENSITIVE_CREATE without a password and without data; no outside information; no PCRs.
-    let sensitive = Writer::default().sized(&[]).sized(&[]);
-    let parameters = Writer::default()
-        .sized_writer(&sensitive)
-        .sized_writer(&kind.template())
-        .sized(&[])
-        .u32(0);
-    let command = Command::new(Code::CreatePrimary, [ENDORSEMENT], parameters)
-        .authorized(1)
-        .answering_handle();
-    let answer = tpm.execute(&command)?;
-    let public = read_public(kind, answer.parameters().sized()?)?;
-    let handle = answer.handle.unwrap_or_default();
-
-    let keep = Command::new(
-        Code::EvictControl,
-        [OWNER, handle],
-        Writer::default().u32(kind.handle()),
-    );
-    tpm.execute(&keep.authorized(1))?;
-    tpm.execute(&Command::new(
-        Code::FlushContext,
-        [],
-        Writer::default().u32(handle),
-    ))?;
-    Ok(public)
-}
-
-/// The key inside a TPMT_PUBLIC that was made from the template of `kind`.
-fn read_public(kind: EkKind, public: &[u8]) -> Result<EkPublic, SimError> {
-    let mut reader = Reader::new(Code::CreatePrimary.name(), public);
-    reader.expect_u16(match kind {
-        EkKind::Rsa2048 => ALG_RSA,
-        EkKind::P256 => ALG_ECC,
-    })?;
-    let _name_algorithm = reader.u16()?;
-    let _attributes = reader.u32()?;
-    let _policy = reader.sized()?;
-    let _symmetric_and_scheme = reader.take(8)?;
-    let key = match kind {
-        EkKind::Rsa2048 => {
-            reader.expect_u16(2048)?;
-            // 0 stands for 65537.
-            let exponent = match reader.u32()? {
-                0 => 65537,
-                exponent => exponent,
-            };
-            der::rsa_public_key(reader.sized()?, exponent)
-        }
-        EkKind::P256 => {
-            reader.expect_u16(CURVE_P256)?;
-            let _key_derivation = reader.u16()?;
-            let (x, y) = (reader.sized()?, reader.sized()?);
-            let mut point = vec![4];
-            for coordinate in [x, y] {
-                point.resize(point.len() + 32_usize.saturating_sub(coordinate.len()), 0);
-                point.extend_from_slice(coordinate);
-            }
-            point
-        }
-    };
-    Ok(EkPublic { kind, key })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_coordinate_is_padded_on_the_left() {
-        let public = EkKind::P256.template();
-        let mut bytes = public.finish().unwrap().to_vec();
-        bytes.truncate(bytes.len() - 2 * 34);
-        let bytes = Writer::default().raw(&bytes).sized(&[7; 31]).sized(&[8; 32]);
-        let key = read_public(EkKind::P256, bytes.finish().unwrap()).unwrap().key;
-        assert_eq!(key.len(), 65);
-        assert_eq!(key[..3], [4, 0, 7]);
-    }
-
-    #[test]
-    fn a_key_of_another_kind_is_refused() {
-        let public = EkKind::P256.template();
-        assert!(read_public(EkKind::Rsa2048, public.finish().unwrap()).is_err());
-    }
+pub fn create(tpm: &mut Channel, kind: EkKind) -> Result<PublicPart, SimError> {
+    primary::keep(tpm, &kind.template(), kind.handle())
 }

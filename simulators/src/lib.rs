@@ -16,6 +16,7 @@
 //! * [`bus`], [`broker`], [`proxy`]: how several programs come to share one TPM.
 //! * [`child`], [`folder`], [`janitor`], [`signals`]: processes and files that never outlive the run.
 
+pub mod ak;
 pub mod boot;
 pub mod broker;
 pub mod bus;
@@ -35,6 +36,7 @@ pub mod maker;
 pub mod nv;
 pub mod pcr;
 pub mod ports;
+pub mod primary;
 pub mod programs;
 pub mod proxy;
 pub mod run;

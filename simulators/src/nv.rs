@@ -10,6 +10,9 @@ pub const EK_CERTIFICATE_P256: u32 = 0x01c0_000a;
 /// The certificates between the maker's root and the EK certificates, DER after DER.
 pub const EK_CERTIFICATE_CHAIN: u32 = 0x01c0_0100;
 
+/// The certificate of the attestation key that a cloud made, where Azure keeps it.
+pub const AK_CERTIFICATE: u32 = 0x01c1_01d0;
+
 /// TPMA_NV: ppwrite, writedefine, ppread, ownerread, authread, no_da, platformcreate. What the platform's maker
 /// wrote and locked, everybody reads, and the owner cannot remove.
 const ATTRIBUTES: u32 = 1 | 1 << 13 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 25 | 1 << 30;

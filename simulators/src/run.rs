@@ -12,6 +12,7 @@ use crate::error::SimError;
 use crate::fault;
 use crate::signals::Forwarder;
 use crate::simulation::{Plan, Simulation};
+use crate::tpm::TpmKind;
 
 /// Runs the command and answers its exit code, or says what is wrong.
 #[must_use]
@@ -23,7 +24,9 @@ fn run(arguments: RunArguments) -> Result<u8, SimError> {
     let counter = arguments.count.as_deref().map(Counter::append_to).transpose()?;
     let plan = plan(arguments.devices, counter, arguments.verbose)?;
     if plan.tpms.is_empty() {
-        eprintln!("touchmark-sim: no device was asked for, so CMD finds none; --tpm N makes TPMs");
+        eprintln!(
+            "touchmark-sim: no device was asked for, so CMD finds none; --tpm N makes TPMs, --vtpm N a cloud's"
+        );
     }
     let forwarder = Forwarder::start()?;
     let mut simulation = Simulation::start(&plan)?;
@@ -35,7 +38,11 @@ fn run(arguments: RunArguments) -> Result<u8, SimError> {
 /// # Errors
 /// Faults that cannot be placed.
 pub fn plan(devices: DeviceArguments, counter: Option<Counter>, verbose: bool) -> Result<Plan, SimError> {
-    let tpms = fault::place(&devices.faults, devices.tpms.unwrap_or(0).into())?;
+    let (chips, virtuals) = (devices.tpms.unwrap_or(0), devices.vtpms.unwrap_or(0));
+    let kinds = std::iter::repeat_n(TpmKind::Chip, chips.into())
+        .chain(std::iter::repeat_n(TpmKind::Virtual, virtuals.into()));
+    let faults = fault::place(&devices.faults, usize::from(chips) + usize::from(virtuals))?;
+    let tpms = kinds.zip(faults).collect();
     Ok(Plan {
         tpms,
         service: false,

@@ -20,17 +20,17 @@ use crate::error::SimError;
 use crate::fault::{Fault, Faults};
 use crate::folder::RunFolder;
 use crate::ima;
-use crate::maker::Maker;
+use crate::maker::{Encoded, Maker};
 use crate::programs::Programs;
 use crate::proxy::Proxy;
 use crate::swtpm::{Starting, Swtpm};
-use crate::tpm::{self, Files};
+use crate::tpm::{self, Files, TpmKind};
 
 /// What a simulation shall have.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// The faults of each TPM; as many TPMs as elements.
-    pub tpms: Vec<Faults>,
+    /// The kind and the faults of each TPM; as many TPMs as elements.
+    pub tpms: Vec<(TpmKind, Faults)>,
     /// Whether there is one TPM more, for the credential service.
     pub service: bool,
     /// Where the test maker is kept; a fresh one if absent.
@@ -46,6 +46,8 @@ pub struct Plan {
 pub struct Tpm {
     /// Its number, from 1.
     pub n: usize,
+    /// What kind it is.
+    pub kind: TpmKind,
     /// Its resource manager. Fields are dropped in order, and this one speaks to the next.
     pub broker: Broker,
     /// The emulator.
@@ -62,6 +64,7 @@ pub struct Simulation {
     hosts: usize,
     bus: Option<Bus>,
     maker_root: PathBuf,
+    cloud_root: PathBuf,
     started: Arc<AtomicBool>,
     launcher: Launcher,
     /// Last, since the daemons write into it.
@@ -77,20 +80,22 @@ impl Simulation {
         let folder = RunFolder::create()?;
         let launcher = Launcher::new(folder.path());
         let maker_root = folder.path().join("maker-root.pem");
+        let cloud_root = folder.path().join("cloud-root.pem");
         let started = Arc::new(AtomicBool::new(false));
         let mut simulation = Self {
             tpms: Vec::new(),
             hosts: plan.tpms.len(),
             bus: None,
             maker_root,
+            cloud_root,
             started,
             launcher,
             folder,
         };
-        let mut faults = plan.tpms.clone();
-        faults.extend(plan.service.then(Faults::default));
-        if !faults.is_empty() {
-            simulation.make_tpms(plan, &faults)?;
+        let mut tpms = plan.tpms.clone();
+        tpms.extend(plan.service.then(|| (TpmKind::Chip, Faults::default())));
+        if !tpms.is_empty() {
+            simulation.make_tpms(plan, &tpms)?;
         }
         let path = simulation.folder.path();
         simulation
@@ -100,11 +105,11 @@ impl Simulation {
         Ok(simulation)
     }
 
-    fn make_tpms(&mut self, plan: &Plan, all_faults: &[Faults]) -> Result<(), SimError> {
+    fn make_tpms(&mut self, plan: &Plan, tpms: &[(TpmKind, Faults)]) -> Result<(), SimError> {
         let begin = Instant::now();
         let programs = Programs::find()?;
         let mut starting = Vec::new();
-        for index in 0..all_faults.len() {
+        for index in 0..tpms.len() {
             let n = index + 1;
             let folder = tpm_folder(self.folder.path(), n)?;
             let name = format!("swtpm of TPM {n}");
@@ -117,11 +122,20 @@ impl Simulation {
             Some(folder) => Maker::kept_in(folder)?,
             None => Maker::fresh()?,
         };
-        std::fs::write(&self.maker_root, &maker.root().pem)
-            .map_err(SimError::system("cannot write the maker's root"))?;
+        publish(&self.maker_root, maker.root())?;
+        let virtuals = tpms.iter().any(|(kind, _)| *kind == TpmKind::Virtual);
+        let cloud = match (&plan.maker, virtuals) {
+            (_, false) => None,
+            (Some(folder), true) => Some(Maker::kept_in(&folder.join("cloud"))?),
+            (None, true) => Some(Maker::fresh()?),
+        };
+        if let Some(cloud) = &cloud {
+            publish(&self.cloud_root, cloud.root())?;
+            publish(&self.cloud_intermediate(), cloud.intermediate())?;
+        }
         std::fs::write(self.known_files(), ima::known_files())
             .map_err(SimError::system("cannot write the digests of known files"))?;
-        let unknown_maker = match all_faults.iter().any(|faults| faults.has(Fault::EkUnknownMaker)) {
+        let unknown_maker = match tpms.iter().any(|(_, faults)| faults.has(Fault::EkUnknownMaker)) {
             true => Some(Maker::fresh()?),
             false => None,
         };
@@ -133,13 +147,14 @@ impl Simulation {
         let made = std::thread::scope(|scope| {
             let threads: Vec<_> = running
                 .iter()
-                .zip(all_faults)
-                .map(|((swtpm, folder), faults)| {
+                .zip(tpms)
+                .map(|((swtpm, folder), (kind, faults))| {
                     let other = unknown_maker
                         .as_ref()
                         .filter(|_| faults.has(Fault::EkUnknownMaker));
-                    let maker = other.unwrap_or(&maker);
-                    scope.spawn(move || tpm::make(swtpm, maker, faults, folder))
+                    let usual = cloud.as_ref().filter(|_| *kind == TpmKind::Virtual);
+                    let maker = other.or(usual).unwrap_or(&maker);
+                    scope.spawn(move || tpm::make(swtpm, maker, *kind, faults, folder))
                 })
                 .collect();
             // Meanwhile, on this thread, since it starts a process.
@@ -155,8 +170,8 @@ impl Simulation {
         })?;
         let Some(bus) = &self.bus else { return Ok(()) };
 
-        for (((swtpm, folder), files), (index, faults)) in
-            running.into_iter().zip(made).zip(all_faults.iter().enumerate())
+        for (((swtpm, folder), files), (index, (kind, faults))) in
+            running.into_iter().zip(made).zip(tpms.iter().enumerate())
         {
             let n = index + 1;
             let proxy = Proxy {
@@ -171,6 +186,7 @@ impl Simulation {
             let broker = Broker::start(&self.launcher, &programs.abrmd, bus, n, port, &folder)?;
             self.tpms.push(Tpm {
                 n,
+                kind: *kind,
                 broker,
                 swtpm,
                 files,
@@ -203,10 +219,22 @@ impl Simulation {
             .collect()
     }
 
-    /// The root that relying parties pin.
+    /// The root that relying parties pin for chips.
     #[must_use]
     pub fn maker_root(&self) -> &Path {
         &self.maker_root
+    }
+
+    /// The root that relying parties pin for virtual TPMs.
+    #[must_use]
+    pub fn cloud_root(&self) -> &Path {
+        &self.cloud_root
+    }
+
+    /// The certificate between it and those of attestation keys, which no TPM brings along.
+    #[must_use]
+    pub fn cloud_intermediate(&self) -> PathBuf {
+        self.folder.path().join("cloud-intermediate.pem")
     }
 
     /// The digests of the files that hosts without a fault measure, as sha256sum prints them.
@@ -258,8 +286,13 @@ impl Simulation {
             eventlog: tpm.files.event_log.clone(),
             ima: tpm.files.runtime_path(),
             ek_certs: tpm.files.ek_certificates.clone(),
+            ek_digests: tpm.files.ek_digests.iter().map(hex::encode).collect(),
+            ak_cert: tpm.files.ak_certificate.clone(),
             maker_intermediates: tpm.files.intermediates.clone(),
-            maker_root: self.maker_root.clone(),
+            maker_root: match tpm.kind {
+                TpmKind::Chip => self.maker_root.clone(),
+                TpmKind::Virtual => self.cloud_root.clone(),
+            },
             pid: tpm.swtpm.daemon.pid(),
         }
     }
@@ -311,6 +344,11 @@ impl Simulation {
             .flat_map(|tpm| [&mut tpm.broker.daemon, &mut tpm.swtpm.daemon]);
         bus.chain(tpms).filter_map(Daemon::complaint).collect()
     }
+}
+
+/// Writes a certificate for relying parties.
+fn publish(path: &Path, certificate: &Encoded) -> Result<(), SimError> {
+    std::fs::write(path, &certificate.pem).map_err(SimError::system("cannot write a maker's certificate"))
 }
 
 fn panicked() -> SimError {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::ak;
 use crate::boot::{Boot, Kernel};
 use crate::command::{self, Channel, Command};
 use crate::ek::{self, EkKind};
@@ -22,6 +23,10 @@ pub struct Files {
     pub runtime: Arc<Mutex<List>>,
     /// Its EK certificates, PEM.
     pub ek_certificates: Vec<PathBuf>,
+    /// SHA-256 of each endorsement key's SubjectPublicKeyInfo.
+    pub ek_digests: Vec<[u8; 32]>,
+    /// The certificate of its attestation key, PEM, where a cloud made one.
+    pub ak_certificate: Option<PathBuf>,
     /// The maker's intermediate certificates, PEM.
     pub intermediates: Vec<PathBuf>,
 }
@@ -38,13 +43,28 @@ impl Files {
     }
 }
 
+/// What kind of TPM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TpmKind {
+    /// A chip: its maker certified the endorsement keys.
+    Chip,
+    /// A virtual machine's, as on Azure: an endorsement key without a certificate, and an attestation key that the cloud made and certified.
+    Virtual,
+}
+
 /// Makes a TPM from a fresh swtpm: endorsement keys, certificates by `maker`, a boot with `faults`. Files go to
 /// `folder`. May run on any thread.
 ///
 /// # Errors
 /// When the TPM refuses something, or a file cannot be written.
-pub fn make(swtpm: &Swtpm, maker: &Maker, faults: &Faults, folder: &Path) -> Result<Files, SimError> {
-    let ek_certificates = manufacture(swtpm, maker, folder)?;
+pub fn make(
+    swtpm: &Swtpm,
+    maker: &Maker,
+    kind: TpmKind,
+    faults: &Faults,
+    folder: &Path,
+) -> Result<Files, SimError> {
+    let made = manufacture(swtpm, maker, kind, folder)?;
     let intermediate = folder.join("maker-intermediate.pem");
     write(&intermediate, maker.intermediate().pem.as_bytes())?;
 
@@ -63,27 +83,60 @@ pub fn make(swtpm: &Swtpm, maker: &Maker, faults: &Faults, folder: &Path) -> Res
     Ok(Files {
         event_log,
         runtime: Arc::new(Mutex::new(runtime)),
-        ek_certificates,
+        ek_certificates: made.ek_certificates,
+        ek_digests: made.ek_digests,
+        ak_certificate: made.ak_certificate,
         intermediates: vec![intermediate],
     })
 }
 
-/// What leaves the factory. The banks take effect with the host's first reset.
-fn manufacture(swtpm: &Swtpm, maker: &Maker, folder: &Path) -> Result<Vec<PathBuf>, SimError> {
+/// What leaves the factory with a TPM.
+#[derive(Default)]
+struct Made {
+    ek_certificates: Vec<PathBuf>,
+    ek_digests: Vec<[u8; 32]>,
+    ak_certificate: Option<PathBuf>,
+}
+
+/// Makes keys and certificates. The banks take effect with the host's first reset.
+fn manufacture(swtpm: &Swtpm, maker: &Maker, kind: TpmKind, folder: &Path) -> Result<Made, SimError> {
     let mut tpm = swtpm.connect()?;
     tpm.execute(&command::startup())?;
-    let mut files = Vec::new();
-    for kind in EkKind::ALL {
-        let certificate = maker.certify(kind, &ek::create(&mut tpm, kind)?)?;
-        nv::store(&mut tpm, kind.certificate_index(), &certificate.der)?;
-        let file = folder.join(format!("{}.pem", kind.file_stem()));
-        write(&file, certificate.pem.as_bytes())?;
-        files.push(file);
-    }
-    nv::store(&mut tpm, nv::EK_CERTIFICATE_CHAIN, &maker.intermediate().der)?;
+    let made = match kind {
+        TpmKind::Chip => certified_endorsements(&mut tpm, maker, folder)?,
+        TpmKind::Virtual => certified_attestation(&mut tpm, maker, folder)?,
+    };
     pcr::allocate(&mut tpm)?;
     tpm.execute(&command::shutdown())?;
-    Ok(files)
+    Ok(made)
+}
+
+fn certified_endorsements(tpm: &mut Channel, maker: &Maker, folder: &Path) -> Result<Made, SimError> {
+    let mut made = Made::default();
+    for kind in EkKind::ALL {
+        let key = ek::create(tpm, kind)?;
+        let certificate = maker.certify(kind, &key)?;
+        nv::store(tpm, kind.certificate_index(), &certificate.der)?;
+        let file = folder.join(format!("{}.pem", kind.file_stem()));
+        write(&file, certificate.pem.as_bytes())?;
+        made.ek_certificates.push(file);
+        made.ek_digests.push(key.digest());
+    }
+    nv::store(tpm, nv::EK_CERTIFICATE_CHAIN, &maker.intermediate().der)?;
+    Ok(made)
+}
+
+fn certified_attestation(tpm: &mut Channel, maker: &Maker, folder: &Path) -> Result<Made, SimError> {
+    let endorsement = ek::create(tpm, EkKind::Rsa2048)?;
+    let certificate = maker.certify_attestation(&ak::create(tpm)?)?;
+    nv::store(tpm, nv::AK_CERTIFICATE, &certificate.der)?;
+    let file = folder.join("ak.pem");
+    write(&file, certificate.pem.as_bytes())?;
+    Ok(Made {
+        ek_certificates: Vec::new(),
+        ek_digests: vec![endorsement.digest()],
+        ak_certificate: Some(file),
+    })
 }
 
 /// How the host booted, and how its log says it did.

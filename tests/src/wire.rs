@@ -168,7 +168,7 @@ pub fn introduce(address: &str, pin: [u8; 32], device: &Device) -> Visit {
 
 /// Introduces a device by this first message.
 pub fn introduce_by(address: &str, pin: [u8; 32], device: &Device, opening: &tpm::TpmOpening) -> Visit {
-    let public = opening.attestation_public.to_vec();
+    let public = opening.attestation.public.to_vec();
     let challenge = challenge(
         address,
         pin,

@@ -26,6 +26,7 @@ fn appraiser(sim: &Sim) -> TpmAppraiser {
         kind: MakerKind::Physical,
         simulated: true,
         bare_certificates: false,
+        attestation_certificates: false,
     }])
 }
 

@@ -124,7 +124,7 @@ fn e20_a_quote_that_was_changed_on_the_bus_has_no_valid_signature_and_a_dropped_
     let selection = PcrSelection::sha256([11]);
     let nonce = [7; 32];
     let quoted = |device: &Device| -> Result<Vec<Check>, DeviceError> {
-        let public = device.attestation_key(DOMAIN)?;
+        let public = device.attestation_key(DOMAIN)?.public;
         let key = TpmAppraiser::new(Vec::new()).attestation_key(&public).unwrap();
         let key = RecordedKey::with_area(key, &public).unwrap();
         let quote = device.quote(DOMAIN, &selection, &nonce)?;

@@ -10,6 +10,7 @@
 mod architecture;
 mod bus;
 mod calls;
+mod clouds;
 mod daemons;
 mod device;
 mod documents;

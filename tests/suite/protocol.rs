@@ -316,7 +316,7 @@ fn a13_listeners_for_hosts_answer_nobody_without_a_host_certificate() {
 #[test]
 fn a_known_attestation_key_needs_no_activation_and_an_unknown_one_is_refused_unread() {
     let scene = scene(&[]);
-    let public = scene.device.attestation_key(wire::DOMAIN).unwrap();
+    let public = scene.device.attestation_key(wire::DOMAIN).unwrap().public;
     let name = [&[0, 0x0b][..], &touchmark_crypto::sha256(&[&public])].concat();
     let ask = |name: Vec<u8>| {
         let challenge = wire::challenge(

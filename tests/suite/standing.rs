@@ -298,7 +298,7 @@ fn e25_evidence_from_before_a_reset_is_overtaken_by_what_was_seen_after_it() {
     let (address, _) = dev.addresses();
     let tpm = device(&dev.description()["tpms"][0]);
     let held = {
-        let public = tpm.attestation_key(wire::DOMAIN).unwrap();
+        let public = tpm.attestation_key(wire::DOMAIN).unwrap().public;
         let name = [&[0x00, 0x0b][..], &touchmark_crypto::sha256(&[&public])].concat();
         let challenge = wire::challenge(&address, dev.pin(), Introduction::Known(name.into()));
         let visit = wire::Visit {

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use serde_bytes::ByteBuf;
 use touchmark_crypto::{CryptoError, HashAlg, PublicKey, Secret, SigScheme, ct_eq};
 use touchmark_rats::{
-    Appraisal, Appraiser, AttestedKey, Candidate, Check, ClaimValue, Expected, MeasuredEvent, Opening,
-    RUNTIME_REGISTER, Reason, Refusal, Retry, Sealed, Voucher,
+    Appraisal, Appraiser, AttestedKey, Candidate, Check, ClaimValue, Expected, KeyCertificate, MeasuredEvent,
+    Opening, RUNTIME_REGISTER, Reason, Refusal, Retry, Sealed, Voucher,
     cbor::{self, CborError},
     pop_message,
     tpm::{
-        MAX_ENDORSEMENTS, MEDIA_TYPE, TpmAttestation, TpmCertification, TpmEvidence, TpmOpening, TpmPcrValue,
+        MAX_ENDORSEMENTS, MEDIA_TYPE, TpmAttestation, TpmCertification, TpmDeviceKey, TpmEvidence,
+        TpmOpening, TpmPcrValue,
     },
 };
 
@@ -66,7 +68,7 @@ impl Appraiser for TpmAppraiser {
     fn open(&self, opening: &[u8]) -> Result<Opening, Refusal> {
         let message: TpmOpening =
             cbor::decode(opening, MAX_MESSAGE).map_err(|error| unreadable("tpm.opening", &error))?;
-        let area = attestation_key::judge(&message.attestation_public).map_err(never)?;
+        let attestation = attestation_key::judge(&message.attestation.public).map_err(never)?;
         if message.endorsements.is_empty() || message.endorsements.len() > MAX_ENDORSEMENTS {
             return Err(Refusal::malformed(
                 "tpm.opening",
@@ -83,17 +85,16 @@ impl Appraiser for TpmAppraiser {
                 digest: area.key.digest(),
                 name: area.name(),
                 public: area.bytes,
-                certificate: endorsement.certificate.map(|der| der.into_vec()),
-                intermediates: endorsement
-                    .intermediates
-                    .into_iter()
-                    .map(|der| der.into_vec())
-                    .collect(),
+                // That of the endorsement key counts where there is one, so that nobody chooses which of two is looked at.
+                certificate: certificate_of(endorsement, None).or_else(|| {
+                    let public = Some(attestation.bytes.clone());
+                    certificate_of(message.attestation.clone(), public)
+                }),
             });
         }
         Ok(Opening {
-            attestation_name: area.name(),
-            attestation_public: area.bytes,
+            attestation_name: attestation.name(),
+            attestation_public: attestation.bytes,
             candidates,
         })
     }
@@ -212,6 +213,15 @@ impl TpmAppraiser {
         }
         Ok(())
     }
+}
+
+/// The certificate that came with a key.
+fn certificate_of(key: TpmDeviceKey, attestation_public: Option<Vec<u8>>) -> Option<KeyCertificate> {
+    Some(KeyCertificate {
+        attestation_public,
+        der: key.certificate?.into_vec(),
+        intermediates: key.intermediates.into_iter().map(ByteBuf::into_vec).collect(),
+    })
 }
 
 /// The list of what was measured at run time, where the quote is over its register.

@@ -188,6 +188,13 @@ impl ChipCertificate {
             );
         }
         if usage == CertificateUse::Attestation {
+            if !self.certificate.may_sign() {
+                return refuse(
+                    Reason::Eku,
+                    "a key that signs: key usage digitalSignature",
+                    "one that secrets are sealed to, such as an endorsement key",
+                );
+            }
             return Ok(Check::passed(name, "a key of a chip"));
         }
         if !self.certificate.may_receive_secrets() {

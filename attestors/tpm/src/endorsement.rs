@@ -1,13 +1,14 @@
-//! Endorsement keys and the makers that vouch for them (TCG EK Credential Profile 2.5).
+//! Endorsement keys, and the makers that vouch for a device by a certificate of one of its keys (TCG EK Credential Profile 2.5).
 
 use serde_bytes::{ByteArray, ByteBuf};
 use touchmark_crypto::{
     HashAlg, KeyKind,
     x509::{DeviceAnchors, DeviceCertificate},
 };
-use touchmark_rats::{Candidate, Check, MakerKind, Reason, Voucher};
+use touchmark_rats::{Candidate, CertifiedKey, Check, MakerKind, Reason, Voucher};
 
 use crate::{
+    attestation_key,
     certificate::{self, CertificateUse, printable},
     public_area::{ALG_AES, ALG_CFB, ALG_NULL, AreaError, Attributes, PublicArea},
 };
@@ -31,6 +32,9 @@ pub struct Maker {
     pub simulated: bool,
     /// Whether its endorsement certificates lack the extended key usage and names of the profile, as Google Cloud's do.
     pub bare_certificates: bool,
+    /// Whether it certifies attestation keys, as clouds do. Of others, a certificate for a key that signs says nothing about where that key
+    /// is.
+    pub attestation_certificates: bool,
 }
 
 /// The low-range templates (L-1, L-2): use takes PolicySecret of the endorsement hierarchy.
@@ -123,18 +127,63 @@ fn manufacturer(named: &str) -> String {
 /// Most bytes of a serial number that are looked at: more than any text allows (RFC 5280 section 4.1.2.2: 20).
 const MAX_SERIAL: usize = 40;
 
+impl Maker {
+    /// As what a certificate of one of its devices' keys is read; `None` where it does not certify such keys.
+    fn usage(&self, certified: CertifiedKey) -> Option<CertificateUse> {
+        match certified {
+            CertifiedKey::EndorsementKey if self.bare_certificates => Some(CertificateUse::BareEndorsement),
+            CertifiedKey::EndorsementKey => Some(CertificateUse::Endorsement),
+            CertifiedKey::AttestationKey => self
+                .attestation_certificates
+                .then_some(CertificateUse::Attestation),
+        }
+    }
+}
+
+/// What is said about the certificate of a key.
+struct Names {
+    usage: CertificateUse,
+    key: &'static str,
+    path: &'static str,
+    expected: &'static str,
+    nobody: &'static str,
+    pin: &'static str,
+}
+
+const ENDORSEMENT: Names = Names {
+    usage: CertificateUse::Endorsement,
+    key: "tpm.endorsement_certificate.key",
+    path: "tpm.endorsement_certificate.path",
+    expected: "a certificate for the endorsement key that was presented",
+    nobody: "no maker is pinned",
+    pin: "add the root of this maker under [[tpm.maker]] in server.toml",
+};
+const ATTESTATION: Names = Names {
+    usage: CertificateUse::Attestation,
+    key: "tpm.attestation_certificate.key",
+    path: "tpm.attestation_certificate.path",
+    expected: "a certificate for the attestation key that was presented",
+    nobody: "no maker is pinned that certifies attestation keys",
+    pin: "add the root of this cloud under [[tpm.maker]] in server.toml, with attestation_certificates = true",
+};
+
 /// Whether a pinned maker vouches for the candidate. No certificate: nobody does, which is not an error.
 pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result<Option<Voucher>, Check> {
-    let area = template(&candidate.public)?;
-    let Some(der) = &candidate.certificate else {
+    let endorsement = template(&candidate.public)?;
+    let Some(presented) = &candidate.certificate else {
         return Ok(None);
     };
-    let (certificate, key) = certificate::read(der, CertificateUse::Endorsement)?;
+    let certified = presented.certified();
+    let (names, area) = match &presented.attestation_public {
+        None => (&ENDORSEMENT, endorsement),
+        Some(public) => (&ATTESTATION, attestation_key::judge(public)?),
+    };
+    let (certificate, key) = certificate::read(&presented.der, names.usage)?;
     if key != area.key {
         return Err(Check::failed(
-            "tpm.endorsement_certificate.key",
+            names.key,
             Reason::EndorsementMismatch,
-            "a certificate for the endorsement key that was presented",
+            names.expected,
             format!(
                 "a certificate for another key (subject {})",
                 printable(&certificate.label())
@@ -142,30 +191,28 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
             "the certificate does not belong to this TPM: read it again, and treat a mismatch that stays as an attack",
         ));
     }
-    if candidate.intermediates.len() > MAX_PRESENTED {
+    if presented.intermediates.len() > MAX_PRESENTED {
         return Err(Check::failed(
-            "tpm.endorsement_certificate.path",
+            names.path,
             Reason::PathInvalid,
             format!("at most {MAX_PRESENTED} certificates beside that of the key"),
-            candidate.intermediates.len().to_string(),
+            presented.intermediates.len().to_string(),
             "give the service the maker's intermediates in a file, under [[tpm.maker]] in server.toml",
         ));
     }
     // What came along and cannot be read helps nobody, and harms nobody.
-    let presented: Vec<DeviceCertificate> = candidate
+    let along: Vec<DeviceCertificate> = presented
         .intermediates
         .iter()
         .filter_map(|der| DeviceCertificate::parse(der).ok())
         .collect();
     let mut telling: Option<Check> = None;
     for maker in makers {
-        let known = maker.intermediates.certificates();
-        let helpers: Vec<&DeviceCertificate> = presented.iter().chain(known).collect();
-        let usage = if maker.bare_certificates {
-            CertificateUse::BareEndorsement
-        } else {
-            CertificateUse::Endorsement
+        let Some(usage) = maker.usage(certified) else {
+            continue;
         };
+        let known = maker.intermediates.certificates();
+        let helpers: Vec<&DeviceCertificate> = along.iter().chain(known).collect();
         let judged = certificate::judge(
             certificate.clone(),
             key.clone(),
@@ -184,6 +231,7 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
                     issuers: chip.path.issuers.into_iter().map(ByteArray::new).collect(),
                     maker: maker.name.clone(),
                     kind: maker.kind,
+                    certified,
                     simulated: maker.simulated,
                     anchor: root.map(|root| root.facts.spki_digest()).unwrap_or_default(),
                 }));
@@ -199,14 +247,11 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
     }
     Err(telling.unwrap_or_else(|| {
         Check::failed(
-            "tpm.endorsement_certificate.path",
+            names.path,
             Reason::PathInvalid,
             "a chain to the root of a pinned maker",
-            printable(&format!(
-                "no maker is pinned (issuer {})",
-                certificate.facts.issuer
-            )),
-            "add the root of this maker under [[tpm.maker]] in server.toml",
+            printable(&format!("{} (issuer {})", names.nobody, certificate.facts.issuer)),
+            names.pin,
         )
     }))
 }

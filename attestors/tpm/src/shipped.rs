@@ -12,6 +12,8 @@ struct Shipped {
     intermediates: Option<&'static str>,
     /// Whether its endorsement certificates lack extended key usage and names.
     bare: bool,
+    /// Whether it certifies attestation keys.
+    attests: bool,
 }
 
 macro_rules! maker {
@@ -22,6 +24,7 @@ macro_rules! maker {
             roots: include_str!(concat!("../anchors/", $name, ".pem")),
             intermediates: None,
             bare: maker!(@bare $($extra)?),
+            attests: matches!(MakerKind::$kind, MakerKind::Hypervisor),
         }
     };
     ($name:literal, $kind:ident, both $(, $extra:ident)?) => {
@@ -70,6 +73,7 @@ impl Shipped {
             kind: self.kind,
             simulated: false,
             bare_certificates: self.bare,
+            attestation_certificates: self.attests,
         })
     }
 }

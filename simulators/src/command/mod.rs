@@ -34,6 +34,8 @@ pub const ALG_SHA384: u16 = 0x000c;
 pub const ALG_SHA512: u16 = 0x000d;
 /// TPM_ALG_NULL.
 pub const ALG_NULL: u16 = 0x0010;
+/// TPM_ALG_RSASSA.
+pub const ALG_RSASSA: u16 = 0x0014;
 /// TPM_ALG_ECC.
 pub const ALG_ECC: u16 = 0x0023;
 /// TPM_ALG_CFB.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::SimError;
 use crate::ports::loopback;
 use crate::simulation::{Simulation, Tpm};
+use crate::tpm::TpmKind;
 
 /// Where the service listens.
 #[derive(Debug)]
@@ -79,6 +80,20 @@ pub(super) fn server(
         .first()
         .map(|tpm| tpm.tcti.clone())
         .unwrap_or_default();
+    let cloud = if simulation
+        .host_tpms()
+        .iter()
+        .any(|tpm| tpm.kind == TpmKind::Virtual)
+    {
+        format!(
+            "[[tpm.maker]]\nname = \"simulated-cloud\"\nroots = {:?}\nintermediates = {:?}\nkind = \"hypervisor\"\n\
+             attestation_certificates = true\nsimulated = true\n",
+            simulation.cloud_root(),
+            simulation.cloud_intermediate(),
+        )
+    } else {
+        String::new()
+    };
     let text = format!(
         "{domain}\
          state = {state:?}\n\
@@ -86,7 +101,7 @@ pub(super) fn server(
          [admin]\nsocket = {socket:?}\n\
          [device]\ntcti = \"{tcti}\"\n\
          [ima]\nenabled = true\n\
-         [[tpm.maker]]\nname = \"simulated\"\nroots = {root:?}\nkind = \"physical\"\nsimulated = true\n",
+         [[tpm.maker]]\nname = \"simulated\"\nroots = {root:?}\nkind = \"physical\"\nsimulated = true\n{cloud}",
         domain = trust_domain(origin),
         state = folder.join("server"),
         attest = addresses.attest(),
@@ -127,7 +142,16 @@ pub(super) fn agent(
 }
 
 /// The registration of the calling user, and its identifier.
-pub(super) fn registration(origin: &str, folder: &Path) -> Result<(PathBuf, String), SimError> {
+pub(super) fn registration(
+    origin: &str,
+    simulation: &Simulation,
+    folder: &Path,
+) -> Result<(PathBuf, String), SimError> {
+    let has = |kind| simulation.host_tpms().iter().any(|tpm| tpm.kind == kind);
+    let custody: Vec<&str> = [(TpmKind::Chip, "hardware"), (TpmKind::Virtual, "hypervisor")]
+        .into_iter()
+        .filter_map(|(kind, class)| has(kind).then_some(class))
+        .collect();
     let uid = rustix::process::getuid().as_raw();
     let identifier = format!("{origin}/user/{uid}");
     let text = format!(
@@ -137,7 +161,7 @@ pub(super) fn registration(origin: &str, folder: &Path) -> Result<(PathBuf, Stri
          identifier = \"{identifier}\"\n\
          workload = {{ uid = {uid} }}\n\
          kinds = [\"x509\", \"wit\"]\n\
-         custody = [\"hardware\"]\n\
+         custody = {custody:?}\n\
          dns_names = [\"localhost\"]\n",
     );
     Ok((write(&folder.join("registration.toml"), &text)?, identifier))

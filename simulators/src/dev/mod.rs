@@ -34,7 +34,9 @@ pub fn main(arguments: DevArguments) -> ExitCode {
 fn start(arguments: DevArguments) -> Result<u8, SimError> {
     let counter = arguments.count.as_deref().map(Counter::append_to).transpose()?;
     let mut devices = arguments.devices;
-    devices.tpms.get_or_insert(1);
+    if devices.vtpms.is_none() {
+        devices.tpms.get_or_insert(1);
+    }
     let plan = Plan {
         service: true,
         ..run::plan(devices, counter, arguments.verbose)?
@@ -124,14 +126,14 @@ impl System {
         };
         touchmark.apply("reference", &reference::good_boot(&folder)?)?;
         touchmark.allow("simulated-files", &simulation.known_files())?;
-        let (registration, identifier) = config::registration(origin, &folder)?;
+        let (registration, identifier) = config::registration(origin, simulation, &folder)?;
         touchmark.apply("registration", &registration)?;
         // From here the hosts' own faults are in effect, and their commands are counted.
         simulation.begin();
         let mut hosts = Vec::new();
         for tpm in simulation.host_tpms() {
             let name = format!("host-{}", tpm.n);
-            touchmark.enrol(&name, &tpm.files.ek_certificates)?;
+            touchmark.enrol(&name, &tpm.files)?;
             let socket = folder.join(format!("agent{}.sock", tpm.n));
             let config = config::agent(origin, &folder, tpm, &addresses, &pin, &socket)?;
             daemons.push(touchmark.daemon(&format!("agent{}", tpm.n), &config)?);

@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 use crate::child::{Daemon, Launcher};
 use crate::error::SimError;
 use crate::simulation::Simulation;
+use crate::tpm::Files;
 
 /// `touchmark`, with the environment of the system.
 #[derive(Debug)]
@@ -146,8 +147,9 @@ impl Touchmark {
             .daemon(name, &self.folder.join(format!("{name}.log")), &mut command)
     }
 
-    /// Enrols a host by its endorsement certificates, labelled `simulated`.
-    pub(super) fn enrol(&self, name: &str, certificates: &[PathBuf]) -> Result<(), SimError> {
+    /// Enrols a host by its endorsement certificates or, where there are none, by the digest of its endorsement key, labelled `simulated`.
+    pub(super) fn enrol(&self, name: &str, files: &Files) -> Result<(), SimError> {
+        let digests: Vec<String> = files.ek_digests.iter().map(hex::encode).collect();
         let mut arguments = vec![
             OsStr::new("host"),
             OsStr::new("enrol"),
@@ -156,8 +158,13 @@ impl Touchmark {
             OsStr::new("--label"),
             OsStr::new("simulated"),
         ];
-        for certificate in certificates {
+        for certificate in &files.ek_certificates {
             arguments.extend([OsStr::new("--ek-cert"), certificate.as_os_str()]);
+        }
+        if files.ek_certificates.is_empty() {
+            for digest in &digests {
+                arguments.extend([OsStr::new("--ek-digest"), OsStr::new(digest)]);
+            }
         }
         self.must(&arguments).map(|_| ())
     }

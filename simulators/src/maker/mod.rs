@@ -13,8 +13,9 @@ use rcgen::{
     PKCS_ECDSA_P384_SHA384, PublicKeyData, date_time_ymd,
 };
 
-use crate::ek::{EkKind, EkPublic};
+use crate::ek::EkKind;
 use crate::error::SimError;
+use crate::primary::PublicPart;
 
 /// What the certificates say about the TPM: the manufacturer's registered id (here the bytes `TMKS`).
 const MANUFACTURER: &str = "id:544D4B53";
@@ -22,6 +23,8 @@ const MODEL: &str = "touchmark-sim";
 const VERSION: &str = "id:00010000";
 /// tcg-kp-EKCertificate.
 const EK_CERTIFICATE_PURPOSE: [u64; 5] = [2, 23, 133, 8, 1];
+/// tcg-kp-AIKCertificate.
+const AK_CERTIFICATE_PURPOSE: [u64; 5] = [2, 23, 133, 8, 3];
 const SUBJECT_DIRECTORY_ATTRIBUTES: [u64; 4] = [2, 5, 29, 9];
 const SUBJECT_ALTERNATIVE_NAME: [u64; 4] = [2, 5, 29, 17];
 
@@ -109,7 +112,7 @@ impl Maker {
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub fn certify(&self, kind: EkKind, key: &EkPublic) -> Result<Encoded, SimError> {
+    pub fn certify(&self, kind: EkKind, key: &PublicPart) -> Result<Encoded, SimError> {
         let mut params = base_params()?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![match kind {
@@ -127,6 +130,26 @@ impl Maker {
         let certificate = params
             .signed_by(key, &self.issuer)
             .map_err(maker_error("EK certificate"))?;
+        Ok(certificate.into())
+    }
+}
+
+impl Maker {
+    /// The certificate of an attestation key, as a cloud issues it for a virtual machine.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn certify_attestation(&self, key: &PublicPart) -> Result<Encoded, SimError> {
+        let mut params = base_params()?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Simulated virtual machine");
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(AK_CERTIFICATE_PURPOSE.to_vec())];
+        let certificate = params
+            .signed_by(key, &self.issuer)
+            .map_err(maker_error("AK certificate"))?;
         Ok(certificate.into())
     }
 }

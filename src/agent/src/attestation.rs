@@ -17,9 +17,9 @@ use touchmark_api::{
     frame,
     host::Bundle,
 };
-use touchmark_crypto::{Purpose as KeyPurpose, Secret, mac::MacSha256, sha256};
+use touchmark_crypto::{Purpose as KeyPurpose, Secret, mac::MacSha256};
 use touchmark_external::Unanswered;
-use touchmark_helper::{Device, DeviceError, Exchange, created_key, evidence, opening};
+use touchmark_helper::{Device, DeviceError, Exchange, created_key, evidence, key_name, opening};
 use touchmark_identity::WorkloadId;
 use touchmark_rats::{PcrSelection, Purpose, cbor, message_mac_key, tpm};
 use touchmark_tls::{
@@ -113,12 +113,12 @@ async fn introduce(
     let (device, domain) = (config.device.urgent(Urgency::Quote), domain.to_owned());
     on_device(move || {
         if known {
-            let public = device.attestation_key(&domain)?;
-            let name = [&[0x00, 0x0b][..], &sha256(&[&public])].concat();
-            return Ok((Introduction::Known(ByteBuf::from(name)), public));
+            let public = device.attestation_key(&domain)?.public;
+            let name = ByteBuf::from(key_name(&public));
+            return Ok((Introduction::Known(name), public.into_vec()));
         }
         let opening = opening(&device, &domain)?;
-        let public = opening.attestation_public.to_vec();
+        let public = opening.attestation.public.to_vec();
         Ok((
             Introduction::Opening(ByteBuf::from(cbor::encode(&opening))),
             public,

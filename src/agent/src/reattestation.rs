@@ -76,7 +76,7 @@ async fn prepare(
         let log = device.boot_log()?;
         let runtime = runtime_list(&device, &challenge)?;
         let attestation_public = match wanted {
-            true => device.attestation_key(&domain)?,
+            true => device.attestation_key(&domain)?.public.into_vec(),
             false => Vec::new(),
         };
         Ok(Collected {

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
-use touchmark_rats::{cbor, tpm::TpmAttestation, tpm::TpmEndorsement, tpm::TpmPcrValue};
+use touchmark_rats::{cbor, tpm::TpmAttestation, tpm::TpmDeviceKey, tpm::TpmPcrValue};
 use zeroize::Zeroizing;
 
 use crate::Guarded;
@@ -64,7 +64,7 @@ pub enum Op {
     Open(Settings),
     /// The endorsement keys with their certificates.
     Endorsements,
-    /// The attestation key of a trust domain (an origin such as `spiffe://example.org`).
+    /// The attestation key of a trust domain (an origin such as `spiffe://example.org`), or the one that a cloud certified.
     AttestationKey(String),
     /// TPM2_ActivateCredential.
     Activate(Activation),
@@ -165,9 +165,9 @@ pub enum Reply {
     /// Nothing but success.
     Done,
     /// Endorsement keys.
-    Endorsements(Vec<TpmEndorsement>),
-    /// TPMT_PUBLIC.
-    Public(ByteBuf),
+    Endorsements(Vec<TpmDeviceKey>),
+    /// The attestation key.
+    AttestationKey(TpmDeviceKey),
     /// An activated secret.
     Secret(Guarded),
     /// A key.
@@ -187,7 +187,7 @@ impl std::fmt::Debug for Reply {
         f.write_str(match self {
             Self::Done => "Done",
             Self::Endorsements(_) => "Endorsements",
-            Self::Public(_) => "Public",
+            Self::AttestationKey(_) => "AttestationKey",
             Self::Secret(_) => "Secret(redacted)",
             Self::Key(_) => "Key",
             Self::Attestation(_) => "Attestation",

@@ -2,7 +2,7 @@
 
 use serde_bytes::ByteBuf;
 use touchmark_api::device::KeyDescription;
-use touchmark_crypto::sha256;
+use touchmark_crypto::{HashAlg, sha256};
 use touchmark_rats::{
     Binding, PcrSelection, Purpose, pop_message,
     possession::Possession,
@@ -37,7 +37,7 @@ pub struct Exchange<'a> {
 impl Exchange<'_> {
     /// What evidence for these keys is bound to.
     pub fn bind(&self, offer: &[u8], keys: &[&KeyDescription]) -> [u8; 32] {
-        let names: Vec<Vec<u8>> = keys.iter().map(|key| name(&key.public)).collect();
+        let names: Vec<Vec<u8>> = keys.iter().map(|key| key_name(&key.public)).collect();
         Binding {
             purpose: self.purpose,
             trust_domain: self.trust_domain,
@@ -57,7 +57,7 @@ impl Exchange<'_> {
 pub fn opening(device: &Device, trust_domain: &str) -> Result<TpmOpening, DeviceError> {
     Ok(TpmOpening {
         endorsements: device.endorsements()?,
-        attestation_public: ByteBuf::from(device.attestation_key(trust_domain)?),
+        attestation: device.attestation_key(trust_domain)?,
     })
 }
 
@@ -106,7 +106,10 @@ pub fn possession(
     Ok(Possession(ByteBuf::from(signature)))
 }
 
-/// The Name of a key whose name algorithm is SHA-256, as all of ours.
-fn name(public: &[u8]) -> Vec<u8> {
-    [&[0x00, 0x0b][..], &sha256(&[public])].concat()
+/// The Name of a key whose name algorithm is SHA-256, as all of ours, or SHA-384.
+pub fn key_name(public: &[u8]) -> Vec<u8> {
+    match public.get(2..4) {
+        Some([0x00, 0x0c]) => [&[0x00, 0x0c][..], &HashAlg::Sha384.digest(&[public])].concat(),
+        _ => [&[0x00, 0x0b][..], &sha256(&[public])].concat(),
+    }
 }

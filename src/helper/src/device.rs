@@ -17,7 +17,7 @@ use touchmark_crypto::Secret;
 use touchmark_custody::tss2::Tss2Key;
 use touchmark_rats::{
     PcrSelection,
-    tpm::{TpmAttestation, TpmEndorsement, TpmPcrValue},
+    tpm::{TpmAttestation, TpmDeviceKey, TpmPcrValue},
 };
 
 use crate::{
@@ -136,7 +136,7 @@ impl Device {
     }
 
     /// The endorsement keys with their certificates, in the device's order of preference.
-    pub fn endorsements(&self) -> Result<Vec<TpmEndorsement>, DeviceError> {
+    pub fn endorsements(&self) -> Result<Vec<TpmDeviceKey>, DeviceError> {
         let patience = self.patience.max(ENDORSEMENT_PATIENCE);
         match self.patient(patience).call(Op::Endorsements)? {
             Reply::Endorsements(endorsements) => Ok(endorsements),
@@ -144,10 +144,10 @@ impl Device {
         }
     }
 
-    /// TPMT_PUBLIC of the attestation key for a trust domain.
-    pub fn attestation_key(&self, trust_domain: &str) -> Result<Vec<u8>, DeviceError> {
+    /// The attestation key for a trust domain, with the certificate that a cloud gave it.
+    pub fn attestation_key(&self, trust_domain: &str) -> Result<TpmDeviceKey, DeviceError> {
         match self.call(Op::AttestationKey(trust_domain.to_owned()))? {
-            Reply::Public(public) => Ok(public.into_vec()),
+            Reply::AttestationKey(key) => Ok(key),
             _ => Err(DeviceError::Mismatch),
         }
     }

@@ -10,6 +10,6 @@ mod error;
 mod process;
 
 pub use backend::{TpmKeys, created_key};
-pub use collect::{Exchange, evidence, opening, possession};
+pub use collect::{Exchange, evidence, key_name, opening, possession};
 pub use device::{Device, PATIENCE};
 pub use error::DeviceError;

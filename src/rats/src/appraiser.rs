@@ -16,7 +16,27 @@ pub enum MakerKind {
     Hypervisor,
 }
 
-/// The maker that vouches for an endorsement key.
+/// Which of a device's keys a maker certified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CertifiedKey {
+    /// Its endorsement key, as makers of chips do.
+    EndorsementKey,
+    /// Its attestation key, as clouds do.
+    AttestationKey,
+}
+
+impl CertifiedKey {
+    /// How claims name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EndorsementKey => "endorsement_key",
+            Self::AttestationKey => "attestation_key",
+        }
+    }
+}
+
+/// The maker that vouches for a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Voucher {
@@ -24,16 +44,18 @@ pub struct Voucher {
     pub maker: String,
     /// What it vouches for.
     pub kind: MakerKind,
+    /// The key that it certified.
+    pub certified: CertifiedKey,
     /// Whether configuration marks the maker as simulated.
     pub simulated: bool,
     /// SHA-256 of the SubjectPublicKeyInfo of the root that the certificate's path ended in.
     pub anchor: [u8; 32],
-    /// The TPM's manufacturer as the endorsement certificate names it, by the registry of vendor identifiers: `INTC`, `STM`, `IFX`. Empty
+    /// The TPM's manufacturer as the certificate names it, by the registry of vendor identifiers: `INTC`, `STM`, `IFX`. Empty
     /// where it names none.
     pub manufacturer: String,
-    /// The serial number of the endorsement certificate, as it has it.
+    /// The serial number of the certificate, as it has it.
     pub serial: ByteBuf,
-    /// SHA-256 of the SubjectPublicKeyInfo of each authority on the path, from the one that signed the endorsement certificate to the root.
+    /// SHA-256 of the SubjectPublicKeyInfo of each authority on the path, from the one that signed the certificate to the root.
     pub issuers: Vec<ByteArray<32>>,
 }
 
@@ -56,10 +78,30 @@ pub struct Candidate {
     pub name: Vec<u8>,
     /// The public area, as presented.
     pub public: Vec<u8>,
-    /// The endorsement certificate, if any.
-    pub certificate: Option<Vec<u8>>,
+    /// The certificate by which a maker vouches for the device, if any: that of this key or, where it has none, that of the attestation
+    /// key.
+    pub certificate: Option<KeyCertificate>,
+}
+
+/// The certificate of one of a device's keys, as presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyCertificate {
+    /// The public area of the attestation key, where it is to be of that one; `None`: of the endorsement key that it came with.
+    pub attestation_public: Option<Vec<u8>>,
+    /// The certificate, DER.
+    pub der: Vec<u8>,
     /// Certificates between it and the maker's root.
     pub intermediates: Vec<Vec<u8>>,
+}
+
+impl KeyCertificate {
+    /// Which key it is to be of.
+    pub fn certified(&self) -> CertifiedKey {
+        match self.attestation_public {
+            Some(_) => CertifiedKey::AttestationKey,
+            None => CertifiedKey::EndorsementKey,
+        }
+    }
 }
 
 /// A host's first message, read and judged as far as it can be without any record.
@@ -197,8 +239,8 @@ pub trait Appraiser: Send + Sync {
     /// made.
     fn open(&self, opening: &[u8]) -> Result<Opening, Refusal>;
 
-    /// Judges an endorsement key's template and certificate at `now` (seconds since the epoch). `None` means that no
-    /// maker vouches for it because no certificate was presented.
+    /// Judges an endorsement key's template, and the certificate that came with it, at `now` (seconds since the epoch). `None` means that
+    /// no maker vouches for the device because no certificate was presented.
     fn vouch(&self, candidate: &Candidate, now: u64) -> Result<Option<Voucher>, Refusal>;
 
     /// Seals `secret` so that only the device with both keys can open it.

@@ -12,19 +12,19 @@ pub const MAX_ENDORSEMENTS: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TpmOpening {
-    /// TPMT_PUBLIC of the attestation key.
-    pub attestation_public: ByteBuf,
+    /// The attestation key. A certificate comes along where a cloud certified this one.
+    pub attestation: TpmDeviceKey,
     /// Endorsement keys, in the host's order of preference; at most [`MAX_ENDORSEMENTS`].
-    pub endorsements: Vec<TpmEndorsement>,
+    pub endorsements: Vec<TpmDeviceKey>,
 }
 
-/// One endorsement key with what its maker said about it.
+/// A key of the device itself with what its maker said about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TpmEndorsement {
-    /// TPMT_PUBLIC of the endorsement key.
+pub struct TpmDeviceKey {
+    /// TPMT_PUBLIC.
     pub public: ByteBuf,
-    /// The endorsement certificate, DER.
+    /// The certificate of the key, DER.
     pub certificate: Option<ByteBuf>,
     /// Certificates between it and the maker's root, DER.
     pub intermediates: Vec<ByteBuf>,

@@ -202,7 +202,7 @@ fn attestation_public(
     known: Option<&AttestationKey>,
 ) -> Result<Vec<u8>, String> {
     match (offered, challenge.mac().is_some()) {
-        (Some(public), true) => match service.appraiser.key_name(public) {
+        (Some(public), true) => match service.appraiser.attestation_name(public) {
             Ok(name) if name == challenge.subject.attestation_name.as_ref() => Ok(public.to_vec()),
             Ok(_) => Err("attestation key is not the one the challenge names".to_owned()),
             Err(refusal) => Err(refusal.to_string()),

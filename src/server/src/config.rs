@@ -160,6 +160,9 @@ pub struct MakerConfig {
     /// Whether its endorsement certificates lack extended key usage and names.
     #[serde(default)]
     pub bare_certificates: bool,
+    /// Whether it certifies attestation keys.
+    #[serde(default)]
+    pub attestation_certificates: bool,
 }
 
 /// What peers may take.
@@ -422,6 +425,7 @@ fn read_maker(here: &Path, maker: &MakerConfig) -> Result<Maker, ServerError> {
         kind: maker.kind,
         simulated: maker.simulated,
         bare_certificates: maker.bare_certificates,
+        attestation_certificates: maker.attestation_certificates,
     })
 }
 

@@ -10,7 +10,8 @@ use touchmark_api::attest::{
 };
 use touchmark_crypto::SystemEntropy;
 use touchmark_rats::{
-    Appraiser, Candidate, Opening, PcrSelection, Purpose, Reason, Refusal, Retry, Voucher, cbor, tpm,
+    Appraiser, Candidate, CertifiedKey, Opening, PcrSelection, Purpose, Reason, Refusal, Retry, Voucher,
+    cbor, tpm,
 };
 use touchmark_store::{AttestationKey, StoreError};
 use touchmark_tls::clock;
@@ -131,7 +132,8 @@ fn admissible(
         });
     }
     let voucher = service.appraiser.vouch(candidate, now)?;
-    if voucher.is_none() && enrolled.by_certificate {
+    let certified = voucher.as_ref().map(|voucher| voucher.certified);
+    if enrolled.by_certificate && certified != Some(CertifiedKey::EndorsementKey) {
         return Err(Refusal {
             check: "tpm.endorsement_certificate",
             reason: Reason::PathInvalid,
@@ -263,11 +265,14 @@ pub(crate) fn still_vouched(service: &Service, key: &AttestationKey) -> Result<O
             .iter()
             .any(|root| root.facts.spki_digest() == voucher.anchor)
     };
+    let certifies = |maker: &&touchmark_attestor_tpm::Maker| {
+        voucher.certified == CertifiedKey::EndorsementKey || maker.attestation_certificates
+    };
     let pinned = service
         .config
         .makers
         .iter()
-        .find(|maker| maker.name == voucher.maker && has_root(maker));
+        .find(|maker| maker.name == voucher.maker && has_root(maker) && certifies(maker));
     match pinned {
         Some(maker) => Ok(Some(Voucher {
             kind: maker.kind,
@@ -275,13 +280,12 @@ pub(crate) fn still_vouched(service: &Service, key: &AttestationKey) -> Result<O
             ..voucher
         })),
         None => Err(refuse(format!(
-            "maker {:?}, which is no longer pinned",
+            "maker {:?}, which is no longer pinned for this kind of certificate",
             voucher.maker
         ))),
     }
 }
 
-/// A refusal as it is noted in a host's row.
 /// A refusal as a note. `authentic`: the evidence was the device's own, though nothing was concluded from it.
 pub(crate) fn note(refusal: &Refusal, authentic: bool) -> String {
     json!({

@@ -192,6 +192,7 @@ fn maker(voucher: &Voucher) -> Value {
     json!({
         "name": voucher.maker,
         "kind": voucher.kind,
+        "certified": voucher.certified,
         "simulated": voucher.simulated,
         "root_spki_sha256": hex::encode(voucher.anchor),
     })

@@ -258,7 +258,7 @@ impl Challenge {
 #[cfg(test)]
 mod tests {
     use touchmark_crypto::SystemEntropy;
-    use touchmark_rats::MakerKind;
+    use touchmark_rats::{CertifiedKey, MakerKind};
 
     use super::*;
 
@@ -372,6 +372,7 @@ mod tests {
             voucher: Some(Voucher {
                 maker: "m".repeat(64),
                 kind: MakerKind::Hypervisor,
+                certified: CertifiedKey::AttestationKey,
                 simulated: true,
                 anchor: [0xff; 32],
                 manufacturer: "m".repeat(16),

@@ -178,6 +178,8 @@ fn establish(appraisal: &mut Appraisal, subject: &Subject, references: &[&Refere
             MakerKind::Hypervisor => "hypervisor",
         };
         claims.set("device.kind", ClaimValue::Text(kind.to_owned()));
+        let certified = voucher.certified.as_str().to_owned();
+        claims.set("device.certified", ClaimValue::Text(certified));
         if !voucher.manufacturer.is_empty() {
             claims.set(
                 "device.manufacturer",

@@ -92,6 +92,7 @@ impl Scene {
         let nothing = PcrSelection(Vec::new());
         let voucher = Voucher {
             maker: "maker".into(),
+            certified: touchmark_rats::CertifiedKey::EndorsementKey,
             kind: MakerKind::Physical,
             simulated: false,
             anchor: [0; 32],

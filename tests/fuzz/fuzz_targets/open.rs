@@ -16,12 +16,13 @@ fuzz_target!(|input: &[u8]| {
     match choice {
         0 => {}
         1 => {
-            message.attestation_public = edited(&message.attestation_public, bytes).into();
+            message.attestation.public = edited(&message.attestation.public, bytes).into();
         }
         2 => {
             let endorsement = &mut message.endorsements[0];
             endorsement.public = edited(&endorsement.public, bytes).into();
         }
+        4 => message.attestation.certificate = Some(bytes.to_vec().into()),
         _ => message.endorsements[0].certificate = Some(bytes.to_vec().into()),
     }
     let encoded = match choice {

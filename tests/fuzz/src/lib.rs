@@ -7,7 +7,7 @@ use touchmark_attestor_tpm::TpmAppraiser;
 use touchmark_crypto::{PublicKey, pem};
 use touchmark_rats::{
     Appraisal, Appraiser, Expected, PcrSelection, cbor,
-    tpm::{TpmAttestation, TpmEndorsement, TpmEvidence, TpmOpening, TpmPcrValue},
+    tpm::{TpmAttestation, TpmDeviceKey, TpmEvidence, TpmOpening, TpmPcrValue},
 };
 
 const ATTEST: &[u8] = include_bytes!("../../vectors/tpm-quote/thinkpad-gentoo-good/attest.bin");
@@ -100,12 +100,16 @@ pub fn opening() -> TpmOpening {
         &attestation[16..],
     ];
     TpmOpening {
-        endorsements: vec![TpmEndorsement {
+        endorsements: vec![TpmDeviceKey {
             public: ByteBuf::from(endorsement.concat()),
             certificate: None,
             intermediates: Vec::new(),
         }],
-        attestation_public: ByteBuf::from(attestation),
+        attestation: TpmDeviceKey {
+            public: ByteBuf::from(attestation),
+            certificate: None,
+            intermediates: Vec::new(),
+        },
     }
 }
 

@@ -1,56 +1,24 @@
-//! The attestation key and what it signs. Every signature is checked before it leaves this process: a TPM or a bus that
+//! What the attestation key does. Every signature is checked before it leaves this process: a TPM or a bus that
 //! answers wrongly is found out here.
 
 use serde_bytes::ByteBuf;
-use touchmark_api::device::{Activation, FaultKind};
-use touchmark_crypto::{HashAlg, KeyKind, PublicKey, SigScheme, ecdsa_fixed_from_parts};
+use touchmark_api::device::Activation;
 use touchmark_rats::{
     PcrSelection,
     tpm::{TpmAttestation, TpmPcrValue},
 };
 use tss_esapi::{
-    handles::{AuthHandle, KeyHandle},
-    interface_types::{
-        resource_handles::Hierarchy,
-        session_handles::{AuthSession, PolicySession},
-    },
+    handles::AuthHandle,
+    interface_types::session_handles::{AuthSession, PolicySession},
     structures::{
-        Attest, Data, Digest, EccSignature, EncryptedSecret, IdObject, Nonce, PcrSelectionList, Public,
-        Signature, SignatureScheme,
+        Attest, Data, Digest, EncryptedSecret, IdObject, Nonce, PcrSelectionList, Signature, SignatureScheme,
     },
     traits::Marshall,
 };
 
-use super::{Connection, Failure, objects::Identity, selection, templates};
-use crate::fault::fault;
+use super::{Connection, Failure, own_signature, selection};
 
 impl Connection {
-    /// TPMT_PUBLIC of the attestation key.
-    pub(crate) fn attestation_public(&mut self, trust_domain: &str) -> Result<Vec<u8>, Failure> {
-        let failed = |error| Failure::tss("attestation key", error);
-        self.attestation_key(trust_domain)?;
-        let public = self.attestation_areas.get(trust_domain).cloned();
-        public
-            .ok_or_else(|| Failure::refused("attestation key is not at hand"))?
-            .marshall()
-            .map_err(failed)
-    }
-
-    /// The handle of the attestation key, made where it is not loaded.
-    fn attestation_key(&mut self, trust_domain: &str) -> Result<KeyHandle, Failure> {
-        let identity = Identity::Attestation(trust_domain.to_owned());
-        if let Some(handle) = self.loaded(&identity) {
-            return Ok(handle);
-        }
-        let template =
-            templates::attestation(trust_domain).map_err(|error| Failure::tss("attestation key", error))?;
-        let (handle, public) =
-            self.primary_with_public(Hierarchy::Endorsement, &template, "attestation key")?;
-        self.attestation_areas.insert(trust_domain.to_owned(), public);
-        self.remember(identity, handle)?;
-        Ok(handle)
-    }
-
     /// TPM2_ActivateCredential; the secret comes back through a session that is salted to the endorsement key.
     pub(crate) fn activate(&mut self, activation: &Activation) -> Result<Vec<u8>, Failure> {
         let failed = |error| Failure::tss("activation", error);
@@ -175,42 +143,13 @@ impl Connection {
     ) -> Result<TpmAttestation, Failure> {
         let failed = |error| Failure::tss("attestation", error);
         let attest = attest.marshall().map_err(failed)?;
-        let Signature::EcDsa(parts) = signature else {
-            return Err(Failure::untrusted(
-                "the TPM signed with another scheme than its key's",
-            ));
-        };
-        let public = self.attestation_areas.get(trust_domain).and_then(public_key);
-        let public = public.ok_or_else(|| Failure::untrusted("attestation key is not at hand"))?;
-        public
-            .verify(SigScheme::Ecdsa(HashAlg::Sha256), &attest, &fixed(parts)?)
-            .map_err(|_| {
-                Failure::Fault(fault(
-                    FaultKind::Untrusted,
-                    "the TPM's own signature does not verify",
-                ))
-            })?;
+        own_signature::verify(self.attestation_public(trust_domain)?, &attest, signature)?;
         let signature = signature.marshall().map_err(failed)?;
         Ok(TpmAttestation {
             attest: ByteBuf::from(attest),
             signature: ByteBuf::from(signature),
         })
     }
-}
-
-/// `r ‖ s`.
-pub(crate) fn fixed(signature: &EccSignature) -> Result<Vec<u8>, Failure> {
-    ecdsa_fixed_from_parts(signature.signature_r(), signature.signature_s(), 32)
-        .map_err(|_| Failure::untrusted("the TPM returned numbers longer than the curve's"))
-}
-
-/// The key of an ECC public area on P-256.
-pub(crate) fn public_key(public: &Public) -> Option<PublicKey> {
-    let Public::Ecc { unique, .. } = public else {
-        return None;
-    };
-    let pad = |number: &[u8]| Some([vec![0; 32_usize.checked_sub(number.len())?], number.to_vec()].concat());
-    PublicKey::from_ec_coordinates(KeyKind::P256, &pad(unique.x())?, &pad(unique.y())?).ok()
 }
 
 /// The contents of a TPM2B.

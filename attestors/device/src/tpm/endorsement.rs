@@ -1,11 +1,10 @@
 //! Endorsement keys: found where the TCG profile puts them, made from its templates and kept where they are missing.
 
 use serde_bytes::ByteBuf;
-use touchmark_rats::tpm::TpmEndorsement;
+use touchmark_rats::tpm::TpmDeviceKey;
 use tss_esapi::{
     Error,
-    constants::response_code::Tss2ResponseCodeKind as Kind,
-    handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle},
+    handles::{KeyHandle, ObjectHandle, PersistentTpmHandle},
     interface_types::{
         dynamic_handles::Persistent,
         resource_handles::{Hierarchy, Provision},
@@ -15,7 +14,6 @@ use tss_esapi::{
 };
 
 use super::{Connection, Failure, templates};
-use crate::fault::kind;
 
 /// Index of the endorsement certificate chain (TCG EK Credential Profile 2.2.1.5.2).
 const CHAIN_INDEX: u32 = 0x01c0_0100;
@@ -53,7 +51,7 @@ pub(crate) struct Endorsement {
 impl Connection {
     /// Every endorsement key of this TPM with its certificate. A TPM without any gets a P-256 one, which no maker
     /// vouches for.
-    pub(crate) fn endorsements(&mut self) -> Result<Vec<TpmEndorsement>, Failure> {
+    pub(crate) fn endorsements(&mut self) -> Result<Vec<TpmDeviceKey>, Failure> {
         let chain = self.nv_read(CHAIN_INDEX)?.unwrap_or_default();
         let intermediates: Vec<ByteBuf> = certificates(&chain)
             .into_iter()
@@ -102,7 +100,6 @@ impl Connection {
     }
 
     fn endorsement_at(&mut self, place: &Place) -> Result<Option<Endorsement>, Failure> {
-        let failed = |error| Failure::tss("endorsement key", error);
         if let Some((_, endorsement)) = self
             .endorsements
             .iter()
@@ -114,13 +111,8 @@ impl Connection {
                 name: endorsement.name.clone(),
             }));
         }
-        let tpm_handle = PersistentTpmHandle::new(place.handle).map_err(failed)?;
-        let object = match self.context.tr_from_tpm_public(TpmHandle::Persistent(tpm_handle)) {
-            Ok(object) => object,
-            Err(error) if matches!(kind(error), Some(Kind::Handle | Kind::ReferenceH0)) => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        self.opened(place, object).map(Some)
+        let object = self.persistent("endorsement key", place.handle)?;
+        object.map(|object| self.opened(place, object)).transpose()
     }
 
     fn opened(&mut self, place: &Place, object: ObjectHandle) -> Result<Endorsement, Failure> {
@@ -162,13 +154,13 @@ fn described(
     endorsement: Endorsement,
     certificate: Option<Vec<u8>>,
     intermediates: &[ByteBuf],
-) -> TpmEndorsement {
+) -> TpmDeviceKey {
     let intermediates = if certificate.is_some() {
         intermediates.to_vec()
     } else {
         Vec::new()
     };
-    TpmEndorsement {
+    TpmDeviceKey {
         public: ByteBuf::from(endorsement.public),
         certificate: certificate.map(ByteBuf::from),
         intermediates,
@@ -176,7 +168,7 @@ fn described(
 }
 
 /// The DER certificates at the start of an index; makers pad behind them.
-fn certificates(mut contents: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn certificates(mut contents: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     while let [0x30, 0x82, high, low, ..] = *contents {
         let length = usize::from(u16::from_be_bytes([high, low])) + 4;

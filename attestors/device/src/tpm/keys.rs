@@ -13,7 +13,7 @@ use tss_esapi::{
     tss2_esys::{TPM2B_DIGEST, TPMT_TK_HASHCHECK},
 };
 
-use super::{Connection, Failure, attest, objects::Identity, selection, templates};
+use super::{Connection, Failure, objects::Identity, own_signature, selection, templates};
 
 /// A key that is loaded.
 pub(crate) struct Loaded {
@@ -241,7 +241,7 @@ fn describe(der: Vec<u8>, public: &Public, area: Vec<u8>) -> Result<KeyDescripti
         _ => return Err(Failure::refused("not an elliptic-curve key")),
     };
     let held = attributes.fixed_tpm() && attributes.fixed_parent() && attributes.sensitive_data_origin();
-    let key = attest::public_key(public).ok_or_else(|| Failure::refused("not a P-256 key"))?;
+    let key = own_signature::public_key(public).ok_or_else(|| Failure::refused("a key on another curve"))?;
     Ok(KeyDescription {
         key: ByteBuf::from(der),
         public: ByteBuf::from(area),
@@ -271,7 +271,7 @@ fn to_sign(digest: &[u8]) -> Result<(Digest, HashcheckTicket), Failure> {
 
 fn ecdsa(signature: &Signature) -> Result<Vec<u8>, Failure> {
     match signature {
-        Signature::EcDsa(parts) => attest::fixed(parts),
+        Signature::EcDsa(parts) => own_signature::fixed(parts, 32),
         _ => Err(Failure::untrusted(
             "the TPM signed with another scheme than the key's",
         )),

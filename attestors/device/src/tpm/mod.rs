@@ -4,10 +4,12 @@
 //! connection is tried once more on a new one.
 
 mod attest;
+mod attestation_key;
 mod endorsement;
 mod keys;
 mod nv;
 mod objects;
+mod own_signature;
 mod selection;
 mod sessions;
 mod templates;
@@ -33,7 +35,7 @@ use tss_esapi::{
     tcti_ldr::TctiNameConf,
 };
 
-use self::{endorsement::Endorsement, objects::Objects};
+use self::{attestation_key::Certified, endorsement::Endorsement, objects::Objects};
 use crate::fault::{Outcome, fault, from_tss, is_transport, kind, may_be_stale};
 
 /// Largest boot log that is read, and largest part of a list.
@@ -52,7 +54,9 @@ pub(crate) struct Connection {
     objects: Objects,
     /// Endorsement keys that are open, by persistent handle.
     endorsements: Vec<(u32, Endorsement)>,
-    /// Public areas of attestation keys, by trust domain.
+    /// The attestation key that a cloud certified, once it was looked for.
+    certified: Option<Option<Certified>>,
+    /// Public areas of attestation keys of our own making, by trust domain.
     attestation_areas: BTreeMap<String, Public>,
     nv_buffer: Option<u16>,
     owner_auth: bool,
@@ -95,8 +99,8 @@ impl Tpm {
                 .map(|part| Reply::Log(ByteBuf::from(part))),
             Op::Endorsements => self.with(|c| c.endorsements()).map(Reply::Endorsements),
             Op::AttestationKey(domain) => self
-                .with(|c| c.attestation_public(&domain))
-                .map(|public| Reply::Public(ByteBuf::from(public))),
+                .with(|c| c.attestation_description(&domain))
+                .map(Reply::AttestationKey),
             Op::Activate(activation) => self
                 .with(|c| c.activate(&activation))
                 .map(|secret| Reply::Secret(Guarded::new(secret))),
@@ -194,6 +198,7 @@ impl Tpm {
             context,
             objects: Objects::default(),
             endorsements: Vec::new(),
+            certified: None,
             attestation_areas: BTreeMap::new(),
             nv_buffer: None,
             owner_auth,

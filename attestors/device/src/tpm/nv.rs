@@ -14,7 +14,8 @@ use crate::fault::kind;
 const MAX_INDEX: u16 = 8 * 1024;
 
 impl Connection {
-    /// The contents of an index; `None` where it is not defined. Read with the index's own empty authorization.
+    /// The contents of an index; `None` where it is not defined. Read with the index's own empty authorization or, where that is not enough,
+    /// as the owner.
     pub(crate) fn nv_read(&mut self, index: u32) -> Result<Option<Vec<u8>>, Failure> {
         let failed = |error| Failure::tss("NV read", error);
         let tpm_handle = NvIndexTpmHandle::new(index).map_err(failed)?;
@@ -33,6 +34,7 @@ impl Connection {
     fn nv_contents(&mut self, handle: NvIndexHandle) -> Result<Vec<u8>, Failure> {
         let failed = |error| Failure::tss("NV read", error);
         let (public, _) = self.context.nv_read_public(handle).map_err(failed)?;
+        let as_owner = !public.attributes().auth_read() && public.attributes().owner_read();
         let size = u16::try_from(public.data_size())
             .ok()
             .filter(|size| *size <= MAX_INDEX);
@@ -42,11 +44,16 @@ impl Connection {
         while contents.len() < usize::from(size) {
             let offset = u16::try_from(contents.len()).map_err(|_| Failure::refused("NV index too large"))?;
             let length = (size - offset).min(chunk);
-            let part = self
-                .with_passwords(1, |context| {
+            let part = if as_owner {
+                self.with_hierarchy(self.owner_auth, "NV read", |context| {
+                    context.nv_read(NvAuth::Owner, handle, length, offset)
+                })?
+            } else {
+                self.with_passwords(1, |context| {
                     context.nv_read(NvAuth::NvIndex(handle), handle, length, offset)
                 })
-                .map_err(failed)?;
+                .map_err(failed)?
+            };
             if part.is_empty() {
                 return Err(Failure::refused(
                     "the TPM returned less of an NV index than it holds",

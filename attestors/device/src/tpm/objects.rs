@@ -7,7 +7,7 @@
 use tss_esapi::{
     Error,
     constants::{CapabilityType, response_code::Tss2ResponseCodeKind as Kind},
-    handles::KeyHandle,
+    handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle},
     structures::CapabilityData,
 };
 
@@ -89,6 +89,21 @@ impl Connection {
             .flush_context(handle.into())
             .map_err(|error| Failure::tss("flush", error))?;
         Ok(true)
+    }
+
+    /// A persistent object; `None` where there is none.
+    pub(crate) fn persistent(
+        &mut self,
+        what: &'static str,
+        handle: u32,
+    ) -> Result<Option<ObjectHandle>, Failure> {
+        let failed = |error| Failure::tss(what, error);
+        let handle = PersistentTpmHandle::new(handle).map_err(failed)?;
+        match self.context.tr_from_tpm_public(TpmHandle::Persistent(handle)) {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if matches!(kind(error), Some(Kind::Handle | Kind::ReferenceH0)) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// On a TPM without a resource manager, what a process that was killed had loaded stays, and takes all slots. When

@@ -226,7 +226,7 @@ fn a_public_area_is_refused_when_cut_anywhere_or_followed_by_anything() {
     let bytes = area.bytes();
     for length in 0..bytes.len() {
         let mut message = Tpm::new().opening(None);
-        message.attestation_public = bytes[..length].to_vec().into();
+        message.attestation.public = bytes[..length].to_vec().into();
         let refusal = TpmAppraiser::new(Vec::new())
             .open(&cbor::encode(&message))
             .unwrap_err();
@@ -235,7 +235,7 @@ fn a_public_area_is_refused_when_cut_anywhere_or_followed_by_anything() {
     refused(&altered(|area| area.tail = vec![0]), Malformed);
     // With its TPM2B size in front, as tools write it.
     let mut message = Tpm::new().opening(None);
-    message.attestation_public = Writer::default().sized(&bytes).0.into();
+    message.attestation.public = Writer::default().sized(&bytes).0.into();
     let refusal = TpmAppraiser::new(Vec::new())
         .open(&cbor::encode(&message))
         .unwrap_err();

@@ -8,7 +8,7 @@ use touchmark_crypto::{
     x509::{DeviceCertificate, MAX_CERTIFICATE},
 };
 use touchmark_rats::{
-    Appraiser, Candidate, MakerKind,
+    Appraiser, Candidate, CertifiedKey, MakerKind,
     Reason::{
         self, CertExpired, Eku, EndorsementMismatch, EndorsementTemplate, IssuerNotCa, Malformed, PathInvalid,
     },
@@ -80,6 +80,7 @@ fn a_certificate_of_a_pinned_maker_vouches_directly_and_through_an_intermediate(
         Some(Voucher {
             maker: "maker".into(),
             kind: MakerKind::Physical,
+            certified: CertifiedKey::EndorsementKey,
             simulated: true,
             anchor: spki_digest(&root.der),
             manufacturer: String::new(),
@@ -93,7 +94,7 @@ fn a_certificate_of_a_pinned_maker_vouches_directly_and_through_an_intermediate(
     ]);
     let direct = candidate(&tpm, Some(root.certify(tpm.ek.public())), &[]);
     let by_root = [spki_digest(&root.der)];
-    let direct_voucher = voucher(direct.certificate.as_ref().unwrap(), &by_root);
+    let direct_voucher = voucher(&direct.certificate.as_ref().unwrap().der, &by_root);
     assert_eq!(appraiser.vouch(&direct, NOW).unwrap(), direct_voucher);
     let middle = root.intermediate("Maker Intermediate", |_| {});
     let through = candidate(
@@ -102,7 +103,7 @@ fn a_certificate_of_a_pinned_maker_vouches_directly_and_through_an_intermediate(
         std::slice::from_ref(&middle.der),
     );
     let by_both = [spki_digest(&middle.der), spki_digest(&root.der)];
-    let through_voucher = voucher(through.certificate.as_ref().unwrap(), &by_both);
+    let through_voucher = voucher(&through.certificate.as_ref().unwrap().der, &by_both);
     assert_eq!(appraiser.vouch(&through, NOW).unwrap(), through_voucher);
     assert_eq!(appraiser.vouch(&through, NOT_BEFORE).unwrap(), through_voucher);
     let mut rsa = Tpm::new();
@@ -112,7 +113,7 @@ fn a_certificate_of_a_pinned_maker_vouches_directly_and_through_an_intermediate(
     let vouched = appraiser.vouch(&rsa_candidate, NOW).unwrap();
     assert_eq!(
         vouched,
-        voucher(rsa_candidate.certificate.as_ref().unwrap(), &by_root)
+        voucher(&rsa_candidate.certificate.as_ref().unwrap().der, &by_root)
     );
 }
 
@@ -140,7 +141,7 @@ fn e06_what_hosts_are_enrolled_by_and_sealed_to_is_the_key_presented_and_not_the
     assert_eq!(confused.name, tpm.ek_area.name());
     assert_eq!(confused.public, tpm.ek_area.bytes());
     // The third disagreement: a public area that the certificate and the digest do not belong to.
-    confused.certificate = Some(root.certify(tpm.ek.public()));
+    confused.certificate.as_mut().unwrap().der = root.certify(tpm.ek.public());
     confused.public = Area::endorsement(other.public()).bytes();
     refused(vec![root.maker("maker")], &confused, NOW, EndorsementMismatch);
 }
@@ -295,11 +296,11 @@ fn e07_no_flipped_bit_of_a_certificate_goes_unnoticed() {
     let Fixture { tpm, root } = Fixture::new();
     let appraiser = TpmAppraiser::new(vec![root.maker("maker")]);
     let good = root.certify(tpm.ek.public());
-    let mut candidate = candidate(&tpm, None, &[]);
+    let mut candidate = candidate(&tpm, Some(good.clone()), &[]);
     for bit in 0..good.len() * 8 {
         let mut der = good.clone();
         der[bit / 8] ^= 1 << (bit % 8);
-        candidate.certificate = Some(der);
+        candidate.certificate.as_mut().unwrap().der = der;
         assert!(appraiser.vouch(&candidate, NOW).is_err(), "bit {bit}");
     }
 }

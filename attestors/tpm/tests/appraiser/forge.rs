@@ -13,7 +13,7 @@ use serde_bytes::ByteBuf;
 use touchmark_attestor_tpm::TpmAppraiser;
 use touchmark_rats::{
     Appraisal, Appraiser, Expected, PcrSelection, Reason, cbor, pop_message,
-    tpm::{TpmAttestation, TpmCertification, TpmEndorsement, TpmEvidence, TpmOpening, TpmPcrValue},
+    tpm::{TpmAttestation, TpmCertification, TpmDeviceKey, TpmEvidence, TpmOpening, TpmPcrValue},
 };
 
 use self::{
@@ -89,8 +89,12 @@ impl Tpm {
     /// The first message.
     pub(crate) fn opening(&self, certificate: Option<Vec<u8>>) -> TpmOpening {
         TpmOpening {
-            attestation_public: ByteBuf::from(self.ak_area.bytes()),
-            endorsements: vec![TpmEndorsement {
+            attestation: TpmDeviceKey {
+                public: ByteBuf::from(self.ak_area.bytes()),
+                certificate: None,
+                intermediates: Vec::new(),
+            },
+            endorsements: vec![TpmDeviceKey {
                 public: ByteBuf::from(self.ek_area.bytes()),
                 certificate: certificate.map(ByteBuf::from),
                 intermediates: Vec::new(),

@@ -8,6 +8,7 @@
     reason = "tests fail loudly"
 )]
 
+mod attestation_certificate;
 mod attestation_key;
 mod boot_log;
 mod boot_rules;

@@ -71,10 +71,14 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
             kind: MakerKind::Physical,
             simulated: false,
             bare_certificates: arguments.bare,
+            attestation_certificates: arguments.attestation_key,
         }]
     };
     let mut telling: Option<Check> = None;
     for maker in makers {
+        if arguments.attestation_key && !maker.attestation_certificates {
+            continue;
+        }
         let usage = match (
             arguments.attestation_key,
             maker.bare_certificates || arguments.bare,

@@ -72,6 +72,7 @@ impl Authority {
             kind: MakerKind::Physical,
             simulated: true,
             bare_certificates: false,
+            attestation_certificates: false,
         }
     }
 }

@@ -117,6 +117,11 @@ impl DeviceCertificate {
         !self.has_key_usage || self.receives_secrets
     }
 
+    /// Whether the certificate lets its key sign, as an attestation key does: one that says nothing of its use does.
+    pub fn may_sign(&self) -> bool {
+        !self.has_key_usage || self.facts.digital_signature
+    }
+
     /// Whose it is, for people: the subject, or where it is empty the names of the TPM, or the serial number.
     pub fn label(&self) -> String {
         let names: Vec<&str> = self

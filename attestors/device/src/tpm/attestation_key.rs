@@ -1,0 +1,94 @@
+//! The attestation key: of our own making, another one for each trust domain; or, in a TPM whose cloud made and certified one, that one.
+
+use serde_bytes::ByteBuf;
+use touchmark_rats::tpm::TpmDeviceKey;
+use tss_esapi::{
+    handles::KeyHandle, interface_types::resource_handles::Hierarchy, structures::Public, traits::Marshall,
+};
+
+use super::{Connection, Failure, endorsement::certificates, objects::Identity, templates};
+
+/// Where Azure keeps the certificate of the attestation key that it made for a virtual machine,
+const CERTIFICATE_INDEX: u32 = 0x01c1_01d0;
+/// and that key. It takes no authorization.
+const HANDLE: u32 = 0x8100_0003;
+
+/// An attestation key that was found in the TPM with its certificate.
+#[derive(Clone)]
+pub(crate) struct Certified {
+    handle: KeyHandle,
+    public: Public,
+    certificate: Vec<u8>,
+}
+
+impl Connection {
+    /// The attestation key of a trust domain, with the certificate that a cloud gave it.
+    pub(crate) fn attestation_description(&mut self, trust_domain: &str) -> Result<TpmDeviceKey, Failure> {
+        let failed = |error| Failure::tss("attestation key", error);
+        self.attestation_key(trust_domain)?;
+        let public = self
+            .attestation_public(trust_domain)?
+            .marshall()
+            .map_err(failed)?;
+        let certified = self.certified_key()?;
+        Ok(TpmDeviceKey {
+            public: ByteBuf::from(public),
+            certificate: certified.map(|key| ByteBuf::from(key.certificate)),
+            intermediates: Vec::new(),
+        })
+    }
+
+    /// The public area of the attestation key, once it was asked for.
+    pub(crate) fn attestation_public(&self, trust_domain: &str) -> Result<&Public, Failure> {
+        let certified = self.certified.as_ref().and_then(Option::as_ref);
+        certified
+            .map(|key| &key.public)
+            .or_else(|| self.attestation_areas.get(trust_domain))
+            .ok_or_else(|| Failure::untrusted("attestation key is not at hand"))
+    }
+
+    /// The handle of the attestation key, made where it is ours and not loaded.
+    pub(crate) fn attestation_key(&mut self, trust_domain: &str) -> Result<KeyHandle, Failure> {
+        if let Some(certified) = self.certified_key()? {
+            return Ok(certified.handle);
+        }
+        let identity = Identity::Attestation(trust_domain.to_owned());
+        if let Some(handle) = self.loaded(&identity) {
+            return Ok(handle);
+        }
+        let template =
+            templates::attestation(trust_domain).map_err(|error| Failure::tss("attestation key", error))?;
+        let (handle, public) =
+            self.primary_with_public(Hierarchy::Endorsement, &template, "attestation key")?;
+        self.attestation_areas.insert(trust_domain.to_owned(), public);
+        self.remember(identity, handle)?;
+        Ok(handle)
+    }
+
+    /// The key that a cloud certified, looked for once per connection.
+    fn certified_key(&mut self) -> Result<Option<Certified>, Failure> {
+        if let Some(known) = &self.certified {
+            return Ok(known.clone());
+        }
+        let contents = self.nv_read(CERTIFICATE_INDEX)?;
+        let certificate = contents.and_then(|contents| certificates(&contents).into_iter().next());
+        let object = match &certificate {
+            Some(_) => self.persistent("attestation key", HANDLE)?,
+            None => None,
+        };
+        let found = match (certificate, object.map(KeyHandle::from)) {
+            (Some(certificate), Some(handle)) => {
+                let read = self.context.read_public(handle);
+                let (public, _, _) = read.map_err(|error| Failure::tss("attestation key", error))?;
+                Some(Certified {
+                    handle,
+                    public,
+                    certificate,
+                })
+            }
+            _ => None,
+        };
+        self.certified = Some(found.clone());
+        Ok(found)
+    }
+}
