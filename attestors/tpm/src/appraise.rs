@@ -503,15 +503,15 @@ fn check_boot(out: &mut Appraisal, log: &BootLog<'_>, expected: &Expected<'_>) -
         return Ok(());
     };
     let boot = Boot::read(log, bank, Registers::Pcr, Detail::Claims);
-    let checks = rules(log, bank, Registers::Pcr, &boot);
-    if let Some(failed) = checks.iter().find(|check| check.reason().is_some()) {
-        return Err(failed.clone());
-    }
     let quoted = |pcr| {
         let pcr = u8::try_from(pcr).ok();
         let mut banks = expected.selection.0.iter();
         pcr.is_some_and(|pcr| banks.any(|quoted| quoted.bank == bank && quoted.indices.contains(&pcr)))
     };
+    let checks = rules(log, bank, Registers::Pcr, &boot, quoted);
+    if let Some(failed) = checks.iter().find(|check| check.reason().is_some()) {
+        return Err(failed.clone());
+    }
     let mut boot = boot.into_claims(quoted);
     let notes = checks
         .iter()

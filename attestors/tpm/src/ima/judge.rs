@@ -133,9 +133,9 @@ pub fn judge_ima<'a>(bytes: &'a [u8], ascii: bool, expected: &ImaExpected<'_>) -
             format!("{violations} files were open for writing while they were measured"),
         ));
     }
-    let (attested, check) = replay(&out.entries, &expected.values);
+    let (attested, checks) = replay(&out.entries, &expected.values);
     out.attested = attested;
-    out.checks.extend(check);
+    out.checks.extend(checks);
     if attested < out.entries.len() && out.checks.iter().all(|check| check.reason().is_none()) {
         out.checks.push(Check::noted(
             "ima.attested",
@@ -179,45 +179,83 @@ pub(super) fn is_whole(entry: &Entry<'_>) -> bool {
 }
 
 /// How many entries lead to the register in every bank that has a value, and what is wrong where none do.
-fn replay(entries: &[Entry<'_>], values: &PcrValues) -> (usize, Option<Check>) {
+fn replay(entries: &[Entry<'_>], values: &PcrValues) -> (usize, Vec<Check>) {
     let quoted: Vec<(HashAlg, &Vec<u8>)> = values
         .iter()
         .filter_map(|(bank, values)| Some((*bank, values.get(&u8::try_from(IMA_PCR).ok()?)?)))
         .collect();
     if quoted.is_empty() {
-        return (entries.len(), None);
+        let unproved = (!values.is_empty()).then(|| {
+            let found =
+                "no value of register 10 was given: of what was measured at run time nothing is proved";
+            Check::noted("ima.attested", Reason::EntriesUnattested, found)
+        });
+        return (entries.len(), unproved.into_iter().collect());
     }
     let mut shortest = entries.len();
     let mut names = Vec::new();
+    let mut failed = Vec::new();
+    let mut padded = None;
     for (bank, value) in quoted {
         let ways: &[Extends] = match bank {
             HashAlg::Sha1 => &[Extends::Rehashed],
             _ => &[Extends::Rehashed, Extends::Padded],
         };
-        let found = ways.iter().find_map(|way| covered(entries, bank, *way, value));
+        let found = ways
+            .iter()
+            .find_map(|way| Some((*way, covered(entries, bank, *way, value)?)));
         match found {
-            Some(covered) => {
+            Some((way, covered)) => {
                 shortest = shortest.min(covered);
                 names.push(bank.name());
+                if way == Extends::Padded && !entries.is_empty() {
+                    padded = Some(bank);
+                }
             }
-            None => {
-                let check = Check::failed(
-                    REPLAY,
-                    Reason::LogMismatch,
-                    "a list that leads to register 10",
-                    format!(
-                        "register 10 ({}) holds {}, which no part of the list leads to",
-                        bank.name(),
-                        hex::encode(value)
-                    ),
-                    "the list was edited, or is of another boot: do not trust this host",
-                );
-                return (0, Some(check));
-            }
+            None => failed.push((
+                bank,
+                format!(
+                    "register 10 ({}) holds {}, which no part of the list leads to",
+                    bank.name(),
+                    hex::encode(value)
+                ),
+            )),
         }
     }
+    if !failed.is_empty() {
+        return (0, mismatches(&failed, !names.is_empty()));
+    }
     let found = format!("{shortest} entries lead to register 10 ({})", names.join(", "));
-    (shortest, Some(Check::passed(REPLAY, found)))
+    let mut checks = vec![Check::passed(REPLAY, found)];
+    if let Some(bank) = padded {
+        let found = format!(
+            "register 10 ({}) was extended by SHA-1 digests, as kernels before Linux 5.8 do",
+            bank.name()
+        );
+        checks.push(Check::noted(REPLAY, Reason::WeakHash, found));
+    }
+    (shortest, checks)
+}
+
+/// Registers that no part of the list leads to. Where that is so in the SHA-1 bank alone, that is worth a word of its own.
+fn mismatches(failed: &[(HashAlg, String)], another_agrees: bool) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (bank, found) in failed {
+        let mut reasons = vec![Reason::LogMismatch];
+        if *bank == HashAlg::Sha1 && failed.len() == 1 && another_agrees {
+            reasons.push(Reason::LogBankMismatch);
+        }
+        checks.extend(reasons.into_iter().map(|reason| {
+            Check::failed(
+                REPLAY,
+                reason,
+                "a list that leads to register 10",
+                found.clone(),
+                "the list was edited, or is of another boot: do not trust this host",
+            )
+        }));
+    }
+    checks
 }
 
 /// How many entries lead to a value. A register that nothing was extended into covers no entry of it.
@@ -312,7 +350,7 @@ fn signatures(entries: &[Entry<'_>], keys: &SignatureKeys) -> Check {
                 SignatureError::Hash => Reason::AlgNotAllowed,
                 SignatureError::WeakHash => Reason::WeakHash,
                 SignatureError::KeyUnknown => Reason::KidUnknown,
-                SignatureError::Invalid => Reason::SignatureInvalid,
+                SignatureError::OtherHash | SignatureError::Invalid => Reason::SignatureInvalid,
             },
             "signatures of files by the keys that are trusted",
             format!("{path}: {error}"),

@@ -17,9 +17,12 @@ pub enum SignatureError {
     /// Not the structure.
     #[error("not a file signature")]
     Malformed,
-    /// A hash that is too weak, or is not that of the file's digest.
-    #[error("a hash that is not accepted, or not that of the file's digest")]
+    /// A hash that is not accepted.
+    #[error("a hash that is not accepted")]
     Hash,
+    /// A hash that is not that of the file's digest: what was signed is something else.
+    #[error("a signature of a digest of another algorithm")]
+    OtherHash,
     /// SHA-1.
     #[error("a signature with SHA-1")]
     WeakHash,
@@ -68,7 +71,7 @@ impl SignatureKeys {
         let signature = reader.sized().map_err(malformed)?;
         reader.end().map_err(malformed)?;
         if entry.file.hash() != Some(hash) {
-            return Err(SignatureError::Hash);
+            return Err(SignatureError::OtherHash);
         }
         let digest = match (kind, version) {
             (DIGSIG, 2) => entry.file.digest.to_vec(),

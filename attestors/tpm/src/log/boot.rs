@@ -35,6 +35,8 @@ pub struct Image {
 pub struct Boot {
     /// Whether Secure Boot was on.
     pub secure_boot: SecureBoot,
+    /// Whether the log has its variable under another type than firmware measures it by.
+    pub(crate) secure_boot_renamed: bool,
     /// Whose signatures it accepts.
     pub databases: SignatureDatabases,
     /// Certificates that images were accepted by.
@@ -90,6 +92,7 @@ impl Boot {
         let seventh = Register7::read(log, bank, registers);
         let mut boot = Self {
             secure_boot: seventh.secure_boot,
+            secure_boot_renamed: seventh.renamed,
             databases: seventh.databases,
             authorities: seventh.authorities,
             authority_digests: seventh.authority_digests,
@@ -154,7 +157,7 @@ impl Boot {
         let digests = |list: &[Image]| texts(list.iter().map(|image| hex::encode(&image.digest)).collect());
         let secure_boot = match self.secure_boot {
             SecureBoot::On => "on",
-            SecureBoot::Off => "off",
+            SecureBoot::Off | SecureBoot::Unset => "off",
             SecureBoot::Unknown => "unknown",
             SecureBoot::Invalid(_) => "invalid",
         };

@@ -92,7 +92,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Read<'_>, LogError> {
         events,
         banks,
         trailing: None,
-        agile: true,
+        header: None,
     })
 }
 

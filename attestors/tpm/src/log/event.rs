@@ -2,16 +2,22 @@
 
 use touchmark_crypto::HashAlg;
 
+/// EV_POST_CODE.
+pub(crate) const EV_POST_CODE: u32 = 0x0000_0001;
 /// EV_NO_ACTION: never extended.
 pub(crate) const EV_NO_ACTION: u32 = 0x0000_0003;
 /// EV_SEPARATOR.
 pub(crate) const EV_SEPARATOR: u32 = 0x0000_0004;
 /// EV_EVENT_TAG.
 pub(crate) const EV_EVENT_TAG: u32 = 0x0000_0006;
+/// EV_S_CRTM_CONTENTS.
+pub(crate) const EV_S_CRTM_CONTENTS: u32 = 0x0000_0007;
 /// EV_S_CRTM_VERSION.
 pub(crate) const EV_S_CRTM_VERSION: u32 = 0x0000_0008;
 /// EV_IPL: what boot loaders measure.
 pub(crate) const EV_IPL: u32 = 0x0000_000d;
+/// EV_POST_CODE2.
+pub(crate) const EV_POST_CODE2: u32 = 0x0000_0013;
 /// EV_EFI_VARIABLE_DRIVER_CONFIG.
 pub(crate) const EV_VARIABLE_DRIVER_CONFIG: u32 = 0x8000_0001;
 /// EV_EFI_VARIABLE_BOOT.
@@ -38,13 +44,13 @@ pub(crate) const EV_VARIABLE_AUTHORITY: u32 = 0x8000_00e0;
 /// Event types of the PC Client Platform Firmware Profile, table 27, and of the specifications before it.
 const KINDS: [(u32, &str); 41] = [
     (0x0000_0000, "EV_PREBOOT_CERT"),
-    (0x0000_0001, "EV_POST_CODE"),
+    (EV_POST_CODE, "EV_POST_CODE"),
     (0x0000_0002, "EV_UNUSED"),
     (EV_NO_ACTION, "EV_NO_ACTION"),
     (EV_SEPARATOR, "EV_SEPARATOR"),
     (0x0000_0005, "EV_ACTION"),
     (EV_EVENT_TAG, "EV_EVENT_TAG"),
-    (0x0000_0007, "EV_S_CRTM_CONTENTS"),
+    (EV_S_CRTM_CONTENTS, "EV_S_CRTM_CONTENTS"),
     (EV_S_CRTM_VERSION, "EV_S_CRTM_VERSION"),
     (0x0000_0009, "EV_CPU_MICROCODE"),
     (0x0000_000a, "EV_PLATFORM_CONFIG_FLAGS"),
@@ -56,7 +62,7 @@ const KINDS: [(u32, &str); 41] = [
     (0x0000_0010, "EV_NONHOST_CONFIG"),
     (0x0000_0011, "EV_NONHOST_INFO"),
     (0x0000_0012, "EV_OMIT_BOOT_DEVICE_EVENTS"),
-    (0x0000_0013, "EV_POST_CODE2"),
+    (EV_POST_CODE2, "EV_POST_CODE2"),
     (EV_VARIABLE_DRIVER_CONFIG, "EV_EFI_VARIABLE_DRIVER_CONFIG"),
     (EV_VARIABLE_BOOT, "EV_EFI_VARIABLE_BOOT"),
     (EV_APPLICATION, "EV_EFI_BOOT_SERVICES_APPLICATION"),

@@ -9,6 +9,7 @@ use super::{
     BootLog, LogError,
     boot::{Boot, Detail},
     describe::describe,
+    oddities::notes,
     replay::replay_all,
     rules::{data, rules},
     secure_boot::SecureBoot,
@@ -116,6 +117,7 @@ pub fn judge_log(
     ));
     compare(&log, registers, values, &mut out.checks);
     out.checks.extend(beyond(&log, registers));
+    out.checks.extend(misplaced_header(&log, registers));
     // What is read of events is read where their digests are compared with registers, if any are.
     let compared = log.banks().iter().any(|bank| values.contains_key(bank));
     let usable = || {
@@ -138,8 +140,12 @@ pub fn judge_log(
         }
         None => out.boot.clone().into_claims(|_| true),
     };
-    out.checks.extend(data(&log, bank));
-    out.checks.extend(rules(&log, bank, registers, &out.boot));
+    // In each bank that is compared the data has to be what was hashed: otherwise two stories are told at once.
+    let looked_at = usable().filter(|other| compared || *other == bank);
+    out.checks.extend(looked_at.filter_map(|bank| data(&log, bank)));
+    out.checks
+        .extend(rules(&log, bank, registers, &out.boot, |_| true));
+    out.checks.extend(notes(&log, bank, registers, values));
     out.bank = Some(bank);
     let register = u8::try_from(registers.of(7)).unwrap_or(7);
     let attested = values.is_empty()
@@ -147,7 +153,7 @@ pub fn judge_log(
             .get(&bank)
             .is_some_and(|values| values.contains_key(&register));
     out.checks
-        .push(secure_boot(out.boot.secure_boot, wanted.secure_boot, attested));
+        .extend(secure_boot(&out.boot, wanted.secure_boot, attested));
     out.events = log
         .events
         .iter()
@@ -206,7 +212,7 @@ fn compare(
             failures.push((*bank, check));
         }
         let compared = replayed.keys().filter(|index| values.contains_key(index)).count();
-        if compared == 0 {
+        if compared == 0 && !replayed.is_empty() {
             let named: Vec<String> = replayed.keys().map(u8::to_string).collect();
             let check = Check::failed(
                 REPLAY,
@@ -347,7 +353,22 @@ fn after_launch(log: &BootLog<'_>, bank: HashAlg, index: u8, quoted: &[u8]) -> b
             .is_some_and(|value| value == quoted)
 }
 
-/// Events that no register can have: a confidential VM has five, and what is extended has a digest.
+/// A Spec ID event of another register than the first: the log does not begin where the boot began.
+fn misplaced_header(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
+    let header = log.header?;
+    let wrong = registers == Registers::Pcr && header.register != 0;
+    wrong.then(|| {
+        Check::failed(
+            STRUCTURE,
+            Reason::Malformed,
+            "a Spec ID event of register 0 first",
+            format!("one of register {}", header.register),
+            "do not trust this boot: no firmware writes such a log",
+        )
+    })
+}
+
+/// Events that no register can have: a confidential VM has four that are extended, and what is extended has a digest.
 fn beyond(log: &BootLog<'_>, registers: Registers) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut failed = |reasons: [Reason; 2], found: String| {
@@ -364,7 +385,7 @@ fn beyond(log: &BootLog<'_>, registers: Registers) -> Vec<Check> {
     let mut extended = log.events.iter().filter(|event| event.is_extended());
     if let Some(event) = extended
         .clone()
-        .find(|event| registers == Registers::Rtmr && event.register > 4)
+        .find(|event| registers == Registers::Rtmr && !(1..=4).contains(&event.register))
     {
         let found = format!(
             "event {}: there is no measurement register {}",
@@ -379,22 +400,30 @@ fn beyond(log: &BootLog<'_>, registers: Registers) -> Vec<Check> {
     checks
 }
 
-fn secure_boot(found: SecureBoot, required: bool, attested: bool) -> Check {
+/// Whether Secure Boot was on, with each reason that there is to doubt it.
+fn secure_boot(boot: &Boot, required: bool, attested: bool) -> Vec<Check> {
     const NAME: &str = "boot.secure_boot";
-    let (reason, text) = match found {
-        SecureBoot::On if required && !attested => (
+    let mut doubts = match boot.secure_boot {
+        SecureBoot::On if required && !attested => vec![(
             Reason::SecureBootUnknown,
             "on, by a register of which no value was given",
-        ),
-        SecureBoot::On => return Check::passed(NAME, "on"),
-        SecureBoot::Off => (Reason::SecureBootOff, "off"),
-        SecureBoot::Unknown => (Reason::SecureBootUnknown, "not measured"),
-        SecureBoot::Invalid(how) => (Reason::SecureBootInvalid, how),
+        )],
+        SecureBoot::On => return vec![Check::passed(NAME, "on")],
+        SecureBoot::Off => vec![(Reason::SecureBootOff, "off")],
+        SecureBoot::Unset => vec![
+            (Reason::SecureBootOff, "off: the variable has no value"),
+            (Reason::SecureBootInvalid, "not one byte"),
+        ],
+        SecureBoot::Unknown => vec![(Reason::SecureBootUnknown, "not measured")],
+        SecureBoot::Invalid(how) => vec![(Reason::SecureBootInvalid, how)],
     };
-    if required {
-        let remedy = "switch Secure Boot on in the firmware's setup, and boot anew";
-        Check::failed(NAME, reason, "Secure Boot on, measured once", text, remedy)
-    } else {
-        Check::noted(NAME, reason, text)
+    if boot.secure_boot_renamed && !matches!(boot.secure_boot, SecureBoot::Invalid(_)) {
+        doubts.push((Reason::SecureBootUnknown, super::secure_boot::RENAMED));
     }
+    let remedy = "switch Secure Boot on in the firmware's setup, and boot anew";
+    let told = doubts.into_iter().map(|(reason, text)| match required {
+        true => Check::failed(NAME, reason, "Secure Boot on, measured once", text, remedy),
+        false => Check::noted(NAME, reason, text),
+    });
+    told.collect()
 }

@@ -8,6 +8,7 @@ mod describe;
 mod event;
 mod judge;
 pub(crate) mod little;
+mod oddities;
 mod replay;
 mod rules;
 mod secure_boot;
@@ -78,6 +79,15 @@ pub enum LogError {
     },
 }
 
+/// What the Spec ID event of a crypto-agile log is besides its contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The register that it names.
+    pub(crate) register: u32,
+    /// Whether it has a digest, though it is never extended.
+    pub(crate) digested: bool,
+}
+
 /// What fills a log's area up behind its last event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trailing {
@@ -112,8 +122,8 @@ fn last_run(bytes: &[u8]) -> usize {
 pub struct BootLog<'a> {
     pub(crate) events: Vec<Event<'a>>,
     pub(crate) trailing: Option<Trailing>,
-    /// Whether it has digests of more than SHA-1.
-    pub(crate) agile: bool,
+    /// The Spec ID event, of a crypto-agile log.
+    pub(crate) header: Option<Header>,
     banks: Vec<HashAlg>,
 }
 
@@ -132,7 +142,7 @@ impl<'a> BootLog<'a> {
             events: read.events,
             banks: read.banks,
             trailing: read.trailing,
-            agile: read.agile,
+            header: read.header,
         })
     }
 

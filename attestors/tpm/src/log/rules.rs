@@ -8,8 +8,8 @@ use super::{
     boot::Boot,
     describe::describe,
     event::{
-        Content, EV_APPLICATION, EV_GPT, EV_GPT2, EV_RUNTIME_DRIVER, EV_SEPARATOR, EV_VARIABLE_BOOT,
-        EV_VARIABLE_BOOT2, Event,
+        Content, EV_APPLICATION, EV_GPT, EV_GPT2, EV_RUNTIME_DRIVER, EV_S_CRTM_CONTENTS, EV_S_CRTM_VERSION,
+        EV_SEPARATOR, EV_VARIABLE_BOOT, EV_VARIABLE_BOOT2, Event, kind,
     },
     judge::Registers,
     replay::check_data,
@@ -37,11 +37,18 @@ pub(crate) fn data(log: &BootLog<'_>, bank: HashAlg) -> Option<Check> {
 }
 
 /// Checks of what firmware keeps to, and notes of what is unusual.
-pub(crate) fn rules(log: &BootLog<'_>, bank: HashAlg, registers: Registers, boot: &Boot) -> Vec<Check> {
+/// `known` tells which registers the log has all events of: it may be only that part of one which explains a quote.
+pub(crate) fn rules(
+    log: &BootLog<'_>,
+    bank: HashAlg,
+    registers: Registers,
+    boot: &Boot,
+    known: impl Fn(u32) -> bool,
+) -> Vec<Check> {
     let mut checks = Vec::new();
     let extended = || log.events.iter().filter(|event| event.is_extended());
-    checks.extend(separators(log, bank, registers));
-    checks.extend(order(log, boot));
+    checks.extend(separators(log, bank, registers, known));
+    checks.extend(order(log, registers, boot));
     checks.extend(databases(boot));
     let undigested = log.events.iter().find(|event| {
         !event.is_extended()
@@ -93,7 +100,12 @@ fn is_separator_of(event: &Event<'_>, bank: HashAlg) -> bool {
 }
 
 /// Separators of the firmware's registers: one each, and none that reports an error.
-fn separators(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<Check> {
+fn separators(
+    log: &BootLog<'_>,
+    bank: HashAlg,
+    registers: Registers,
+    known: impl Fn(u32) -> bool,
+) -> Option<Check> {
     let mut seen = [0_usize; 8];
     for event in log
         .events
@@ -116,6 +128,14 @@ fn separators(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<
                 "the firmware did not end its measurements in order: do not trust this boot",
             ))
         };
+        if event.kind != EV_SEPARATOR {
+            return failed(format!(
+                "event {}: register {}: a separator that the log calls {}",
+                event.number,
+                event.register,
+                kind(event.kind)
+            ));
+        }
         if !is_separator(event, bank) && !matches!(event.data, [0, 0, 0, 0] | [0xff, 0xff, 0xff, 0xff]) {
             return failed(format!(
                 "event {}: register {}: {}",
@@ -136,13 +156,14 @@ fn separators(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<
             .iter()
             .any(|event| event.register == register && event.is_extended())
     };
-    let used: Vec<u32> = (0..8).filter(|register| extends(*register)).collect();
-    // A log of a whole boot: each of its registers has its separator.
-    let missing = used
-        .iter()
-        .find(|register| usize::try_from(**register).ok().and_then(|at| seen.get(at)) == Some(&0));
+    let used = (0..8).filter(|register| extends(*register)).count();
+    // A log of a whole boot: each of the firmware's registers has its separator, also where nothing else was measured into it.
+    let missing = (0..8)
+        .zip(seen)
+        .find(|(register, count)| *count == 0 && known(*register))
+        .map(|(register, _)| register);
     match missing {
-        Some(register) if registers == Registers::Pcr && used.len() >= WHOLE_BOOT => Some(Check::failed(
+        Some(register) if registers == Registers::Pcr && used >= WHOLE_BOOT => Some(Check::failed(
             "log.separators",
             Reason::SeparatorInvalid,
             "one separator in each register, of zeros or ones",
@@ -153,9 +174,9 @@ fn separators(log: &BootLog<'_>, bank: HashAlg, registers: Registers) -> Option<
     }
 }
 
-/// What comes too late to be what it says: the locality of startup after something was measured, what Secure Boot is configured with after
+/// What comes too late to be what it says: the locality of startup after something was measured, what firmware began with and what Secure Boot is configured with after
 /// firmware has ended.
-fn order(log: &BootLog<'_>, boot: &Boot) -> Option<Check> {
+fn order(log: &BootLog<'_>, registers: Registers, boot: &Boot) -> Option<Check> {
     let failed = |number: usize, what: &str| {
         Some(Check::failed(
             "log.order",
@@ -165,7 +186,7 @@ fn order(log: &BootLog<'_>, boot: &Boot) -> Option<Check> {
             "do not trust this boot: the log was put together otherwise than firmware does",
         ))
     };
-    let (mut measured, mut located) = (false, false);
+    let (mut measured, mut located, mut ended) = (false, false, false);
     for event in &log.events {
         let locality = !event.is_extended() && event.data.starts_with(b"StartupLocality\0");
         if locality && (measured || located) {
@@ -175,7 +196,13 @@ fn order(log: &BootLog<'_>, boot: &Boot) -> Option<Check> {
             );
         }
         located |= locality;
-        measured |= event.is_extended() && event.register == 0;
+        let first = event.is_extended() && event.register == 0;
+        if first && ended && [EV_S_CRTM_CONTENTS, EV_S_CRTM_VERSION].contains(&event.kind) {
+            return failed(event.number, "what firmware began with, after the separator");
+        }
+        // By its type: firmware is known that measures four zeros as something else before.
+        ended |= first && registers == Registers::Pcr && event.kind == EV_SEPARATOR;
+        measured |= first;
     }
     let late = boot.late_configuration?;
     failed(late, "a variable of Secure Boot after the separator")

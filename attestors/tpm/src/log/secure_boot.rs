@@ -21,6 +21,8 @@ pub enum SecureBoot {
     On,
     /// Measured as off.
     Off,
+    /// Measured without a value, as firmware does that has no Secure Boot, or has it off.
+    Unset,
     /// Not measured.
     #[default]
     Unknown,
@@ -67,6 +69,10 @@ pub struct SignatureDatabases {
     pub measured: bool,
 }
 
+/// What is said of a variable SecureBoot under another type.
+pub(super) const RENAMED: &str = "the log calls the variable something else than firmware does";
+/// What firmware measures before the configuration where its debugger can be used (PC Client Platform Firmware Profile, section 3.3.4.8).
+const DEBUG_MODE: &[u8] = b"UEFI Debug Mode";
 /// Most image digests of `db` that are kept.
 const MAX_DIGESTS: usize = 256;
 /// The databases: name, vendor.
@@ -92,8 +98,12 @@ pub(crate) struct Register7 {
     pub(crate) no_list: Option<(usize, String)>,
     /// The first event that configures Secure Boot after the separator.
     pub(crate) late: Option<usize>,
+    /// Whether the log has the variable SecureBoot under another type than firmware measures it by.
+    pub(crate) renamed: bool,
     seen: [bool; 4],
     separated: bool,
+    /// Whether firmware measured that it could be debugged.
+    debugged: bool,
     /// Whether an event before the separator commits to nothing that could be read.
     hidden: bool,
 }
@@ -144,6 +154,12 @@ impl Register7 {
         if out.secure_boot == SecureBoot::On && out.hidden && registers == Registers::Pcr {
             out.secure_boot = SecureBoot::Invalid("something that firmware measured with it is hidden");
         }
+        if out.secure_boot == SecureBoot::On && out.renamed {
+            out.secure_boot = SecureBoot::Invalid(RENAMED);
+        }
+        if out.secure_boot == SecureBoot::On && out.debugged {
+            out.secure_boot = SecureBoot::Invalid("on, while the firmware's debugger was enabled");
+        }
         if out.secure_boot == SecureBoot::On && !out.separated {
             out.secure_boot = SecureBoot::Invalid("no separator says where firmware ended");
         }
@@ -166,9 +182,11 @@ impl Register7 {
             if is_configuration {
                 self.secure_boot = SecureBoot::Invalid("a variable that cannot be read");
             }
+            self.debugged |= event.data == DEBUG_MODE;
             return;
         };
         if variable.name == "SecureBoot" {
+            self.renamed |= !is_configuration;
             self.switch(&variable);
             return;
         }
@@ -199,9 +217,12 @@ impl Register7 {
             _ if variable.vendor != Guid::GLOBAL => {
                 SecureBoot::Invalid("a variable SecureBoot of another vendor")
             }
-            (SecureBoot::On | SecureBoot::Off, _) => SecureBoot::Invalid("measured twice"),
+            (SecureBoot::On | SecureBoot::Off | SecureBoot::Unset, _) => {
+                SecureBoot::Invalid("measured twice")
+            }
             (SecureBoot::Unknown, [1]) => SecureBoot::On,
-            (SecureBoot::Unknown, [0] | []) => SecureBoot::Off,
+            (SecureBoot::Unknown, [0]) => SecureBoot::Off,
+            (SecureBoot::Unknown, []) => SecureBoot::Unset,
             _ => SecureBoot::Invalid("a value that is not one byte of 0 or 1"),
         };
     }

@@ -4,7 +4,7 @@
 use touchmark_crypto::HashAlg;
 
 use super::{
-    LogError, MAX_EVENTS, Trailing,
+    Header, LogError, MAX_EVENTS, Trailing,
     event::{Content, Digests, EV_NO_ACTION, Event},
     last_run,
     little::Little,
@@ -19,8 +19,8 @@ pub(super) struct Read<'a> {
     pub(super) events: Vec<Event<'a>>,
     pub(super) banks: Vec<HashAlg>,
     pub(super) trailing: Option<Trailing>,
-    /// Whether a Spec ID event came first.
-    pub(super) agile: bool,
+    /// The Spec ID event, where it came first.
+    pub(super) header: Option<Header>,
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Read<'_>, LogError> {
@@ -53,7 +53,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Read<'_>, LogError> {
         events,
         banks: sizes.iter().filter_map(|(alg, _)| hash_alg(*alg)).collect(),
         trailing,
-        agile: true,
+        header: Some(Header {
+            register: first.register,
+            digested: first
+                .digests
+                .iter()
+                .any(|(_, digest)| digest.iter().any(|byte| *byte != 0)),
+        }),
     })
 }
 
@@ -82,7 +88,7 @@ fn legacy(bytes: &[u8]) -> Result<Read<'_>, LogError> {
         events,
         banks: vec![HashAlg::Sha1],
         trailing,
-        agile: false,
+        header: None,
     })
 }
 
@@ -115,6 +121,18 @@ fn check_register(register: u32, kind: u32, event: usize) -> Result<u32, LogErro
     }
 }
 
+/// Digest sizes by the TCG Algorithm Registry, also of hashes that are not computed here. Never those that a log claims.
+fn digest_size(alg: u16) -> Option<usize> {
+    match alg {
+        // SM3-256, SHA3-256.
+        0x0012 | 0x0027 => Some(32),
+        // SHA3-384, SHA3-512.
+        0x0028 => Some(48),
+        0x0029 => Some(64),
+        other => hash_alg(other).map(HashAlg::len),
+    }
+}
+
 /// TCG_EfiSpecIDEvent: the algorithms and their digest sizes.
 fn algorithms(data: &[u8]) -> Result<Vec<(u16, usize)>, LogError> {
     const SHORT: LogError = LogError::Header("a Spec ID event that ends too early");
@@ -129,10 +147,18 @@ fn algorithms(data: &[u8]) -> Result<Vec<(u16, usize)>, LogError> {
     for _ in 0..count {
         let alg = data.u16().ok_or(SHORT)?;
         let size = usize::from(data.u16().ok_or(SHORT)?);
-        if hash_alg(alg).is_some_and(|hash| hash.len() != size) || size == 0 || size > 64 {
-            return Err(LogError::Header(
-                "digest size that does not go with its algorithm",
-            ));
+        match digest_size(alg) {
+            None => {
+                return Err(LogError::Header(
+                    "an algorithm that the TCG registry does not have",
+                ));
+            }
+            Some(known) if known != size => {
+                return Err(LogError::Header(
+                    "digest size that does not go with its algorithm",
+                ));
+            }
+            Some(_) => {}
         }
         if sizes.iter().any(|(other, _)| *other == alg) {
             return Err(LogError::Header("algorithm listed twice"));

@@ -6,9 +6,9 @@ use touchmark_rats::{
 };
 
 use crate::forge::{
-    Case, Tpm,
+    BIND, BOOT, Case, Tpm, attest,
     key::Key,
-    log::{ACTION, Event, IPL, Log, NO_ACTION, SEPARATOR, VARIABLE},
+    log::{ACTION, CRTM_VERSION, Event, IPL, Log, NO_ACTION, SEPARATOR, VARIABLE},
     passed, refused,
     write::{SHA1, SHA256, digest},
 };
@@ -217,4 +217,55 @@ fn a_command_line_is_believed_only_where_the_digest_is_that_of_the_text() {
         "/vmlinuz quiet"
     );
     assert_eq!(with_command(b"/vmlinuz quiet", "/vmlinuz init=/bin/sh"), "");
+}
+
+#[test]
+fn p01_what_the_log_calls_otherwise_than_firmware_does_is_not_believed() {
+    let renamed = |log: &mut Log, of: &dyn Fn(&Event) -> bool| {
+        log.events.iter_mut().find(|event| of(event)).unwrap().kind = IPL;
+    };
+    // The digest commits to a switch that is on, and still: no firmware writes such a log.
+    let mut switch = boot(&[variable(GLOBAL, "SecureBoot", &[1])]);
+    renamed(&mut switch, &|event| event.kind == VARIABLE);
+    assert_eq!(secure_boot(switch), "invalid");
+    let mut separator = Log::boot();
+    renamed(&mut separator, &|event| event.kind == SEPARATOR && event.pcr == 7);
+    refused(&case(separator).appraise(), "log.separators", SeparatorInvalid);
+}
+
+#[test]
+fn secure_boot_counts_for_nothing_while_the_firmwares_debugger_can_be_used() {
+    let mut log = boot(&[variable(GLOBAL, "SecureBoot", &[1])]);
+    log.events
+        .insert(0, event(7, ACTION, b"UEFI Debug Mode".to_vec()));
+    assert_eq!(secure_boot(log), "invalid");
+}
+
+#[test]
+fn what_firmware_begins_with_does_not_come_after_its_separator() {
+    let mut log = Log::boot();
+    log.measure(0, CRTM_VERSION, b"firmware 2.0");
+    refused(&case(log).appraise(), "log.order", EventOrderInvalid);
+}
+
+#[test]
+fn a_whole_boot_has_a_separator_in_each_register_of_the_firmware_that_is_quoted() {
+    let without = |pcr: u32, registers: &[u8]| {
+        let mut log = Log::boot();
+        log.events
+            .retain(|event| event.pcr != pcr || event.kind != SEPARATOR);
+        let mut case = case(log);
+        case.selection = touchmark_rats::PcrSelection::sha256(registers.iter().copied());
+        case.sealed_to_boot = false;
+        let digest = case.tpm.pcr_digest(SHA256, registers);
+        let selection = attest::selection(&[(SHA256, registers)]);
+        case.quote = Some(attest::Attest::quote(&BIND, &selection, &digest));
+        case.values.clear();
+        case.appraise()
+    };
+    // Also where nothing else was measured into it: of register 3 the ordinary boot has nothing but the separator.
+    for pcr in 0..8 {
+        refused(&without(pcr, &BOOT), "log.separators", SeparatorInvalid);
+    }
+    passed(&without(3, &[0, 1, 2, 4, 5, 7]));
 }

@@ -21,6 +21,7 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
         match boot.secure_boot {
             SecureBoot::On => "on".to_owned(),
             SecureBoot::Off => "off".to_owned(),
+            SecureBoot::Unset => "off (the variable has no value)".to_owned(),
             SecureBoot::Unknown => "not measured".to_owned(),
             SecureBoot::Invalid(how) => format!("not to be believed: {how}"),
         },
@@ -144,7 +145,7 @@ pub(super) fn document(boot: &Boot) -> Value {
     let images = |list: &[Image]| -> Value { list.iter().map(image).collect() };
     let secure_boot = match boot.secure_boot {
         SecureBoot::On => json!("on"),
-        SecureBoot::Off => json!("off"),
+        SecureBoot::Off | SecureBoot::Unset => json!("off"),
         SecureBoot::Unknown => json!("unknown"),
         SecureBoot::Invalid(_) => json!("invalid"),
     };

@@ -85,6 +85,8 @@ fn names(reason: Reason) -> impl Iterator<Item = &'static str> {
         Reason::AttestationKeyAttributes => ("key_invalid", None),
         Reason::IssuerNotCa | Reason::IssuerUnavailable => (reason.code(), Some("path_invalid")),
         Reason::NonceMissing => (reason.code(), Some("nonce_mismatch")),
+        // A register that holds something else than the log leads to may have been extended by more than the log has.
+        Reason::LogMismatch => (reason.code(), Some("log_incomplete")),
         Reason::LogIncomplete => (reason.code(), Some("log_mismatch")),
         Reason::SecureBootInvalid => (reason.code(), Some("secure_boot_unknown")),
         Reason::DuplicateMember => (reason.code(), Some("malformed")),

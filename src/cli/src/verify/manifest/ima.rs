@@ -1,5 +1,7 @@
 //! Lists of the kernel's measurements.
 
+use std::collections::BTreeMap;
+
 use touchmark_attestor_tpm::{
     BootLog, PcrValues, boot_values,
     ima::{ImaExpected, SignatureKeys, judge_ima},
@@ -11,9 +13,16 @@ use super::{case::Case, finding::Finding};
 
 pub(super) fn list(case: &Case) -> Result<Finding, String> {
     let mut values = case.registers("pcr_values_json")?.unwrap_or_default();
+    let mut finding = Finding::default();
     if let Some(log) = case.optional("eventlog")? {
         match BootLog::parse(&log) {
-            Ok(log) => complete(&mut values, boot_values(&log)),
+            Ok(log) => {
+                let replayed = boot_values(&log);
+                if is_of_another_boot(&values, &replayed) {
+                    finding.refuse(Reason::LogMismatch);
+                }
+                complete(&mut values, replayed);
+            }
             Err(_) => return Ok(Finding::refused(Reason::Malformed)),
         }
     }
@@ -27,7 +36,6 @@ pub(super) fn list(case: &Case) -> Result<Finding, String> {
         values,
         keys: (!keys.is_empty()).then_some(&keys),
     };
-    let mut finding = Finding::default();
     let mut seen: Vec<Vec<Vec<u8>>> = Vec::new();
     for (role, ascii) in [("ima_binary", false), ("ima_ascii", true)] {
         let Some(list) = case.optional(role)? else {
@@ -49,6 +57,23 @@ pub(super) fn list(case: &Case) -> Result<Finding, String> {
         _ => {}
     }
     Ok(finding)
+}
+
+/// Whether a boot log leads to other values than those given, in every bank that both have. Of one bank alone firmware may log otherwise
+/// than it extends.
+fn is_of_another_boot(values: &PcrValues, replayed: &PcrValues) -> bool {
+    let differs = |bank| -> Option<bool> {
+        let (given, told): (&BTreeMap<u8, Vec<u8>>, _) = (values.get(bank)?, replayed.get(bank)?);
+        let mut both = given
+            .iter()
+            .filter(|(index, _)| **index < 8)
+            .filter_map(|(index, value)| Some((value, told.get(index)?)))
+            .peekable();
+        both.peek()?;
+        Some(both.any(|(given, told)| given != told))
+    };
+    let mut compared = replayed.keys().filter_map(differs).peekable();
+    compared.peek().is_some() && compared.all(|differs| differs)
 }
 
 /// Registers of the boot that no value was given for, as its log leads to them.
