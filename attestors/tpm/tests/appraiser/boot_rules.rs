@@ -6,7 +6,7 @@ use touchmark_rats::{
 };
 
 use crate::forge::{
-    BIND, BOOT, Case, Tpm, attest,
+    Case, Tpm,
     key::Key,
     log::{ACTION, CRTM_VERSION, Event, IPL, Log, NO_ACTION, SEPARATOR, VARIABLE},
     passed, refused,
@@ -249,23 +249,16 @@ fn what_firmware_begins_with_does_not_come_after_its_separator() {
 }
 
 #[test]
-fn a_whole_boot_has_a_separator_in_each_register_of_the_firmware_that_is_quoted() {
-    let without = |pcr: u32, registers: &[u8]| {
+fn a_register_of_the_firmware_that_something_was_measured_into_has_its_separator() {
+    for pcr in 0..8 {
         let mut log = Log::boot();
         log.events
             .retain(|event| event.pcr != pcr || event.kind != SEPARATOR);
-        let mut case = case(log);
-        case.selection = touchmark_rats::PcrSelection::sha256(registers.iter().copied());
-        case.sealed_to_boot = false;
-        let digest = case.tpm.pcr_digest(SHA256, registers);
-        let selection = attest::selection(&[(SHA256, registers)]);
-        case.quote = Some(attest::Attest::quote(&BIND, &selection, &digest));
-        case.values.clear();
-        case.appraise()
-    };
-    // Also where nothing else was measured into it: of register 3 the ordinary boot has nothing but the separator.
-    for pcr in 0..8 {
-        refused(&without(pcr, &BOOT), "log.separators", SeparatorInvalid);
+        // Of registers 3 and 6 the ordinary boot has nothing else: that is held against the reference values.
+        if log.events.iter().any(|event| event.pcr == pcr) {
+            refused(&case(log).appraise(), "log.separators", SeparatorInvalid);
+        } else {
+            passed(&case(log).appraise());
+        }
     }
-    passed(&without(3, &[0, 1, 2, 4, 5, 7]));
 }
