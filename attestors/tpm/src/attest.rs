@@ -14,6 +14,9 @@ pub(crate) const TYPE_QUOTE: u16 = 0x8018;
 /// TPM_ST_ATTEST_CERTIFY.
 pub(crate) const TYPE_CERTIFY: u16 = 0x8017;
 
+/// Largest TPM2B_DATA: as long as a TPMT_HA of SHA-512.
+const MAX_EXTRA_DATA: usize = 66;
+
 /// An attestation, read but not believed.
 pub(crate) struct Attest {
     pub(crate) magic: u32,
@@ -38,13 +41,16 @@ pub(crate) enum Body {
 }
 
 impl Attest {
-    /// Reads a TPMS_ATTEST with nothing after it. The body is read only for the types that are asked for anywhere.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Truncated> {
+    /// Reads a TPMS_ATTEST with nothing after it. The body is read where it is of the type that is asked for.
+    pub(crate) fn parse(bytes: &[u8], asked_for: u16) -> Result<Self, Truncated> {
         let mut reader = Reader::new(bytes);
         let magic = reader.u32()?;
         let kind = reader.u16()?;
         let _qualified_signer = reader.sized()?;
         let extra_data = reader.sized()?.to_vec();
+        if extra_data.len() > MAX_EXTRA_DATA {
+            return Err(Truncated);
+        }
         let clock = reader.u64()?;
         let reset = reader.u32()?;
         let restart = reader.u32()?;
@@ -55,6 +61,10 @@ impl Attest {
         };
         let firmware = reader.u64()?;
         let body = match kind {
+            _ if kind != asked_for => {
+                reader.rest();
+                Body::Other
+            }
             TYPE_QUOTE => {
                 let (selection, listed_twice) = selection(&mut reader)?;
                 Body::Quote {

@@ -46,15 +46,14 @@ pub(crate) fn check_attestation(
     signature: AttestSignature<'_>,
     bound_to: Option<&[u8]>,
 ) -> Result<(Attest, HashAlg), Check> {
-    let attest = Attest::parse(attest_bytes).map_err(|_| {
-        let kind = attest_bytes
-            .get(4..6)
-            .filter(|kind| *kind != shape.kind.to_be_bytes());
-        match kind {
-            // By the type that its body is to be of, it is another structure.
-            Some(kind) => wrong_type(shape, format!("0x{}", hex::encode(kind))),
-            None => malformed(shape.structure, "not a TPMS_ATTEST, or bytes after it".into()),
+    let attest = Attest::parse(attest_bytes, shape.kind).map_err(|_| {
+        // What does not even begin like one was made by no TPM.
+        if let Some(magic) = attest_bytes.first_chunk().map(|magic| u32::from_be_bytes(*magic))
+            && magic != MAGIC
+        {
+            checks.push(wrong_magic(shape, magic));
         }
+        malformed(shape.structure, "not a TPMS_ATTEST, or bytes after it".into())
     })?;
     let failed = |(reason, found): (Reason, String)| {
         Check::failed(
@@ -72,13 +71,7 @@ pub(crate) fn check_attestation(
         "verifies under the attestation key",
     ));
     if attest.magic != MAGIC {
-        return Err(Check::failed(
-            shape.magic,
-            Reason::WrongMagic,
-            format!("{MAGIC:#010x}"),
-            format!("{:#010x}", attest.magic),
-            "this was not made by a TPM: treat the host as compromised",
-        ));
+        return Err(wrong_magic(shape, attest.magic));
     }
     if attest.kind != shape.kind {
         return Err(wrong_type(shape, format!("{:#06x}", attest.kind)));
@@ -101,6 +94,16 @@ pub(crate) fn check_attestation(
         checks.push(Check::passed(shape.binding, "bound to this exchange"));
     }
     Ok((attest, signature.hash()))
+}
+
+fn wrong_magic(shape: &Shape, found: u32) -> Check {
+    Check::failed(
+        shape.magic,
+        Reason::WrongMagic,
+        format!("{MAGIC:#010x}"),
+        format!("{found:#010x}"),
+        "this was not made by a TPM: treat the host as compromised",
+    )
 }
 
 fn wrong_type(shape: &Shape, found: String) -> Check {

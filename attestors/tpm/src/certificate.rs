@@ -9,6 +9,8 @@ use touchmark_rats::{Check, Reason};
 
 /// tcg-kp-EKCertificate.
 const EK_USAGE: &str = "2.23.133.8.1";
+/// What certificates of attestation keys are for: tcg-kp-AIKCertificate; as Google has it, tcg-kp-EKCertificate; anyExtendedKeyUsage.
+const AK_USAGES: [&str; 3] = ["2.23.133.8.3", EK_USAGE, "2.5.29.37.0"];
 /// tcg-at-tpmManufacturer, tcg-at-tpmModel, tcg-at-tpmVersion.
 const TCG_NAMES: [&str; 3] = ["2.23.133.2.1", "2.23.133.2.2", "2.23.133.2.3"];
 
@@ -193,6 +195,14 @@ impl ChipCertificate {
                     Reason::Eku,
                     "a key that signs: key usage digitalSignature",
                     "one that secrets are sealed to, such as an endorsement key",
+                );
+            }
+            let usages = &facts.extended_key_usages;
+            if !usages.is_empty() && !usages.iter().any(|oid| AK_USAGES.contains(&oid.as_str())) {
+                return refuse(
+                    Reason::Eku,
+                    "extended key usage tcg-kp-AIKCertificate (2.23.133.8.3), or that of endorsement keys",
+                    "a certificate for something else",
                 );
             }
             return Ok(Check::passed(name, "a key of a chip"));

@@ -128,9 +128,7 @@ impl PublicArea {
     pub fn parse(bytes: &[u8]) -> Result<Self, AreaError> {
         let mut reader = Reader::new(bytes);
         let alg = reader.u16()?;
-        let name_alg = hash_alg(reader.u16()?)
-            .filter(|hash| !hash.is_weak())
-            .ok_or(AreaError::NameAlgorithm)?;
+        let name_alg = name_algorithm(alg, reader.u16()?)?;
         let attributes = Attributes(reader.u32()?);
         let auth_policy = reader.sized()?.to_vec();
         let symmetric = match reader.u16()? {
@@ -173,11 +171,9 @@ impl PublicArea {
     /// The Name of a public area of whatever kind, by its name algorithm alone.
     pub(crate) fn name_of(bytes: &[u8]) -> Result<Vec<u8>, AreaError> {
         let mut reader = Reader::new(bytes);
-        let _kind = reader.u16()?;
+        let kind = reader.u16()?;
         let id = reader.u16()?;
-        let hash = hash_alg(id)
-            .filter(|hash| !hash.is_weak())
-            .ok_or(AreaError::NameAlgorithm)?;
+        let hash = name_algorithm(kind, id)?;
         let mut name = id.to_be_bytes().to_vec();
         name.extend(hash.digest(&[bytes]));
         Ok(name)
@@ -188,6 +184,22 @@ impl PublicArea {
         let mut name = tcg_alg(self.name_alg).to_be_bytes().to_vec();
         name.extend(self.name_alg.digest(&[&self.bytes]));
         name
+    }
+}
+
+/// The hash that names an object of this kind. What has no kind that objects have, or no hash of the TCG registry, is no public area at all.
+fn name_algorithm(kind: u16, id: u16) -> Result<HashAlg, AreaError> {
+    /// KEYEDHASH and SYMCIPHER.
+    const OTHERS: [u16; 2] = [0x0008, 0x0025];
+    /// SHA-1, none, SM3-256, SHA3-256, SHA3-384, SHA3-512.
+    const NOT_ACCEPTED: [u16; 6] = [0x0004, ALG_NULL, 0x0012, 0x0027, 0x0028, 0x0029];
+    if ![ALG_RSA, ALG_ECC].contains(&kind) && !OTHERS.contains(&kind) {
+        return Err(AreaError::Malformed);
+    }
+    match hash_alg(id).filter(|hash| !hash.is_weak()) {
+        Some(hash) => Ok(hash),
+        None if NOT_ACCEPTED.contains(&id) => Err(AreaError::NameAlgorithm),
+        None => Err(AreaError::Malformed),
     }
 }
 

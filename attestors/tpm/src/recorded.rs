@@ -6,7 +6,7 @@ use touchmark_crypto::{HashAlg, PublicKey, ct_eq};
 use touchmark_rats::{BootCounters, Check, ClaimValue, Claims, PcrSelection, Reason};
 
 use crate::{
-    AreaError, PublicArea,
+    AreaError, Attributes, PublicArea,
     attest::{Attest, Body},
     attestation::{CERTIFY, QUOTE, check_attestation, malformed},
     attestation_key,
@@ -63,12 +63,8 @@ impl RecordedKey {
         let area = self.area.as_ref()?;
         Some(match attestation_key::judge(&area.bytes) {
             Ok(_) => Check::passed("tpm.attestation_key", area.attributes.to_string()),
-            // A recording is of whatever key made it; what that key could have signed besides is worth knowing.
-            Err(check) => Check::noted(
-                "tpm.attestation_key",
-                check.reason().unwrap_or(Reason::KeyInvalid),
-                check.found,
-            ),
+            // A key that signs whatever it is given makes no attestations.
+            Err(check) => check,
         })
     }
 }
@@ -164,6 +160,16 @@ impl RecordedQuote<'_> {
             )
         };
         // A bank of which nothing is quoted changes nothing.
+        if let (Some(found), Some(_)) = (&selection, self.selection)
+            && found.0.iter().any(|bank| bank.indices.is_empty())
+        {
+            let text = format!("{found}: a bank of which nothing is quoted");
+            out.checks.push(Check::noted(
+                "tpm.quote.selection",
+                Reason::PcrSelectionMismatch,
+                text,
+            ));
+        }
         let selection = selection.map(|PcrSelection(banks)| {
             PcrSelection(
                 banks
@@ -182,6 +188,13 @@ impl RecordedQuote<'_> {
         };
         out.checks
             .push(Check::passed("tpm.quote.selection", selection.to_string()));
+        if !selection.0.is_empty() && selection.0.iter().all(|bank| bank.bank.is_weak()) {
+            out.checks.push(Check::noted(
+                "tpm.quote.selection",
+                Reason::WeakHash,
+                "registers of the SHA-1 bank alone",
+            ));
+        }
         if let Some(values) = self.values {
             out.quoted = quoted(values, &selection, hash, &pcr_digest)?;
             out.checks.push(Check::passed(
@@ -189,6 +202,7 @@ impl RecordedQuote<'_> {
                 "register values are those quoted",
             ));
             out.checks.extend(unmeasured(&out.quoted));
+            out.checks.extend(beside(values, &out.quoted));
         } else if let Some(log) = self.log.and_then(|log| BootLog::parse(log).ok()) {
             let check = explained(&log, &selection, hash, &pcr_digest, &mut out.quoted);
             out.checks.push(check);
@@ -281,14 +295,12 @@ fn quoted(
     }
 }
 
-/// A machine that measured nothing: each of the registers of its boot that was quoted holds zeros.
+/// A bank that nothing was measured into: each of the registers of the boot that was quoted of it holds zeros.
 fn unmeasured(quoted: &PcrValues) -> Option<Check> {
-    let of_boot: Vec<&Vec<u8>> = quoted
-        .values()
-        .flat_map(|bank| bank.iter().filter(|(index, _)| **index < 8))
-        .map(|(_, value)| value)
-        .collect();
-    let zero = !of_boot.is_empty() && of_boot.iter().all(|value| value.iter().all(|byte| *byte == 0));
+    let zero = quoted.values().any(|bank| {
+        let mut of_boot = bank.iter().filter(|(index, _)| **index < 8).peekable();
+        of_boot.peek().is_some() && of_boot.all(|(_, value)| value.iter().all(|byte| *byte == 0))
+    });
     zero.then(|| {
         Check::noted(
             "tpm.quote.measured",
@@ -296,6 +308,25 @@ fn unmeasured(quoted: &PcrValues) -> Option<Check> {
             "nothing was ever measured into the quoted registers of the boot",
         )
     })
+}
+
+/// Values of registers that were not quoted: nobody signed them, and nothing is taken from them.
+fn beside(values: &PcrValues, quoted: &PcrValues) -> Option<Check> {
+    let is_quoted =
+        |bank: &HashAlg, index: &u8| quoted.get(bank).is_some_and(|bank| bank.contains_key(index));
+    let (bank, index) = values
+        .iter()
+        .flat_map(|(bank, values)| values.keys().map(move |index| (bank, index)))
+        .find(|(bank, index)| !is_quoted(bank, index))?;
+    let found = format!(
+        "a value of register {index} ({}), which was not quoted",
+        bank.name()
+    );
+    Some(Check::noted(
+        "tpm.quote.pcr_digest",
+        Reason::PcrSelectionMismatch,
+        found,
+    ))
 }
 
 /// A recorded certification of a key.
@@ -326,14 +357,22 @@ impl RecordedCertify<'_> {
     fn run(&self, out: &mut Recorded) -> Result<(), Check> {
         out.checks.extend(self.key.check());
         let signer = self.key.attester();
-        let (attest, _) = check_attestation(
+        let certified = named(self.certified);
+        let checked = check_attestation(
             &mut out.checks,
             &CERTIFY,
             &signer,
             self.attest,
             self.signature,
             self.nonce,
-        )?;
+        );
+        // Reading what is certified takes no signature: what cannot be read is said beside whatever else is wrong.
+        if let (Err(unreadable), true) = (&certified, checked.is_err())
+            && unreadable.reason() == Some(Reason::Malformed)
+        {
+            out.checks.push(unreadable.clone());
+        }
+        let (attest, _) = checked?;
         counters(out, &attest);
         let Body::Certify { name } = attest.body else {
             return Err(malformed(
@@ -341,7 +380,7 @@ impl RecordedCertify<'_> {
                 "another structure than a certification".into(),
             ));
         };
-        let (of_key, attributes) = named(self.certified).inspect_err(|_| {
+        let (of_key, attributes) = certified.inspect_err(|_| {
             // Whatever it is, it is not what was certified.
             let found = "of a public area that has no Name";
             out.checks
@@ -372,7 +411,7 @@ fn mismatch(expected: String, found: String) -> Check {
 fn named(public: &[u8]) -> Result<(Vec<u8>, Check), Check> {
     const NAME: &str = "tpm.certify.attributes";
     match PublicArea::parse(public) {
-        Ok(area) => Ok((area.name(), Check::passed(NAME, area.attributes.to_string()))),
+        Ok(area) => Ok((area.name(), held(&area))),
         Err(error @ AreaError::NotAccepted(_)) => {
             let name = PublicArea::name_of(public).map_err(|error| unreadable_area(NAME, &error))?;
             Ok((name, Check::noted(NAME, Reason::KeyInvalid, error.to_string())))
@@ -385,6 +424,27 @@ fn named(public: &[u8]) -> Result<(Vec<u8>, Check), Check> {
             "read the public area from the TPM again",
         )),
         Err(error) => Err(unreadable_area(NAME, &error)),
+    }
+}
+
+/// Whether a key is held by the TPM that certified it, and worth it. A recording is of whatever key it is of: it is noted.
+fn held(area: &PublicArea) -> Check {
+    const NAME: &str = "tpm.certify.attributes";
+    const HELD: u32 = Attributes::FIXED_TPM | Attributes::FIXED_PARENT | Attributes::SENSITIVE_DATA_ORIGIN;
+    if area.key.is_weak() {
+        Check::noted(
+            NAME,
+            Reason::WeakKey,
+            "an RSA key of the library of CVE-2017-15361",
+        )
+    } else if area.attributes.has(HELD) {
+        Check::passed(NAME, area.attributes.to_string())
+    } else {
+        let found = format!(
+            "a key that can leave this TPM, or was not made in it: {}",
+            area.attributes
+        );
+        Check::noted(NAME, Reason::KeyInvalid, found)
     }
 }
 

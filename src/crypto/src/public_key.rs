@@ -162,6 +162,13 @@ impl PublicKey {
         if !rest.is_empty() {
             return Err(WHAT);
         }
+        // INTEGERs are signed: a first bit that is set makes a number negative.
+        if [parsed.modulus, parsed.exponent]
+            .iter()
+            .any(|number| number.first().is_some_and(|first| first & 0x80 != 0))
+        {
+            return Err(WHAT);
+        }
         let modulus = without_leading_zeros(parsed.modulus);
         let exponent = without_leading_zeros(parsed.exponent);
         let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());

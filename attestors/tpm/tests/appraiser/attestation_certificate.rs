@@ -164,3 +164,22 @@ fn e07_no_flipped_bit_of_a_certificate_of_an_attestation_key_goes_unnoticed() {
         assert!(appraiser.vouch(&candidate, NOW).is_err(), "bit {bit}");
     }
 }
+
+#[test]
+fn e07_a_certificate_for_a_server_below_the_root_of_a_cloud_vouches_for_no_attestation_key() {
+    let fixture = Fixture::new();
+    let key = fixture.tpm.ak.public();
+    let certificate = |usage| {
+        fixture.certify(key, |params| {
+            params.extended_key_usages = vec![usage];
+        })
+    };
+    let server = certificate(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
+    fixture.refused(server, NOW, "tpm.attestation_certificate.profile", Eku);
+    for oid in [vec![2, 23, 133, 8, 3], vec![2, 23, 133, 8, 1]] {
+        let good = certificate(rcgen::ExtendedKeyUsagePurpose::Other(oid));
+        let candidate = candidate(&fixture.opening(good));
+        let appraiser = TpmAppraiser::new(vec![fixture.cloud()]);
+        assert!(appraiser.vouch(&candidate, NOW).unwrap().is_some());
+    }
+}

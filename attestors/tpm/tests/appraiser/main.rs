@@ -22,5 +22,6 @@ mod messages;
 mod offered_key;
 mod properties;
 mod quote;
+mod recorded;
 mod runtime;
 mod signatures;

@@ -61,8 +61,28 @@ pub(super) fn judged(
                 let failed = path(der, intermediates, anchors, Sha1::OfMakers, now);
                 failed.refused.into_iter().for_each(|name| finding.add(name));
             }
+            if check.name.ends_with(".structure") {
+                finding.refuse(Reason::NotDer);
+            }
+            if let (true, Ok(read)) = (check.name.ends_with(".profile"), DeviceCertificate::parse(der)) {
+                other_use(&read, usage, &mut finding);
+            }
             (finding, None)
         }
+    }
+}
+
+/// A certificate for another use than that of a chip's key ends no path, and its key is the wrong one.
+fn other_use(certificate: &DeviceCertificate, usage: CertificateUse, finding: &mut Finding) {
+    let fits = match usage {
+        CertificateUse::Attestation => certificate.may_sign(),
+        CertificateUse::Endorsement | CertificateUse::BareEndorsement => certificate.may_receive_secrets(),
+    };
+    if certificate.facts.is_ca {
+        finding.refuse(Reason::PathInvalid);
+    }
+    if certificate.facts.is_ca || !fits {
+        finding.refuse(Reason::KeyInvalid);
     }
 }
 
@@ -81,14 +101,19 @@ pub(super) fn chain(case: &Case) -> Result<Finding, String> {
     Ok(finding)
 }
 
-/// An RSA key that nobody should hold a certificate for.
+/// An RSA or elliptic-curve key that nobody should hold a certificate for. Keys of other kinds are not known here.
 fn leaf_key(leaf: &DeviceCertificate, finding: &mut Finding) {
-    /// rsaEncryption.
-    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
-    let is_rsa = leaf.facts.spki.windows(RSA.len()).any(|window| window == RSA);
+    /// rsaEncryption and id-ecPublicKey.
+    const KNOWN: [&[u8]; 2] = [
+        &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1],
+        &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1],
+    ];
+    let is_known = KNOWN
+        .iter()
+        .any(|oid| leaf.facts.spki.windows(oid.len()).any(|window| window == *oid));
     match PublicKey::from_spki(&leaf.facts.spki) {
         Ok(key) if key.is_weak() => finding.refuse(Reason::WeakKey),
-        Err(_) if is_rsa => finding.refuse(Reason::KeyInvalid),
+        Err(_) if is_known => finding.refuse(Reason::KeyInvalid),
         _ => {}
     }
 }
@@ -102,7 +127,9 @@ pub(super) fn path(
     now: u64,
 ) -> Finding {
     let Ok(leaf) = DeviceCertificate::parse(leaf) else {
-        return Finding::refused(Reason::Malformed);
+        let mut finding = Finding::refused(Reason::Malformed);
+        finding.refuse(Reason::NotDer);
+        return finding;
     };
     let helpers: Vec<Option<DeviceCertificate>> = intermediates
         .iter()
@@ -120,6 +147,7 @@ pub(super) fn path(
                 .any(|deviation| deviation.contains("length"));
             if ber {
                 finding.refuse(Reason::NotDer);
+                finding.refuse(Reason::Malformed);
             } else if !path.deviations.is_empty() {
                 finding.note(Reason::NotDer);
             }
@@ -144,6 +172,9 @@ pub(super) fn path(
             };
             particular.into_iter().for_each(|reason| finding.refuse(reason));
             finding.refuse(Reason::PathInvalid);
+            if anchors.is_empty() {
+                finding.refuse(Reason::IssuerUnavailable);
+            }
             if unread {
                 finding.refuse(Reason::Malformed);
             }

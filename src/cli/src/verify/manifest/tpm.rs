@@ -4,7 +4,7 @@ use touchmark_attestor_tpm::{
     AttestSignature, CertificateUse, LogUse, RecordedCertify, RecordedKey, RecordedQuote, Registers,
     judge_log,
 };
-use touchmark_crypto::{HashAlg, PublicKey, SigScheme, pem, x509::DeviceCertificate};
+use touchmark_crypto::{CryptoError, HashAlg, PublicKey, SigScheme, pem, x509::DeviceCertificate};
 use touchmark_rats::{Check, PcrBank, PcrSelection, Reason};
 
 use super::{
@@ -90,7 +90,7 @@ fn key(case: &Case) -> Result<(Finding, Option<RecordedKey>), String> {
         .transpose()
     {
         Ok(given) => given,
-        Err(check) => return Ok((Finding::of([&check]), None)),
+        Err(checks) => return Ok((Finding::of(&checks), None)),
     };
     if given.as_ref().is_some_and(PublicKey::is_weak) {
         return Ok((Finding::refused(Reason::WeakKey), None));
@@ -143,19 +143,26 @@ fn key(case: &Case) -> Result<(Finding, Option<RecordedKey>), String> {
     })
 }
 
-fn public_key(bytes: &[u8]) -> Result<PublicKey, Check> {
+fn public_key(bytes: &[u8]) -> Result<PublicKey, Vec<Check>> {
     let text = String::from_utf8_lossy(bytes);
     let der = pem::decode_all("PUBLIC KEY", &text)
         .ok()
         .and_then(|ders| ders.into_iter().next());
     PublicKey::from_spki(der.as_deref().unwrap_or(bytes)).map_err(|error| {
-        Check::failed(
-            "tpm.attestation_key",
-            Reason::KeyInvalid,
-            "an RSA, P-256 or P-384 key",
-            error.to_string(),
-            "give the attestation key as a SubjectPublicKeyInfo",
-        )
+        let mut reasons = vec![Reason::KeyInvalid];
+        if matches!(error, CryptoError::Malformed(_)) {
+            reasons.push(Reason::Malformed);
+        }
+        let failed = |reason| {
+            Check::failed(
+                "tpm.attestation_key",
+                reason,
+                "an RSA, P-256 or P-384 key",
+                error.to_string(),
+                "give the attestation key as a SubjectPublicKeyInfo",
+            )
+        };
+        reasons.into_iter().map(failed).collect()
     })
 }
 
