@@ -15,6 +15,8 @@ pub struct Shape {
     pub deterministic: bool,
     /// Whether a map has a key twice.
     pub duplicate_key: bool,
+    /// Whether `undefined` is in it, which decoders take for `null`.
+    pub undefined: bool,
 }
 
 /// Looks at exactly one data item with nothing after it.
@@ -26,6 +28,7 @@ pub fn shape(bytes: &[u8]) -> Result<Shape, CryptoError> {
         shape: Shape {
             deterministic: true,
             duplicate_key: false,
+            undefined: false,
         },
     };
     scan.item(0)?;
@@ -99,6 +102,7 @@ impl<'a> Scan<'a> {
             return Err(CryptoError::Malformed("CBOR: over its limits"));
         }
         let (major, argument) = self.head()?;
+        self.shape.undefined |= matches!((major, &argument), (7, Argument::Number(23)));
         match (major, argument) {
             (0 | 1, _) => Ok(()),
             (2 | 3, Argument::Number(length)) => self.string(major, length),

@@ -127,7 +127,7 @@ impl CoseMessage {
         };
         let payload = match payload {
             Value::Bytes(payload) => Some(payload),
-            Value::Null => None,
+            Value::Null if !outer.undefined => None,
             _ => return Err(structure("a payload that is neither bytes nor nil")),
         };
         if outer.duplicate_key {
@@ -239,6 +239,12 @@ impl CoseMessage {
             return Err(CoseError::AlgMismatch);
         }
         let (input, payload): (Vec<u8>, &[u8]) = match (&self.message.payload, detached) {
+            // Two payloads of which the signature covers one.
+            (Some(payload), Some(detached)) if payload != detached => {
+                return Err(CoseError::Malformed(
+                    "another payload than the one that is attached".to_owned(),
+                ));
+            }
             (Some(payload), _) => (self.message.tbs_data(aad), payload),
             (None, Some(detached)) => (self.message.tbs_detached_data(detached, aad), detached),
             (None, None) => return Err(CoseError::PayloadMissing),

@@ -129,6 +129,21 @@ impl ClaimsSet {
             .map(|(_, value)| value)
     }
 
+    /// A claim that is named by text in either form.
+    pub(crate) fn named(&self, name: &str) -> Option<&Value> {
+        let found = self.members.iter().find(|(key, _)| key.as_text() == Some(name));
+        found.map(|(_, value)| value)
+    }
+
+    /// Claims that are accepted in another form than they are defined in: a version as bare text, as the examples of RFC 9711 have it.
+    pub fn bare_versions(&self) -> impl Iterator<Item = &'static str> {
+        CLAIMS
+            .iter()
+            .filter(|(_, _, kind)| matches!(kind, Kind::Version))
+            .filter(|(label, name, _)| self.get(*label, name).is_some_and(Value::is_text))
+            .map(|(_, name, _)| *name)
+    }
+
     /// The names that are text.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.members.iter().filter_map(|(key, _)| key.as_text())
@@ -391,6 +406,7 @@ impl Kind {
                 value => matches!(length(value, form), Some(3 | 16)),
             },
             Self::Version => match value.as_array().map(Vec::as_slice) {
+                None => value.is_text(),
                 Some([Value::Text(_)]) => true,
                 Some([Value::Text(_), scheme]) => scheme.is_text() || scheme.is_integer(),
                 _ => false,

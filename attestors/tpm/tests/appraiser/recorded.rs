@@ -61,7 +61,7 @@ fn judge(tpm: &Tpm, attest: &[u8], signed: &[u8], values: &PcrValues) -> Recorde
 }
 
 #[test]
-fn e03_what_no_tpm_made_is_told_by_its_first_bytes_and_what_was_altered_by_its_signature() {
+fn e01_what_no_tpm_made_is_told_by_its_first_bytes_and_what_was_altered_by_its_signature() {
     let tpm = Tpm::new();
     let values = values(HashAlg::Sha256, &INDICES, 3);
     let good = quote(SHA256, 32, 3).bytes();

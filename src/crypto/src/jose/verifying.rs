@@ -223,6 +223,12 @@ impl VerifyingKey {
 
     /// Reads a JWK of a trust domain's set: where it has no `alg`, that of its curve.
     pub fn from_anchor(jwk: &Map<String, Value>) -> Result<Self, JwkError> {
+        // Sets name uses of their own (`wit-svid`); none of them is encryption.
+        let mut known = jwk.clone();
+        if known.get("use").is_some_and(|purpose| purpose != "enc") {
+            known.remove("use");
+        }
+        Self::is_for_verifying(&known)?;
         Self::read(jwk, false)
     }
 
@@ -372,5 +378,14 @@ mod tests {
         assert_eq!(read(&silent), Err(JwkError::NoAlg));
         let anchor = VerifyingKey::from_anchor(silent.as_object().unwrap()).unwrap();
         assert_eq!(anchor.alg(), JoseAlg::Es256);
+        // Sets of trust domains have uses of their own; a key that is for encryption, or not for verifying, is none of theirs.
+        let anchor = |name: &str, value: Value| {
+            let mut jwk = silent.clone();
+            jwk[name] = value;
+            VerifyingKey::from_anchor(jwk.as_object().unwrap()).err()
+        };
+        assert_eq!(anchor("use", json!("wit-svid")), None);
+        assert_eq!(anchor("use", json!("enc")), Some(JwkError::Key));
+        assert_eq!(anchor("key_ops", json!(["deriveBits"])), Some(JwkError::Key));
     }
 }

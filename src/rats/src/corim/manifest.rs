@@ -112,7 +112,11 @@ fn corim(value: &Value) -> Result<Corim, ClaimsError> {
                 Some(value) => time(value).map(Some).ok_or_else(|| invalid(name)),
             };
             let end = moment(1, "end of validity")?.ok_or_else(|| ClaimsError::missing("end of validity"))?;
-            Some((moment(0, "start of validity")?, end))
+            let start = moment(0, "start of validity")?;
+            if start.is_some_and(|start| start > end) {
+                return Err(ClaimsError::contradicts("validity", "begins after its end"));
+            }
+            Some((start, end))
         }
     };
     if let Some(value) = members.get(5) {

@@ -126,7 +126,7 @@ mod tests {
         assert!(read.is_affirming());
         assert_eq!(read.submodules[0].vector, [(0, 2), (2, 3)]);
         assert_eq!(read.submodules[0].policies, ["fleet"]);
-        assert_eq!(read.nonce.as_deref(), Some(b"0123456789".as_slice()));
+        assert_eq!(read.nonces, [b"0123456789".to_vec()]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub use host::HostAppraisal;
 pub use issue::{Ear, HostResult, KeyClaims, KeyResult, MEDIA_TYPE};
 pub use presented::Presented;
 pub use read::{AppraisedSubmodule, AttestationResult, Profile, Tier, VECTOR_CLAIMS};
-pub use rely::{Demands, EvidenceKey, Nonce, Occasion, Relied, rely};
+pub use rely::{Demands, EvidenceKey, Nonce, Occasion, Relied, is_of_results, rely};
 
 /// The profile of what is issued.
 pub const PROFILE: &str = "tag:ietf.org,2026:rats/ear#03";

@@ -148,8 +148,8 @@ pub struct AppraisedSubmodule {
     pub policies: Vec<String>,
     /// The key that the evidence was bound to, where the verifier says (SubjectPublicKeyInfo, DER).
     pub key: Option<Vec<u8>>,
-    /// The nonce that was in the evidence.
-    pub nonce: Option<Vec<u8>>,
+    /// The nonces that were in the evidence: mostly one, or none.
+    pub nonces: Vec<Vec<u8>>,
 }
 
 /// A result, read; nobody has checked its signature or its times here.
@@ -166,7 +166,7 @@ pub struct AttestationResult {
     /// The status of the whole, where it says one.
     pub status: Option<Tier>,
     /// Freshness of the result itself.
-    pub nonce: Option<Vec<u8>>,
+    pub nonces: Vec<Vec<u8>>,
     /// What it says of each submodule; never empty.
     pub submodules: Vec<AppraisedSubmodule>,
 }
@@ -246,7 +246,7 @@ impl AttestationResult {
             not_before,
             verifier,
             status,
-            nonce: nonce(claims)?,
+            nonces: nonces(claims)?,
             submodules,
         })
     }
@@ -284,7 +284,7 @@ fn submodule(
     let policies = match claims.get(1003, names.policy) {
         None => Vec::new(),
         Some(Value::Text(one)) if names.foreign == "ear_" => vec![one.clone()],
-        Some(Value::Array(list)) if !list.is_empty() => list
+        Some(Value::Array(list)) if !list.is_empty() && names.foreign == "ear." => list
             .iter()
             .map(|policy| policy.as_text().map(str::to_owned))
             .collect::<Option<_>>()
@@ -314,6 +314,7 @@ fn submodule(
             let key = attested
                 .get(0, "akpub")
                 .or_else(|| attested.get(-1, "akpub"))
+                .or_else(|| attested.named("akpub"))
                 .ok_or_else(|| ClaimsError::missing("akpub"))?;
             Some(bytes(key, form).ok_or_else(|| ClaimsError::invalid("akpub"))?)
         }
@@ -324,7 +325,7 @@ fn submodule(
         vector,
         policies,
         key,
-        nonce: nonce(&claims)?,
+        nonces: nonces(&claims)?,
     })
 }
 
@@ -370,16 +371,19 @@ fn vector(value: &Value, form: Form) -> Option<Vec<(usize, i8)>> {
     Some(vector)
 }
 
-fn nonce(claims: &ClaimsSet) -> Result<Option<Vec<u8>>, ClaimsError> {
-    let Some(value) = claims.get(10, "eat_nonce") else {
-        return Ok(None);
+/// One nonce, or a list of them (RFC 9711 section 4.1).
+fn nonces(claims: &ClaimsSet) -> Result<Vec<Vec<u8>>, ClaimsError> {
+    let list = match claims.get(10, "eat_nonce") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(list)) if !list.is_empty() => list.as_slice(),
+        Some(one) => std::slice::from_ref(one),
     };
-    let nonce = match value {
-        Value::Text(text) if (8..=88).contains(&text.len()) => text.clone().into_bytes(),
-        Value::Bytes(bytes) if (8..=64).contains(&bytes.len()) => bytes.clone(),
-        _ => return Err(ClaimsError::invalid("eat_nonce")),
+    let nonce = |value: &Value| match value {
+        Value::Text(text) if (8..=88).contains(&text.len()) => Ok(text.clone().into_bytes()),
+        Value::Bytes(bytes) if (8..=64).contains(&bytes.len()) => Ok(bytes.clone()),
+        _ => Err(ClaimsError::invalid("eat_nonce")),
     };
-    Ok(Some(nonce))
+    list.iter().map(nonce).collect()
 }
 
 fn whole(value: &Value) -> Option<i128> {

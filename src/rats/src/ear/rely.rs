@@ -140,6 +140,14 @@ fn signed(
             error.to_string(),
         )
     })?;
+    if !is_of_results(jws.header("typ")) || jws.has_header("typ") && jws.header("typ").is_none() {
+        return Err(refuse(
+            "ear.type",
+            Reason::WrongTyp,
+            "a token of no other kind than a result",
+            jws.header("typ").unwrap_or("not text"),
+        ));
+    }
     let named = jws.header("alg").unwrap_or("none");
     let alg = JoseAlg::from_name(named).ok_or_else(|| {
         refuse(
@@ -182,6 +190,23 @@ fn signed(
     Ok(result)
 }
 
+/// Whether a token may be a result by its `typ`: one that says nothing, or what any token or an entity attestation token is. A proof, or a
+/// workload's identity, is something else, whoever signed it (RFC 8725 section 3.11).
+pub fn is_of_results(typ: Option<&str>) -> bool {
+    const KNOWN: [&str; 4] = ["JWT", "eat+jwt", "eat-ucs+json", "ear+jwt"];
+    typ.is_none_or(|typ| {
+        let bare = typ
+            .get(..12)
+            .filter(|prefix| prefix.eq_ignore_ascii_case("application/"));
+        let name = if bare.is_some() {
+            typ.get(12..).unwrap_or_default()
+        } else {
+            typ
+        };
+        KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name))
+    })
+}
+
 fn times(result: &AttestationResult, without_exp: bool, now: i64) -> Check {
     const NAME: &str = "ear.times";
     let begins = result.not_before.unwrap_or(i64::MIN).max(result.issued_at);
@@ -210,14 +235,14 @@ fn times(result: &AttestationResult, without_exp: bool, now: i64) -> Check {
 
 fn fresh(result: &AttestationResult, nonce: Nonce<'_>) -> Check {
     const NAME: &str = "ear.nonce";
-    let Some(found) = &result.nonce else {
+    if result.nonces.is_empty() {
         return refuse(NAME, Reason::NonceMissing, "the nonce that was given", "none");
-    };
-    let held = match nonce {
+    }
+    let is_it = |found: &Vec<u8>| match nonce {
         Nonce::Text(text) => ct_eq(found, text.as_bytes()),
         Nonce::Bytes(bytes) => decoded(found).is_some_and(|found| ct_eq(&found, bytes)),
     };
-    if held {
+    if result.nonces.iter().any(is_it) {
         Check::passed(NAME, "the one that was given")
     } else {
         refuse(NAME, Reason::NonceMismatch, "the nonce that was given", "another")

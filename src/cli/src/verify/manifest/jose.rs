@@ -55,13 +55,21 @@ pub(super) fn jws(case: &Case) -> Result<Finding, String> {
     if embedded.iter().any(|name| jws.has_header(name)) {
         finding.note(Reason::EmbeddedKey);
     }
-    let named = pinned.and_then(|jwk| json::object(&jwk).ok()?.get("kid")?.as_str().map(str::to_owned));
-    if let (Some(named), Some(kid)) = (named, jws.header("kid"))
-        && named != kid
+    if let Some(jwk) = pinned {
+        kid(&jws, &jwk, &mut finding);
+    }
+    Ok(finding)
+}
+
+/// A name of a key that is not that of the one that is pinned: which does not matter where there is one key.
+pub(super) fn kid(jws: &Jws<'_>, jwk: &[u8], finding: &mut Finding) {
+    let own = json::object(jwk).ok();
+    let own = own.as_ref().and_then(|jwk| jwk.get("kid")?.as_str());
+    if let (Some(own), Some(kid)) = (own, jws.header("kid"))
+        && own != kid
     {
         finding.note(Reason::KidUnknown);
     }
-    Ok(finding)
 }
 
 /// Whether a pinned key is on Ed448, which the cryptographic provider does not have (docs/VECTORS.md).
@@ -90,6 +98,10 @@ fn compact(text: &str) -> Result<String, Reason> {
         // What is critical has to be signed.
         if ["crit", "b64"].iter().any(|name| unprotected.contains_key(*name)) {
             return Err(Reason::UnsupportedCrit);
+        }
+        // Nothing is signed besides the payload.
+        if !object.contains_key("protected") && unprotected.contains_key("alg") {
+            return Err(Reason::AlgUnprotected);
         }
         let protected =
             touchmark_crypto::jose::b64u_decode(part("protected")?).map_err(|_| Reason::Malformed)?;
@@ -157,8 +169,11 @@ fn certified(case: &Case, chain: &[Vec<u8>], alg: JoseAlg) -> Result<Result<Veri
         Ok(anchors) => anchors,
         Err(finding) => return Ok(Err(finding)),
     };
-    let found = certificates::path(leaf, rest, &anchors, Sha1::Refused, case.time_or_now()?);
+    let mut found = certificates::path(leaf, rest, &anchors, Sha1::Refused, case.time_or_now()?);
     if !found.refused.is_empty() {
+        if anchors.is_empty() {
+            found.refuse(Reason::KeyUnavailable);
+        }
         return Ok(Err(found));
     }
     let Ok(certificate) = DeviceCertificate::parse(leaf) else {

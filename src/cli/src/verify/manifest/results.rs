@@ -8,7 +8,7 @@ use touchmark_crypto::{
 use touchmark_rats::{
     Reason,
     cmw::{self, Cmw, CmwError},
-    ear::{AttestationResult, Profile},
+    ear::{AttestationResult, Profile, is_of_results},
     eat::{self, ClaimsError, ClaimsSet},
 };
 
@@ -47,6 +47,9 @@ pub(super) fn ear(case: &Case, profile: Profile) -> Result<Finding, String> {
     if allowed(case).is_some_and(|allowed| !allowed.contains(&alg)) {
         return Ok(Finding::refused(Reason::AlgNotAllowed));
     }
+    if !is_of_results(jws.header("typ")) {
+        return Ok(Finding::refused(Reason::WrongTyp));
+    }
     let Some(jwk) = case.optional("verifier_jwk")? else {
         return Ok(Finding::refused(Reason::KeyUnavailable));
     };
@@ -64,6 +67,7 @@ pub(super) fn ear(case: &Case, profile: Profile) -> Result<Finding, String> {
     {
         finding.note(Reason::EmbeddedKey);
     }
+    jose::kid(&jws, &jwk, &mut finding);
     Ok(finding)
 }
 
@@ -129,11 +133,19 @@ pub(super) fn with_form(case: &Case, role: &str, mut finding: Finding) -> Result
 }
 
 pub(super) fn eat_claims(case: &Case) -> Result<Finding, String> {
-    let checked: Result<(), ClaimsError> = match case.optional("claims_json")? {
-        Some(json) => ClaimsSet::from_json(&json).and_then(|claims| claims.check()),
+    let json = case.optional("claims_json")?;
+    let checked: Result<(), ClaimsError> = match &json {
+        Some(json) => ClaimsSet::from_json(json).and_then(|claims| claims.check()),
         None => eat::check_document(&case.file("claims_cbor")?),
     };
-    let finding = checked.map_or_else(|error| Finding::refused(error.reason), |()| Finding::default());
+    let mut finding = checked.map_or_else(|error| Finding::refused(error.reason), |()| Finding::default());
+    let claims = match json {
+        Some(json) => ClaimsSet::from_json(&json),
+        None => ClaimsSet::from_cbor(&case.file("claims_cbor")?),
+    };
+    if claims.is_ok_and(|claims| claims.bare_versions().next().is_some()) {
+        finding.note(Reason::ClaimInvalid);
+    }
     with_form(case, "claims_cbor", finding)
 }
 

@@ -14,8 +14,8 @@ use super::{case::Case, finding::Finding, jose::allowed};
 const MAX_LIFETIME: u64 = 365 * 86_400;
 /// Longest life of a proof, likewise.
 const MAX_PROOF_LIFETIME: u64 = 300;
-/// Algorithms that are allowed where nobody says which.
-const USUAL: [JoseAlg; 3] = [JoseAlg::Es256, JoseAlg::Es384, JoseAlg::Es512];
+/// Most fields of a request that are looked at.
+const MAX_FIELDS: usize = 256;
 /// Seconds that clocks may differ by.
 const LEEWAY: u64 = 60;
 
@@ -32,6 +32,7 @@ pub(super) fn identity(case: &Case) -> Result<Finding, String> {
     };
     notes(&token, now, &mut finding);
     named(case, &token, &mut finding);
+    mismatched(case, &token, &mut finding);
     Ok(finding)
 }
 
@@ -51,6 +52,17 @@ fn notes(token: &str, now: u64, finding: &mut Finding) {
         .and_then(|claims| claims.claims().get("iat")?.as_u64());
     if issued.is_some_and(|issued| issued > now + LEEWAY) {
         finding.note(Reason::NotYetValid);
+    }
+}
+
+/// An algorithm that is allowed, and is not that of the issuer's key.
+fn mismatched(case: &Case, token: &str, finding: &mut Finding) {
+    let named = Jws::parse(token)
+        .ok()
+        .and_then(|jws| JoseAlg::from_name(jws.header("alg")?));
+    let may = |alg| allowed(case).is_none_or(|allowed| allowed.contains(&alg));
+    if finding.refused.contains(&"alg_not_allowed") && named.is_some_and(may) {
+        finding.refuse(Reason::AlgMismatch);
     }
 }
 
@@ -91,8 +103,24 @@ pub(super) fn proof(case: &Case) -> Result<Finding, String> {
     let apart = [text(case, "wit")?, text(case, "wpt")?].into_iter().flatten();
     for token in carried.chain(apart) {
         notes(&token, now, &mut finding);
+        elsewhere(case, &token, &mut finding);
     }
     Ok(finding)
+}
+
+/// A list of audiences, of which none is the one that is asked for.
+fn elsewhere(case: &Case, token: &str, finding: &mut Finding) {
+    let Ok(jws) = Jws::parse(token) else { return };
+    let Ok(claims) = jws.unverified_claims() else {
+        return;
+    };
+    let own = case.text("audience").unwrap_or_default();
+    let named = claims.claims().get("aud").and_then(serde_json::Value::as_array);
+    if named.is_some_and(|list| !list.iter().any(|one| one == own))
+        && finding.refused.contains(&"audience_array")
+    {
+        finding.add("audience_mismatch");
+    }
 }
 
 /// Whether a type was spelt in an unusual way, of a request that holds.
@@ -105,6 +133,9 @@ fn judge(case: &Case, issuers: &Issuers) -> Result<Result<bool, TokenError>, Str
     );
     let now = case.time()?;
     let fields: Vec<(String, String)> = request.as_deref().map(fields).unwrap_or_default();
+    if fields.len() > MAX_FIELDS {
+        return Ok(Err(TokenError::Malformed));
+    }
     let carried = match (&request, &wit) {
         // What the request carries counts.
         (Some(_), _) => Carried::from_fields(
@@ -142,10 +173,10 @@ fn judge(case: &Case, issuers: &Issuers) -> Result<Result<bool, TokenError>, Str
 
 /// The fields of a request as it is recorded: lines, an empty one before the body.
 fn fields(request: &str) -> Vec<(String, String)> {
-    let request = request.replace("\r\n", "\n");
-    let head = request.split("\n\n").next().unwrap_or_default();
-    head.lines()
+    let lines = request.lines().take_while(|line| !line.is_empty());
+    lines
         .skip(1)
+        .take(MAX_FIELDS + 1)
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
         .collect()
@@ -161,7 +192,8 @@ fn issuers(case: &Case) -> Result<Result<Issuers, Finding>, String> {
     };
     let kid = jwk.get("kid").and_then(|kid| kid.as_str()).map(str::to_owned);
     let issuer = Issuer {
-        algorithms: allowed(case).unwrap_or_else(|| USUAL.into_iter().chain([key.alg()]).collect()),
+        // Where nobody says which: every one that is no MAC, and is not `none`.
+        algorithms: allowed(case).unwrap_or_else(|| JoseAlg::ALL.to_vec()),
         keys: vec![(kid, key)],
         issuers: case.text("expected_issuer").map(|issuer| vec![issuer.to_owned()]),
         max_lifetime: MAX_LIFETIME,

@@ -258,3 +258,30 @@ fn r008_a_result_about_another_attester_is_none_about_this() {
     assert_eq!(on(&claims(), EvidenceKey::IfNamed(&own)), (None, true));
     assert_eq!(on(&named(&other), EvidenceKey::IfNamed(&own)), mismatch);
 }
+
+#[test]
+fn a_result_that_carries_several_nonces_is_fresh_by_any_of_them() {
+    let several = |nonces: Value| judged(&with("/eat_nonce", nonces), &demands());
+    assert_eq!(several(json!([b64u(&[1; 32]), b64u(&BIND)])), (None, true));
+    let mismatch = (Some(("ear.nonce", Reason::NonceMismatch)), false);
+    assert_eq!(several(json!([b64u(&[1; 32]), b64u(&[2; 32])])), mismatch);
+    let invalid = (Some(("ear.claims", Reason::ClaimInvalid)), false);
+    assert_eq!(several(json!([])), invalid);
+}
+
+#[test]
+fn r008_a_token_of_another_kind_is_no_result_whoever_signed_it() {
+    let key = SoftwareKey::generate(SigningAlg::Es256).unwrap();
+    let jwk = Jwk::new(key.public_key().clone()).unwrap().to_json();
+    let failed = |typ: &str| {
+        let token = jws::sign(typ, None, &claims(), Purpose::AttestationResult, &key).unwrap();
+        let relied = rely(&token, &jwk, &demands(), OCCASION);
+        relied.failure().and_then(Check::reason)
+    };
+    for typ in ["JWT", "jwt", "eat+jwt", "application/eat+jwt", "EAT+JWT"] {
+        assert_eq!(failed(typ), None, "{typ}");
+    }
+    for typ in ["wit+jwt", "wpt+jwt", "at+jwt", "", "application/"] {
+        assert_eq!(failed(typ), Some(Reason::WrongTyp), "{typ}");
+    }
+}
