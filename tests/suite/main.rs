@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod addresses;
 mod architecture;
 mod bus;
 mod calls;

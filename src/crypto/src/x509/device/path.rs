@@ -151,6 +151,15 @@ pub fn verify_device_path(
     })
 }
 
+/// The intermediates of a trail that count against a path length: those that hand a name's authority to another key of the same name do
+/// not (RFC 5280 section 4.2.1.9).
+fn counted(trail: &[&DeviceCertificate]) -> usize {
+    let intermediates = trail.iter().skip(1);
+    intermediates
+        .filter(|certificate| certificate.issuer != certificate.subject)
+        .count()
+}
+
 struct Search<'a> {
     intermediates: &'a [&'a DeviceCertificate],
     anchors: &'a DeviceAnchors,
@@ -180,7 +189,7 @@ impl<'a> Search<'a> {
                 return Ok(at);
             }
             if anchor.is_named(last) {
-                match self.issued(last, anchor, trail.len() - 1) {
+                match self.issued(last, anchor, counted(trail)) {
                     Ok(()) => return Ok(at),
                     Err(error) => failed(error),
                 }
@@ -195,9 +204,8 @@ impl<'a> Search<'a> {
                 failed(DeviceError::TooLong);
                 continue;
             }
-            let below = trail.len() - 1;
             if let Err(error) = self
-                .issued(last, candidate, below)
+                .issued(last, candidate, counted(trail))
                 .and_then(|()| self.dates(candidate))
             {
                 failed(error);
