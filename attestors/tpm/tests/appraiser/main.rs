@@ -16,6 +16,7 @@ mod control;
 mod endorsement;
 mod exchange;
 mod forge;
+mod formats;
 mod judged_log;
 mod log_format;
 mod messages;
