@@ -320,3 +320,37 @@ fn a_table_of_evidence_passes_as_expected_and_what_is_no_evidence_is_no_case_of_
         assert!(code == Some(2) && text.contains(what), "{wrong}: {text}");
     }
 }
+
+#[test]
+fn labels_that_no_host_has_are_told_to_whoever_applies_something_for_them() {
+    let dev = Dev::start(&[]);
+    let scoped = r#"@id("all") permit (principal in Touchmark::HostGroup::"simulated", action, resource);
+@id("lab") forbid (principal, action, resource) when { principal in Touchmark::HostGroup::"labb" };"#;
+    let told = |output: std::process::Output| {
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["labels_of_nobody"].clone()
+    };
+    let dry = apply(&dev, "scoped", scoped, &["--dry-run", "--observe", "rack-9"]);
+    assert_eq!(told(dry), serde_json::json!(["labb", "rack-9"]));
+    let known = apply(&dev, "known", PERMIT, &["--observe", "simulated"]);
+    assert_eq!(told(known), serde_json::json!([]));
+    let file = dev.file("scoped.cedar", scoped);
+    let text = dev.touchmark(&["policy", "apply", "-f", &file, "--dry-run"]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("no host has the label 'labb'"), "{text}");
+    // So with reference values.
+    let set = "label = \"other\"\nhosts = { labels = [\"rack-9\", \"simulated\"] }\n[[reference]]\npcr = 4\ndigest = \"";
+    let file = dev.file("other.toml", &format!("{set}{}\"\n", "07".repeat(32)));
+    let applied = dev.json(&["reference", "apply", "--stage", "-f", &file]);
+    assert_eq!(applied["labels_of_nobody"], serde_json::json!(["rack-9"]));
+    let list = dev.json(&["reference", "list"]);
+    let other = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|set| set["label"] == "other");
+    assert_eq!(
+        other.unwrap()["host_labels"],
+        serde_json::json!(["rack-9", "simulated"])
+    );
+}

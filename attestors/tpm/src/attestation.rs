@@ -48,12 +48,11 @@ pub(crate) fn check_attestation(
 ) -> Result<(Attest, HashAlg), Check> {
     let attest = Attest::parse(attest_bytes, shape.kind).map_err(|_| {
         // What does not even begin like one was made by no TPM.
-        if let Some(magic) = attest_bytes.first_chunk().map(|magic| u32::from_be_bytes(*magic))
-            && magic != MAGIC
-        {
-            checks.push(wrong_magic(shape, magic));
+        let magic = attest_bytes.first_chunk().map(|magic| u32::from_be_bytes(*magic));
+        match magic.filter(|magic| *magic != MAGIC) {
+            Some(magic) => wrong_magic(shape, magic),
+            None => malformed(shape.structure, "not a TPMS_ATTEST, or bytes after it".into()),
         }
-        malformed(shape.structure, "not a TPMS_ATTEST, or bytes after it".into())
     })?;
     let failed = |(reason, found): (Reason, String)| {
         Check::failed(

@@ -69,3 +69,12 @@ pub(crate) fn table(rows: &Value, columns: &[(&str, &str)]) -> String {
     };
     lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }
+
+/// A line for each label that what was applied is for, and no host has.
+pub(crate) fn labels_of_nobody(document: &Value) -> Vec<String> {
+    let labels = document["labels_of_nobody"].as_array().into_iter().flatten();
+    labels
+        .filter_map(Value::as_str)
+        .map(|label| format!("no host has the label '{label}' (touchmark host show NAME has those of one)"))
+        .collect()
+}

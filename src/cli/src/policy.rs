@@ -11,7 +11,7 @@ use touchmark_policy::{Policies, SCHEMA, Source, shipped};
 use crate::{
     admin::{Operator, read_file},
     exit::{REFUSED, UNUSABLE, fail},
-    output::{Output, report, table},
+    output::{Output, labels_of_nobody, report, table},
 };
 
 /// Policies, in Cedar.
@@ -194,7 +194,9 @@ fn apply(
             (false, true) => format!("applied '{label}'; {} policies decide now", document["policies"]),
             (false, false) => format!("'{label}' is applied as it is; nothing was changed"),
         };
-        format!("{head}\n{}", changes(document))
+        let mut lines = vec![head, changes(document)];
+        lines.extend(labels_of_nobody(document));
+        lines.join("\n")
     });
     Ok(())
 }

@@ -10,7 +10,7 @@ use touchmark_api::admin::Request;
 
 use crate::{
     admin::{Operator, read_file},
-    output::{Output, report, table},
+    output::{Output, labels_of_nobody, report, table},
     verify::input,
 };
 
@@ -154,6 +154,7 @@ fn entered(document: &Value) -> String {
             )
         });
     }
+    lines.extend(labels_of_nobody(document));
     lines.join("\n")
 }
 
@@ -225,6 +226,7 @@ fn list(operator: &Operator) -> Result<(), ExitCode> {
                 ("generation", "GENERATION"),
                 ("state", "STATE"),
                 ("values", "VALUES"),
+                ("host_labels", "HOSTS"),
                 ("source", "SOURCE"),
                 ("applied_at", "APPLIED"),
             ],

@@ -60,6 +60,8 @@ pub struct Policies {
     slices: Mutex<HashMap<Slice, Arc<PolicySet>>>,
     /// Groups and hosts that any policy names.
     named: BTreeSet<EntityUid>,
+    /// Groups that any of them names, in its scope or in a condition.
+    groups: BTreeSet<String>,
 }
 
 /// Which policies a request needs: those for everybody, those for these groups, without the sets that only observe.
@@ -95,6 +97,7 @@ impl Policies {
             observe: BTreeMap::new(),
             slices: Mutex::new(HashMap::new()),
             named: BTreeSet::new(),
+            groups: BTreeSet::new(),
             labels: BTreeSet::new(),
             fallback: None,
         };
@@ -138,6 +141,11 @@ impl Policies {
     /// How many policies there are.
     pub fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// The labels of hosts that they are about, where they name any.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(String::as_str)
     }
 
     /// Whether there is none, so that nothing is permitted.
@@ -219,6 +227,10 @@ impl Policies {
                 PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
             };
             self.named.extend(scope.clone());
+            let groups = policy.entity_literals().into_iter();
+            let groups = groups.filter(|uid| uid.type_name().basename() == "HostGroup");
+            self.groups
+                .extend(groups.map(|uid| uid.id().unescaped().to_owned()));
             let json = policy
                 .to_json()
                 .map_err(|error| policy_error(error.to_string()))?;

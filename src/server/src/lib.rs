@@ -16,6 +16,7 @@ mod greet;
 mod host;
 mod issue;
 mod keys;
+mod labels;
 mod limits;
 mod listen;
 mod message;

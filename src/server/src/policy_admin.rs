@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use touchmark_store::PolicyText;
 
 use crate::{
-    Service,
+    Service, labels,
     operator::{Failure, Outcome},
     policy::{Applied, claims, document},
 };
@@ -20,12 +20,19 @@ pub(crate) async fn apply(service: &Arc<Service>, set: PolicyText, dry_run: bool
     let candidate = compiled(&sets)?;
     let changes = differences(service, &candidate).await?;
     let policies = candidate.policies.len();
+    let alone = compiled(std::slice::from_ref(&set))?;
+    let labels = alone.policies.groups().map(str::to_owned);
+    let nobody = labels::of_nobody(service, labels.chain(set.observe.iter().cloned())).await?;
+    let mut document = json!({
+        "label": set.label, "policies": policies, "hosts": changes, "labels_of_nobody": nobody,
+    });
     if dry_run {
-        return Ok(json!({"label": set.label, "dry_run": true, "policies": policies, "hosts": changes}));
+        document["dry_run"] = true.into();
+        return Ok(document);
     }
-    let changed = service.store.apply_policies(&set, now).await?;
+    document["changed"] = service.store.apply_policies(&set, now).await?.into();
     service.reload_policies().await?;
-    Ok(json!({"label": set.label, "policies": policies, "changed": changed, "hosts": changes}))
+    Ok(document)
 }
 
 /// Withdraws a set, or says what would change.

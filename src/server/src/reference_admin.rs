@@ -13,7 +13,7 @@ use touchmark_store::{Entry, Generation};
 use touchmark_verifier::ReferenceSet;
 
 use crate::{
-    Service,
+    Service, labels,
     operator::{Failure, Outcome},
 };
 
@@ -51,6 +51,7 @@ async fn enter(service: &Arc<Service>, set: &ReferenceSet, source: &str, entry: 
         "values": set.len(),
         "changed": changed,
         "hosts": fitting(service, set).await?,
+        "labels_of_nobody": labels::of_nobody(service, set.host_labels().unwrap_or_default().to_vec()).await?,
     }))
 }
 
@@ -149,13 +150,16 @@ pub(crate) async fn list(service: &Service) -> Outcome {
     Ok(generations
         .iter()
         .map(|generation| {
-            let values = ReferenceSet::from_toml(&generation.body).map_or(0, |set| set.len());
+            let set = ReferenceSet::from_toml(&generation.body).ok();
+            let values = set.as_ref().map_or(0, ReferenceSet::len);
+            let labels = set.as_ref().and_then(ReferenceSet::host_labels);
             json!({
                 "label": generation.label,
                 "generation": generation.number,
                 "state": generation.state,
                 "source": generation.source,
                 "values": values,
+                "host_labels": labels,
                 "applied_at": touchmark_tls::clock::rfc3339(generation.applied_at),
             })
         })

@@ -295,6 +295,11 @@ impl ReferenceSet {
         self.values.is_empty()
     }
 
+    /// The labels of the hosts that it is for; `None`: all hosts.
+    pub fn host_labels(&self) -> Option<&[String]> {
+        self.host_labels.as_deref()
+    }
+
     /// Whether the set is for a host with these labels.
     pub fn applies_to(&self, host_labels: &[String]) -> bool {
         match &self.host_labels {

@@ -87,6 +87,8 @@ fn names(reason: Reason) -> impl Iterator<Item = &'static str> {
         Reason::NonceMissing => (reason.code(), Some("nonce_mismatch")),
         // A register that holds something else than the log leads to may have been extended by more than the log has.
         Reason::LogMismatch => (reason.code(), Some("log_incomplete")),
+        // What does not begin like an attestation may be none at all.
+        Reason::WrongMagic => (reason.code(), Some("malformed")),
         Reason::LogIncomplete => (reason.code(), Some("log_mismatch")),
         Reason::SecureBootInvalid => (reason.code(), Some("secure_boot_unknown")),
         Reason::DuplicateMember => (reason.code(), Some("malformed")),
