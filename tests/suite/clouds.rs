@@ -1,6 +1,12 @@
 //! Virtual machines whose endorsement key nobody certified, and whose attestation key the cloud did.
 
-use touchmark_tests::dev::{Dev, eventually};
+use touchmark_api::attest::Introduction;
+use touchmark_rats::{cbor, tpm::TpmOpening};
+use touchmark_tests::{
+    dev::{Dev, eventually},
+    sim::device,
+    wire,
+};
 
 #[test]
 fn r062_a_cloud_vouches_for_a_virtual_machine_by_the_certificate_of_its_attestation_key() {
@@ -76,16 +82,93 @@ fn e07_without_attestation_certificates_in_the_configuration_nobody_vouches_for_
     dev.end_agent(1);
     let _server = dev.restart_server(|text| text.replace("attestation_certificates = true\n", ""));
     let _agent = dev.start_agent(1);
+    // Its record says that more was believed of it.
     eventually("the host's refusal", || {
-        dev.host("host-1")["reason"] == "path_invalid"
-            && dev.json(&["why", "host-1"])["check"] == "tpm.attestation_certificate.path"
+        dev.host("host-1")["reason"] == "attestation_key_mismatch"
+            && dev.json(&["why", "host-1"])["found"] == "no certificate"
     });
-    let remedy = dev.json(&["why", "host-1"])["remedy"].clone();
-    assert!(
-        remedy
-            .as_str()
-            .unwrap()
-            .contains("attestation_certificates = true"),
-        "{remedy}"
-    );
+    // An operator may have it as what it is now.
+    let digest = dev.description()["tpms"][0]["ek_digests"][0].clone();
+    let digest = digest.as_str().unwrap();
+    let replaced = [
+        "host",
+        "replace",
+        "host-1",
+        "--ek-digest",
+        digest,
+        "--reason",
+        "nobody vouches",
+    ];
+    assert!(dev.touchmark(&replaced).status.success());
+    eventually("the host is attested as what nobody vouches for", || {
+        dev.host("host-1")["state"] == "attested" && dev.json(&["host", "show", "host-1"])["maker"].is_null()
+    });
+}
+
+#[test]
+fn e28_another_virtual_machines_attestation_key_does_not_stand_in_for_the_one_on_record() {
+    let dev = Dev::start(&["--vtpm", "2", "--tpm", "1"]);
+    (1..=3).for_each(|n| dev.end_agent(n));
+    let (address, _) = dev.addresses();
+    let opening = |n: usize| {
+        let device = device(&dev.description()["tpms"][n - 1]);
+        touchmark_helper::opening(&device, wire::DOMAIN).unwrap()
+    };
+    let (chip, own, other) = (opening(1), opening(2), opening(3));
+    let introduce = |opening: &TpmOpening| {
+        let encoded = Introduction::Opening(cbor::encode(opening).into());
+        wire::challenge(&address, dev.pin(), encoded);
+    };
+    // The endorsement key of one, whose certificate nobody has, and the attestation key of another one of the same cloud.
+    introduce(&TpmOpening {
+        attestation: other.attestation.clone(),
+        endorsements: own.endorsements,
+    });
+    let refused = |host: &str, found: &str| {
+        let why = dev.json(&["why", host]);
+        assert_eq!(
+            (&why["check"], &why["reason"]),
+            (
+                &"tpm.attestation_key.record".into(),
+                &"attestation_key_mismatch".into()
+            ),
+            "{why}"
+        );
+        assert_eq!(why["found"], found);
+    };
+    refused("host-2", "a certificate of another attestation key");
+    // A chip whose endorsement certificate was believed does not come back by the other kind, or by none.
+    let mut less = chip.clone();
+    less.endorsements
+        .iter_mut()
+        .for_each(|key| key.certificate = None);
+    let digests = dev.description()["tpms"][0]["ek_digests"].clone();
+    let digest = digests[0].as_str().unwrap();
+    let replace = [
+        "host",
+        "replace",
+        "host-1",
+        "--ek-digest",
+        digest,
+        "--reason",
+        "by digest",
+    ];
+    assert!(dev.touchmark(&replace).status.success());
+    let _agent = dev.start_agent(1);
+    eventually("the chip is attested", || {
+        dev.host("host-1")["state"] == "attested"
+    });
+    dev.end_agent(1);
+    introduce(&less);
+    refused("host-1", "no certificate");
+    // Who is not enrolled at all is not said to be certified by whoever certified another key.
+    let mut stranger = other;
+    stranger.endorsements = vec![chip.endorsements[0].clone()];
+    stranger.endorsements[0].certificate = None;
+    introduce(&stranger);
+    eventually("the stranger is pending", || {
+        let pending = dev.json(&["host", "list", "--pending"]);
+        let note = pending[0]["note"].as_str().unwrap_or_default().to_owned();
+        note.starts_with("not certified") && note.contains("proves nothing of this one")
+    });
 }

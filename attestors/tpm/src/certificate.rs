@@ -39,6 +39,11 @@ pub struct ChipCertificate {
 }
 
 impl ChipCertificate {
+    /// Whether it says nothing of what its key is for.
+    pub fn is_bare(&self) -> bool {
+        self.certificate.facts.extended_key_usages.is_empty()
+    }
+
     /// `tpmManufacturer`, `tpmModel` and `tpmVersion`, where the certificate names them.
     pub fn names(&self) -> [Option<&str>; 3] {
         TCG_NAMES.map(|oid| {
@@ -198,7 +203,14 @@ impl ChipCertificate {
                 );
             }
             let usages = &facts.extended_key_usages;
-            if !usages.is_empty() && !usages.iter().any(|oid| AK_USAGES.contains(&oid.as_str())) {
+            if usages.is_empty() {
+                return Ok(Check::noted(
+                    name,
+                    Reason::Eku,
+                    "a certificate that says nothing of its use",
+                ));
+            }
+            if !usages.iter().any(|oid| AK_USAGES.contains(&oid.as_str())) {
                 return refuse(
                     Reason::Eku,
                     "extended key usage tcg-kp-AIKCertificate (2.23.133.8.3), or that of endorsement keys",

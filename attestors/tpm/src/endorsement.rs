@@ -128,6 +128,11 @@ fn manufacturer(named: &str) -> String {
 const MAX_SERIAL: usize = 40;
 
 impl Maker {
+    /// Whether it is believed about such keys.
+    pub fn certifies(&self, certified: CertifiedKey) -> bool {
+        self.usage(certified).is_some()
+    }
+
     /// As what a certificate of one of its devices' keys is read; `None` where it does not certify such keys.
     fn usage(&self, certified: CertifiedKey) -> Option<CertificateUse> {
         match certified {
@@ -174,6 +179,10 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
         return Ok(None);
     };
     let certified = presented.certified();
+    // Where nobody is believed about attestation keys, their certificates say nothing, and nothing is wrong with them.
+    if certified == CertifiedKey::AttestationKey && !makers.iter().any(|maker| maker.certifies(certified)) {
+        return Ok(None);
+    }
     let (names, area) = match &presented.attestation_public {
         None => (&ENDORSEMENT, endorsement),
         Some(public) => (&ATTESTATION, attestation_key::judge(public)?),
@@ -222,6 +231,19 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
             now,
         );
         match judged {
+            Ok(chip)
+                if certified == CertifiedKey::AttestationKey
+                    && !maker.bare_certificates
+                    && chip.is_bare() =>
+            {
+                telling = Some(Check::failed(
+                    "tpm.attestation_certificate.profile",
+                    Reason::Eku,
+                    "extended key usage tcg-kp-AIKCertificate (2.23.133.8.3)",
+                    "a certificate that says nothing of its use",
+                    "ask the cloud; bare_certificates = true under [[tpm.maker]] believes those all the same",
+                ));
+            }
             Ok(chip) => {
                 let root = maker.anchors.certificates().get(chip.path.anchor);
                 let serial = &chip.certificate.facts.serial;

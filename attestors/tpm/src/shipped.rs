@@ -24,7 +24,7 @@ macro_rules! maker {
             roots: include_str!(concat!("../anchors/", $name, ".pem")),
             intermediates: None,
             bare: maker!(@bare $($extra)?),
-            attests: matches!(MakerKind::$kind, MakerKind::Hypervisor),
+            attests: maker!(@attests $($extra)?),
         }
     };
     ($name:literal, $kind:ident, both $(, $extra:ident)?) => {
@@ -34,12 +34,14 @@ macro_rules! maker {
         }
     };
     (@bare bare) => { true };
-    (@bare) => { false };
+    (@bare $($other:ident)?) => { false };
+    (@attests attests) => { true };
+    (@attests $($other:ident)?) => { false };
 }
 
 const SHIPPED: [Shipped; 10] = [
     maker!("amd", Physical, both),
-    maker!("azure", Hypervisor, both),
+    maker!("azure", Hypervisor, both, attests),
     maker!("google", Hypervisor, both, bare),
     maker!("infineon", Physical, both),
     maker!("intel", Physical, both),

@@ -9,7 +9,7 @@ use touchmark_verifier::FileList;
 use crate::{
     admin::{Operator, read_text},
     exit::{UNUSABLE, fail},
-    output::{Output, report, table},
+    output::{Output, labels_of_nobody, report, table},
 };
 
 /// Largest file of digests that is read, in bytes.
@@ -72,11 +72,13 @@ fn apply(
         digests: STANDARD.encode(list.to_bytes()),
     })?;
     report(operator.output, &document, |document| {
-        format!(
+        let mut lines = vec![format!(
             "applied {} files as '{}'; hosts are held against it at their next attestation",
             document["files"],
             document["label"].as_str().unwrap_or_default()
-        )
+        )];
+        lines.extend(labels_of_nobody(document));
+        lines.join("\n")
     });
     Ok(())
 }

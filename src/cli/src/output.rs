@@ -4,6 +4,8 @@ use std::io::Write;
 
 use serde_json::Value;
 
+use crate::exit::UNUSABLE;
+
 /// How a command reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Output {
@@ -21,7 +23,20 @@ pub(crate) fn report(output: Output, document: &Value, text: impl FnOnce(&Value)
         Output::Text => printable(text(document).trim_end()),
     };
     if !text.is_empty() {
-        let _ = writeln!(std::io::stdout(), "{text}");
+        say(&format!("{text}\n"));
+    }
+}
+
+/// Writes to standard output. What could not be written is no answer: the program ends, so that nobody takes a part for the whole. Whoever
+/// reads it and is gone has seen enough.
+pub(crate) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("touchmark: standard output: {error}");
+            std::process::exit(i32::from(UNUSABLE));
+        }
+        _ => {}
     }
 }
 
@@ -32,11 +47,16 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
+/// The same on one line.
+pub(crate) fn one_line(text: &str) -> String {
+    printable(text).replace('\n', "?")
+}
+
 /// Members of each object as columns, the longest cell setting the width.
 pub(crate) fn table(rows: &Value, columns: &[(&str, &str)]) -> String {
     let cell = |row: &Value, member: &str| match &row[member] {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => one_line(text),
         Value::Array(items) => items
             .iter()
             .filter_map(Value::as_str)

@@ -10,7 +10,7 @@ use touchmark_api::admin::Request;
 
 use crate::{
     admin::{Operator, read_file},
-    output::{Output, labels_of_nobody, report, table},
+    output::{Output, labels_of_nobody, one_line, report, say, table},
     verify::input,
 };
 
@@ -101,8 +101,8 @@ pub(crate) fn run(arguments: References) -> ExitCode {
 fn capture(operator: &Operator, host: String, label: Option<String>) -> Result<(), ExitCode> {
     let document = operator.ask(&Request::ReferenceCapture { host, label })?;
     match operator.output {
-        Output::Json => println!("{document}"),
-        Output::Text => print!("{}", document["reference"].as_str().unwrap_or_default()),
+        Output::Json => say(&format!("{document}\n")),
+        Output::Text => say(document["reference"].as_str().unwrap_or_default()),
     }
     Ok(())
 }
@@ -192,7 +192,7 @@ fn diff(operator: &Operator, left: String, right: String) -> Result<(), ExitCode
                     "{mark} PCR {:2} {} {}",
                     value["pcr"],
                     value["digest"].as_str().unwrap_or_default(),
-                    value["description"].as_str().unwrap_or_default()
+                    one_line(value["description"].as_str().unwrap_or_default())
                 ));
             }
         }

@@ -100,7 +100,7 @@ impl PublicKey {
         } else if *alg == oid!(1.2.840.113549.1.1.1)
             || (extra == Extra::Oaep && *alg == oid!(1.2.840.113549.1.1.7))
         {
-            Self::from_rsa_der(&info.subject_public_key.data)
+            Self::from_rsa_der(&info.subject_public_key.data, extra == Extra::Oaep)
         } else {
             Err(CryptoError::KeyNotAccepted(
                 "neither an elliptic-curve nor an RSA key",
@@ -150,22 +150,24 @@ impl PublicKey {
 
     /// A key from modulus and exponent, unsigned big-endian.
     pub fn from_rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, CryptoError> {
-        Self::from_rsa_der(&der::tlv(
-            0x30,
-            &[&der::unsigned(modulus), &der::unsigned(exponent)],
-        ))
+        Self::from_rsa_der(
+            &der::tlv(0x30, &[&der::unsigned(modulus), &der::unsigned(exponent)]),
+            false,
+        )
     }
 
-    fn from_rsa_der(rsa: &[u8]) -> Result<Self, CryptoError> {
+    /// `of_maker`: in certificates of chips a first bit that is set is a zero byte that was forgotten.
+    fn from_rsa_der(rsa: &[u8], of_maker: bool) -> Result<Self, CryptoError> {
         const WHAT: CryptoError = CryptoError::Malformed("RSA public key");
         let (rest, parsed) = RSAPublicKey::from_der(rsa).map_err(|_| WHAT)?;
         if !rest.is_empty() {
             return Err(WHAT);
         }
         // INTEGERs are signed: a first bit that is set makes a number negative.
-        if [parsed.modulus, parsed.exponent]
-            .iter()
-            .any(|number| number.first().is_some_and(|first| first & 0x80 != 0))
+        if !of_maker
+            && [parsed.modulus, parsed.exponent]
+                .iter()
+                .any(|number| number.first().is_some_and(|first| first & 0x80 != 0))
         {
             return Err(WHAT);
         }

@@ -16,6 +16,7 @@ use touchmark_rats::Claims;
 use crate::{
     Decision, Determining, Effect, MAX_POLICIES, MAX_TEXT, PolicyError, SCHEMA,
     context::{self, context, tested},
+    depth,
     names::{closest, is_claim},
 };
 
@@ -162,6 +163,10 @@ impl Policies {
         if source.text.len() > MAX_TEXT {
             return Err(limit("1 MiB of text"));
         }
+        depth::check(&source.text).map_err(|error| PolicyError::Validation {
+            label: label.clone(),
+            what: error.to_string(),
+        })?;
         let set = PolicySet::from_str(&source.text).map_err(|error| PolicyError::Syntax {
             label: label.clone(),
             what: flat(&error),

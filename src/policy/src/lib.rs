@@ -5,6 +5,7 @@
 
 mod context;
 mod decision;
+mod depth;
 mod engine;
 mod error;
 mod names;

@@ -427,3 +427,31 @@ fn p01_an_event_of_an_unknown_type_is_denied_where_policy_says_so() {
     assert!(!decision.allowed);
     assert_eq!(decision.determining[0].id, "known-events");
 }
+
+#[test]
+fn a09_what_is_deeper_than_anybody_reads_is_refused_and_what_is_not_is_read_on_a_small_stack() {
+    let condition = |operators: usize, nesting: usize| {
+        let terms = vec!["context.device.vouched"; operators + 1].join(" && ");
+        format!(
+            "permit (principal, action, resource) when {{ {}{terms}{} }};",
+            "(".repeat(nesting),
+            ")".repeat(nesting)
+        )
+    };
+    // As deep as it may be, on the stack that worker threads have.
+    let deepest = condition(32, 15);
+    let worker = std::thread::Builder::new().stack_size(2 << 20);
+    let decided = worker
+        .spawn(move || decide(&[&deepest], &good()).allowed)
+        .unwrap();
+    assert!(decided.join().unwrap());
+    for (operators, nesting) in [(33, 0), (150, 0), (20_000, 0), (0, 16), (0, 200), (0, 100_000)] {
+        let source = Source {
+            label: "deep".into(),
+            text: condition(operators, nesting),
+            observe: Vec::new(),
+        };
+        let error = Policies::compile(&[source]).unwrap_err().to_string();
+        assert!(error.contains("line 1"), "{error}");
+    }
+}

@@ -17,10 +17,11 @@ pub enum MakerKind {
 }
 
 /// Which of a device's keys a maker certified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CertifiedKey {
-    /// Its endorsement key, as makers of chips do.
+    /// Its endorsement key, as makers of chips do; also what a record says that is older than the distinction.
+    #[default]
     EndorsementKey,
     /// Its attestation key, as clouds do.
     AttestationKey,
@@ -45,6 +46,7 @@ pub struct Voucher {
     /// What it vouches for.
     pub kind: MakerKind,
     /// The key that it certified.
+    #[serde(default)]
     pub certified: CertifiedKey,
     /// Whether configuration marks the maker as simulated.
     pub simulated: bool,

@@ -8,7 +8,7 @@ use touchmark_store::FilesText;
 use touchmark_verifier::FileList;
 
 use crate::{
-    Service,
+    Service, labels,
     operator::{Failure, Outcome},
 };
 
@@ -36,7 +36,8 @@ pub(crate) async fn apply(
         .apply_files(&stored, &format!("{} files, {}", list.len(), list.id()), now)
         .await?;
     service.reload_files().await?;
-    Ok(json!({"label": label, "files": list.len(), "id": list.id()}))
+    let nobody = labels::of_nobody(service, stored.hosts.unwrap_or_default()).await?;
+    Ok(json!({"label": label, "files": list.len(), "id": list.id(), "labels_of_nobody": nobody}))
 }
 
 /// The lists that are applied.

@@ -80,22 +80,31 @@ async fn introduce(
         }
     }
     let (candidate, host, voucher) = match (chosen, opening.candidates.first()) {
-        (Some((candidate, enrolled)), _) => match admissible(service, candidate, &enrolled, now) {
-            Ok(voucher) => {
-                let digests = opening.candidates.iter().map(|candidate| candidate.digest);
-                service.notes.known(digests.collect(), source);
-                (candidate, Some(enrolled.host.id), voucher)
+        (Some((candidate, enrolled)), _) => {
+            match admitted(service, candidate, opening, &enrolled, now).await? {
+                Ok(voucher) => {
+                    let digests = opening.candidates.iter().map(|candidate| candidate.digest);
+                    service.notes.known(digests.collect(), source);
+                    (candidate, Some(enrolled.host.id), voucher)
+                }
+                Err(refusal) => {
+                    service
+                        .notes
+                        .host(&enrolled.host.id, note(&refusal, false), source, now);
+                    (candidate, None, None)
+                }
             }
-            Err(refusal) => {
-                service
-                    .notes
-                    .host(&enrolled.host.id, note(&refusal, false), source, now);
-                (candidate, None, None)
-            }
-        },
+        }
         (None, Some(candidate)) => {
             let note = match service.appraiser.vouch(candidate, now) {
-                Ok(Some(voucher)) => format!("certified by maker {:?}", voucher.maker),
+                Ok(Some(voucher)) => match voucher.certified {
+                    CertifiedKey::EndorsementKey => format!("certified by maker {:?}", voucher.maker),
+                    // That key need not be in one device with this one, which nobody certified and nobody has proved to have.
+                    CertifiedKey::AttestationKey => format!(
+                        "not certified; it came with an attestation key that maker {:?} certified, which proves nothing of this one",
+                        voucher.maker
+                    ),
+                },
                 Ok(None) => "presented no endorsement certificate".to_owned(),
                 Err(refusal) => format!("{}: {}", refusal.reason, refusal.found),
             };
@@ -112,6 +121,62 @@ async fn introduce(
         voucher,
     };
     Ok(sealed_challenge(service, candidate, opening, subject, now))
+}
+
+/// Whether an enrolled host may go on with this attestation key. Once a maker's certificate was believed of a host, nothing less is: neither
+/// the certificate of the attestation key where that of the endorsement key was shown, nor another attestation key that a cloud certified,
+/// which may be in any device of that cloud.
+async fn admitted(
+    service: &Service,
+    candidate: &Candidate,
+    opening: &Opening,
+    enrolled: &touchmark_store::Enrolled,
+    now: u64,
+) -> Result<Result<Option<Voucher>, Refusal>, StoreError> {
+    let voucher = match admissible(service, candidate, enrolled, now) {
+        Ok(voucher) => voucher,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let certified = voucher.as_ref().map(|voucher| voucher.certified);
+    if certified == Some(CertifiedKey::EndorsementKey) {
+        return Ok(Ok(voucher));
+    }
+    let Some(recorded) = service.store.attestation_key_of(&enrolled.host.id).await? else {
+        return Ok(Ok(voucher));
+    };
+    let before = recorded
+        .voucher
+        .as_deref()
+        .and_then(|text| serde_json::from_str::<Voucher>(text).ok())
+        .map(|voucher| voucher.certified);
+    let same = recorded.name == opening.attestation_name;
+    let less = match before {
+        None => false,
+        Some(CertifiedKey::EndorsementKey) => true,
+        Some(CertifiedKey::AttestationKey) => certified.is_none() || !same,
+    };
+    if !less {
+        return Ok(Ok(voucher));
+    }
+    Ok(Err(Refusal {
+        check: "tpm.attestation_key.record",
+        reason: Reason::AttestationKeyMismatch,
+        expected: match before {
+            Some(CertifiedKey::EndorsementKey) => "the endorsement certificate, as this host showed it before",
+            _ => "the attestation key that a cloud certified for this host before",
+        }
+        .into(),
+        found: match certified {
+            None => "no certificate",
+            Some(_) if same => "a certificate of the attestation key alone",
+            Some(_) => "a certificate of another attestation key",
+        }
+        .into(),
+        remedy: "if the device was replaced, tell the service: touchmark host replace; otherwise somebody has this host's endorsement \
+                 key in another device"
+            .into(),
+        retry: Retry::Later,
+    }))
 }
 
 /// Whether an enrolled endorsement key may go on: the host is active, and its certificate holds where one counts.
@@ -138,7 +203,10 @@ fn admissible(
             check: "tpm.endorsement_certificate",
             reason: Reason::PathInvalid,
             expected: "the endorsement certificate it was enrolled by".into(),
-            found: "no certificate".into(),
+            found: match certified {
+                Some(_) => "a certificate of the attestation key alone".into(),
+                None => "no certificate".into(),
+            },
             remedy: "the agent reads it from the TPM; if this TPM lost it, enrol the host by its digest"
                 .into(),
             retry: Retry::Later,
@@ -248,13 +316,17 @@ pub(crate) fn still_vouched(service: &Service, key: &AttestationKey) -> Result<O
     let Some(text) = &key.voucher else {
         return Ok(None);
     };
-    let refuse = |found: String| Refusal {
+    let refuse = |found: String| {
+        Refusal {
         check: "tpm.endorsement_certificate",
         reason: Reason::PathInvalid,
         expected: "a maker that is pinned".into(),
         found,
-        remedy: "pin the maker's root again under [[tpm.maker]] in server.toml, or replace the host".into(),
+        remedy: "pin the maker's root again under [[tpm.maker]] in server.toml (with attestation_certificates = true where the certificate \
+                 is of the attestation key), or replace the host"
+            .into(),
         retry: Retry::Later,
+    }
     };
     let voucher: Voucher = serde_json::from_str(text).map_err(|error| refuse(error.to_string()))?;
     // The very root, not only a maker of that name: a root that was withdrawn takes its chips with it.
@@ -265,14 +337,10 @@ pub(crate) fn still_vouched(service: &Service, key: &AttestationKey) -> Result<O
             .iter()
             .any(|root| root.facts.spki_digest() == voucher.anchor)
     };
-    let certifies = |maker: &&touchmark_attestor_tpm::Maker| {
-        voucher.certified == CertifiedKey::EndorsementKey || maker.attestation_certificates
-    };
-    let pinned = service
-        .config
-        .makers
-        .iter()
-        .find(|maker| maker.name == voucher.maker && has_root(maker) && certifies(maker));
+    let pinned =
+        service.config.makers.iter().find(|maker| {
+            maker.name == voucher.maker && has_root(maker) && maker.certifies(voucher.certified)
+        });
     match pinned {
         Some(maker) => Ok(Some(Voucher {
             kind: maker.kind,

@@ -192,7 +192,10 @@ pub(crate) async fn diff(service: &Service, left: &str, right: &str) -> Outcome 
 /// A set by `LABEL`, its newest valid generation or else its newest; `LABEL@GENERATION`; or a host's last boot.
 async fn named(service: &Service, generations: &[Generation], name: &str) -> Result<ReferenceSet, Failure> {
     let (label, number) = match name.rsplit_once('@') {
-        Some((label, number)) => (label, number.parse::<u64>().ok()),
+        Some((label, number)) => {
+            let wrong = |_| Failure::Unusable(format!("{name}: a generation is a number, as in {label}@1"));
+            (label, Some(number.parse::<u64>().map_err(wrong)?))
+        }
         None => (name, None),
     };
     let of_label = || {

@@ -222,14 +222,15 @@ impl ReferenceSet {
                             "a measurement that is not named by the number of a register, 0 to 23",
                         );
                     };
+                    if measurement.version.is_some() {
+                        return beyond(
+                            "a version: digests of registers' events are what can be held against a boot",
+                        );
+                    }
                     if !measurement.registers.is_empty() {
                         return beyond("final values of registers: values of their events are wanted");
                     }
-                    let named = measurement
-                        .name
-                        .clone()
-                        .into_iter()
-                        .chain(measurement.version.clone());
+                    let named = measurement.name.clone();
                     let description: Vec<String> = about.iter().cloned().chain(named).collect();
                     for (_, digest) in &measurement.digests {
                         values.push(ReferenceValue {

@@ -1,12 +1,18 @@
 //! The attestation key: of our own making, another one for each trust domain; or, in a TPM whose cloud made and certified one, that one.
 
 use serde_bytes::ByteBuf;
+use touchmark_crypto::{PublicKey, x509::DeviceCertificate};
 use touchmark_rats::tpm::TpmDeviceKey;
 use tss_esapi::{
     handles::KeyHandle, interface_types::resource_handles::Hierarchy, structures::Public, traits::Marshall,
 };
 
-use super::{Connection, Failure, endorsement::certificates, objects::Identity, templates};
+use super::{
+    Connection, Failure,
+    endorsement::{MAX_CHAIN, certificates},
+    objects::Identity,
+    own_signature, templates,
+};
 
 /// Where Azure keeps the certificate of the attestation key that it made for a virtual machine,
 const CERTIFICATE_INDEX: u32 = 0x01c1_01d0;
@@ -19,6 +25,7 @@ pub(crate) struct Certified {
     handle: KeyHandle,
     public: Public,
     certificate: Vec<u8>,
+    intermediates: Vec<Vec<u8>>,
 }
 
 impl Connection {
@@ -30,11 +37,14 @@ impl Connection {
             .attestation_public(trust_domain)?
             .marshall()
             .map_err(failed)?;
-        let certified = self.certified_key()?;
+        let (certificate, intermediates) = match self.certified_key()? {
+            Some(key) => (Some(key.certificate), key.intermediates),
+            None => (None, Vec::new()),
+        };
         Ok(TpmDeviceKey {
             public: ByteBuf::from(public),
-            certificate: certified.map(|key| ByteBuf::from(key.certificate)),
-            intermediates: Vec::new(),
+            certificate: certificate.map(ByteBuf::from),
+            intermediates: intermediates.into_iter().map(ByteBuf::from).collect(),
         })
     }
 
@@ -70,25 +80,44 @@ impl Connection {
         if let Some(known) = &self.certified {
             return Ok(known.clone());
         }
-        let contents = self.nv_read(CERTIFICATE_INDEX)?;
-        let certificate = contents.and_then(|contents| certificates(&contents).into_iter().next());
-        let object = match &certificate {
-            Some(_) => self.persistent("attestation key", HANDLE)?,
-            None => None,
-        };
-        let found = match (certificate, object.map(KeyHandle::from)) {
-            (Some(certificate), Some(handle)) => {
-                let read = self.context.read_public(handle);
-                let (public, _, _) = read.map_err(|error| Failure::tss("attestation key", error))?;
-                Some(Certified {
-                    handle,
-                    public,
-                    certificate,
-                })
-            }
-            _ => None,
+        let found = match self.find_certified() {
+            // What is there and cannot be read or used is nobody's promise: the key of our own making does. A device that is away is
+            // another matter.
+            Err(failure) if failure.is_transient() => return Err(failure),
+            Err(_) => None,
+            Ok(found) => found,
         };
         self.certified = Some(found.clone());
         Ok(found)
     }
+
+    fn find_certified(&mut self) -> Result<Option<Certified>, Failure> {
+        let contents = self.nv_read(CERTIFICATE_INDEX)?.unwrap_or_default();
+        let mut certificates = certificates(&contents).into_iter();
+        let Some(certificate) = certificates.next() else {
+            return Ok(None);
+        };
+        let Some(object) = self.persistent("attestation key", HANDLE)? else {
+            return Ok(None);
+        };
+        let handle = KeyHandle::from(object);
+        let read = self.context.read_public(handle);
+        let (public, _, _) = read.map_err(|error| Failure::tss("attestation key", error))?;
+        Ok(attests(&public, &certificate).then(|| Certified {
+            handle,
+            public,
+            certificate,
+            intermediates: certificates.take(MAX_CHAIN).collect(),
+        }))
+    }
+}
+
+/// Whether a key signs what its TPM made, cannot leave it, and is the one that the certificate is of.
+fn attests(public: &Public, certificate: &[u8]) -> bool {
+    let attributes = public.object_attributes();
+    let held = attributes.fixed_tpm() && attributes.restricted() && attributes.sign_encrypt();
+    let certified = DeviceCertificate::parse(certificate)
+        .ok()
+        .and_then(|read| PublicKey::from_spki(&read.facts.spki).ok());
+    held && !attributes.decrypt() && certified.is_some() && certified == own_signature::public_key(public)
 }

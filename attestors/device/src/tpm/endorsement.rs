@@ -18,7 +18,7 @@ use super::{Connection, Failure, templates};
 /// Index of the endorsement certificate chain (TCG EK Credential Profile 2.2.1.5.2).
 const CHAIN_INDEX: u32 = 0x01c0_0100;
 /// Most certificates taken from the chain.
-const MAX_CHAIN: usize = 4;
+pub(crate) const MAX_CHAIN: usize = 4;
 
 /// An endorsement key's places.
 struct Place {

@@ -2,7 +2,7 @@
 
 use serde_bytes::ByteBuf;
 use touchmark_api::device::KeyDescription;
-use touchmark_crypto::{HashAlg, sha256};
+use touchmark_crypto::{HashAlg, KeyKind, sha256};
 use touchmark_custody::tss2::{PARENT_OWNER, POLICY_PCR, PolicyStep, Tss2Key};
 use touchmark_rats::{PcrSelection, tpm::TpmPcrValue};
 use tss_esapi::{
@@ -241,7 +241,9 @@ fn describe(der: Vec<u8>, public: &Public, area: Vec<u8>) -> Result<KeyDescripti
         _ => return Err(Failure::refused("not an elliptic-curve key")),
     };
     let held = attributes.fixed_tpm() && attributes.fixed_parent() && attributes.sensitive_data_origin();
-    let key = own_signature::public_key(public).ok_or_else(|| Failure::refused("a key on another curve"))?;
+    let key = own_signature::public_key(public)
+        .filter(|key| key.kind() == KeyKind::P256)
+        .ok_or_else(|| Failure::refused("not a P-256 key"))?;
     Ok(KeyDescription {
         key: ByteBuf::from(der),
         public: ByteBuf::from(area),

@@ -274,6 +274,16 @@ impl Failure {
         Self::Fault(fault(FaultKind::Untrusted, message))
     }
 
+    /// Whether the same may succeed later without anybody acting, or on another connection.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Tss { what, error } => {
+                self.is_connection() || self.is_object_memory() || from_tss(what, *error).kind.is_retryable()
+            }
+            Self::Fault(fault) => fault.kind.is_retryable(),
+        }
+    }
+
     fn is_connection(&self) -> bool {
         matches!(self, Self::Tss { error, .. } if is_transport(*error) || may_be_stale(*error))
     }

@@ -9,7 +9,7 @@ use touchmark_rats::{ClaimValue, Claims};
 use super::{
     BootLog,
     describe::loader,
-    event::{Content, EV_APPLICATION, EV_RUNTIME_DRIVER, EV_S_CRTM_VERSION, Event, known_kind},
+    event::{Content, EV_APPLICATION, EV_IPL, EV_RUNTIME_DRIVER, EV_S_CRTM_VERSION, Event, known_kind},
     judge::Registers,
     little::Little,
     secure_boot::{BootCertificate, Register7, SecureBoot, SignatureDatabases, is_separator},
@@ -135,7 +135,8 @@ impl Boot {
             if at(11) && registers == Registers::Pcr {
                 boot.sections.extend(sections.next(event, bank));
             }
-            if detail == Detail::Story && at(14) && registers == Registers::Pcr {
+            // Windows measures into the same register, in a form of its own.
+            if detail == Detail::Story && at(14) && registers == Registers::Pcr && event.kind == EV_IPL {
                 boot.shim.extend(image(event, bank, loader(event.data)));
             }
         }

@@ -117,7 +117,6 @@ pub fn judge_log(
     ));
     compare(&log, registers, values, &mut out.checks);
     out.checks.extend(beyond(&log, registers));
-    out.checks.extend(misplaced_header(&log, registers));
     // What is read of events is read where their digests are compared with registers, if any are.
     let compared = log.banks().iter().any(|bank| values.contains_key(bank));
     let usable = || {
@@ -351,21 +350,6 @@ fn after_launch(log: &BootLog<'_>, bank: HashAlg, index: u8, quoted: &[u8]) -> b
                 Some(bank.digest(&[&value, event.digest(bank)?]))
             })
             .is_some_and(|value| value == quoted)
-}
-
-/// A Spec ID event of another register than the first: the log does not begin where the boot began.
-fn misplaced_header(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
-    let header = log.header?;
-    let wrong = registers == Registers::Pcr && header.register != 0;
-    wrong.then(|| {
-        Check::failed(
-            STRUCTURE,
-            Reason::Malformed,
-            "a Spec ID event of register 0 first",
-            format!("one of register {}", header.register),
-            "do not trust this boot: no firmware writes such a log",
-        )
-    })
 }
 
 /// Events that no register can have: a confidential VM has four that are extended, and what is extended has a digest.

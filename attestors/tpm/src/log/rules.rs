@@ -47,6 +47,7 @@ pub(crate) fn rules(
 ) -> Vec<Check> {
     let mut checks = Vec::new();
     let extended = || log.events.iter().filter(|event| event.is_extended());
+    checks.extend(misplaced_header(log, registers));
     checks.extend(separators(log, bank, registers, known));
     checks.extend(order(log, registers, boot));
     checks.extend(databases(boot));
@@ -91,6 +92,21 @@ pub(crate) fn rules(
         ));
     }
     checks
+}
+
+/// A Spec ID event of another register than the first: the log does not begin where the boot began.
+fn misplaced_header(log: &BootLog<'_>, registers: Registers) -> Option<Check> {
+    let header = log.header?;
+    let wrong = registers == Registers::Pcr && header.register != 0;
+    wrong.then(|| {
+        Check::failed(
+            "log.structure",
+            Reason::Malformed,
+            "a Spec ID event of register 0 first",
+            format!("one of register {}", header.register),
+            "do not trust this boot: no firmware writes such a log",
+        )
+    })
 }
 
 /// Whether it is a separator by its type or, in the register that claims are made of by what comes before it, by its digest.

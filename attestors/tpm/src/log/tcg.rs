@@ -124,11 +124,13 @@ fn check_register(register: u32, kind: u32, event: usize) -> Result<u32, LogErro
 /// Digest sizes by the TCG Algorithm Registry, also of hashes that are not computed here. Never those that a log claims.
 fn digest_size(alg: u16) -> Option<usize> {
     match alg {
-        // SM3-256, SHA3-256.
-        0x0012 | 0x0027 => Some(32),
-        // SHA3-384, SHA3-512.
+        // SHA256-192, SHAKE256-192.
+        0x000e | 0x002c => Some(24),
+        // SM3-256, SHA3-256, SHAKE256-256.
+        0x0012 | 0x0027 | 0x002d => Some(32),
+        // SHA3-384; SHA3-512, SHAKE256-512.
         0x0028 => Some(48),
-        0x0029 => Some(64),
+        0x0029 | 0x002e => Some(64),
         other => hash_alg(other).map(HashAlg::len),
     }
 }
@@ -150,7 +152,7 @@ fn algorithms(data: &[u8]) -> Result<Vec<(u16, usize)>, LogError> {
         match digest_size(alg) {
             None => {
                 return Err(LogError::Header(
-                    "an algorithm that the TCG registry does not have",
+                    "an algorithm whose digests are of no known size",
                 ));
             }
             Some(known) if known != size => {

@@ -41,7 +41,7 @@ impl Fixture {
     fn certify(&self, key: &PublicKey, alter: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
         self.root.certify_with(key, |params| {
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-            params.extended_key_usages = Vec::new();
+            params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::Other(vec![2, 23, 133, 8, 3])];
             alter(params);
         })
     }
@@ -91,15 +91,24 @@ fn e07_a_maker_that_certifies_no_attestation_keys_is_not_believed_about_one() {
     let fixture = Fixture::new();
     let certificate = fixture.certify(fixture.tpm.ak.public(), |_| {});
     let candidate = candidate(&fixture.opening(certificate));
-    for makers in [vec![], vec![fixture.root.maker("maker of chips")]] {
-        let refusal = TpmAppraiser::new(makers).vouch(&candidate, NOW).unwrap_err();
-        assert_eq!(
-            (refusal.check, refusal.reason),
-            ("tpm.attestation_certificate.path", PathInvalid),
-            "{refusal}"
-        );
-        assert!(refusal.remedy.contains("attestation_certificates = true"));
+    // Where nobody is believed about such keys, nobody vouches, as if there were no certificate.
+    let chips = || fixture.root.maker("maker of chips");
+    for makers in [vec![], vec![chips()]] {
+        assert_eq!(TpmAppraiser::new(makers).vouch(&candidate, NOW).unwrap(), None);
     }
+    // Where another cloud is, this is a certificate that does not hold.
+    let other = Maker {
+        attestation_certificates: true,
+        ..Authority::root("Another Cloud").maker("another cloud")
+    };
+    let refusal = TpmAppraiser::new(vec![chips(), other])
+        .vouch(&candidate, NOW)
+        .unwrap_err();
+    assert_eq!(
+        (refusal.check, refusal.reason),
+        ("tpm.attestation_certificate.path", PathInvalid),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -174,8 +183,18 @@ fn e07_a_certificate_for_a_server_below_the_root_of_a_cloud_vouches_for_no_attes
             params.extended_key_usages = vec![usage];
         })
     };
+    let profile = "tpm.attestation_certificate.profile";
     let server = certificate(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
-    fixture.refused(server, NOW, "tpm.attestation_certificate.profile", Eku);
+    fixture.refused(server, NOW, profile, Eku);
+    let silent = fixture.certify(key, |params| params.extended_key_usages = Vec::new());
+    fixture.refused(silent.clone(), NOW, profile, Eku);
+    let bare = Maker {
+        bare_certificates: true,
+        ..fixture.cloud()
+    };
+    let candidate_of = |certificate| candidate(&fixture.opening(certificate));
+    let believed = TpmAppraiser::new(vec![bare]).vouch(&candidate_of(silent), NOW);
+    assert!(believed.unwrap().is_some());
     for oid in [vec![2, 23, 133, 8, 3], vec![2, 23, 133, 8, 1]] {
         let good = certificate(rcgen::ExtendedKeyUsagePurpose::Other(oid));
         let candidate = candidate(&fixture.opening(good));

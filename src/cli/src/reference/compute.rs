@@ -11,6 +11,7 @@ use touchmark_verifier::{ReferenceSet, ReferenceValue};
 
 use crate::{
     exit::{UNUSABLE, fail},
+    output::say,
     verify::{input, references},
 };
 
@@ -59,7 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ExitCode> {
         }
     }
     for old in &arguments.instead_of {
-        let bytes = input::read(old)?;
+        let bytes = input::read_boot_file(old)?;
         if let Some(section) = EfiImage::parse(&bytes)
             .ok()
             .and_then(|image| image.beside_initrd())
@@ -81,25 +82,25 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ExitCode> {
         }
     }
     for loader in &arguments.loader {
-        let bytes = input::read(loader)?;
+        let bytes = input::read_boot_file(loader)?;
         let digest = image(&bytes, loader)?
             .authenticode(bank)
             .map_err(|error| unusable(loader, error))?;
         values.push(value(4, &digest, name(loader)));
     }
-    let bytes = input::read(&arguments.kernel)?;
+    let bytes = input::read_boot_file(&arguments.kernel)?;
     image(&bytes, &arguments.kernel)?;
     for file in std::iter::once(&arguments.kernel).chain(&arguments.initrd) {
         values.extend(of_file(file, bank)?);
     }
     let set = ReferenceSet::of(&arguments.label, values).map_err(|error| fail(UNUSABLE, error))?;
-    print!("{}", set.to_toml());
+    say(&set.to_toml());
     Ok(())
 }
 
 /// What a file leads to: an EFI executable what is measured of it, and what is read by GRUB as it is.
 fn of_file(path: &Path, bank: HashAlg) -> Result<Vec<ReferenceValue>, ExitCode> {
-    let bytes = input::read(path)?;
+    let bytes = input::read_boot_file(path)?;
     let as_it_is = || value(9, &bank.digest(&[&bytes]), name(path));
     let Ok(image) = EfiImage::parse(&bytes) else {
         return Ok(vec![as_it_is()]);

@@ -134,6 +134,7 @@ pub(super) fn told(judged: Judged, against: &Against) -> Report {
             .iter()
             .cloned()
             .partition(|event| registers.contains(&event.pcr));
+        checks.extend(beyond_quote(sets, registers));
         checks.push(held_against(sets, bank, &held));
         checks.extend(not_held(&beside));
         let closest = sets.iter().map(|set| set.unknown(&held)).min_by_key(Vec::len);
@@ -206,6 +207,24 @@ fn held_against(sets: &[ReferenceSet], bank: HashAlg, events: &[MeasuredEvent]) 
 }
 
 /// Says which registers the log extends that were held against nothing.
+/// Registers that every set of values names, and of which nothing was quoted.
+fn beyond_quote(sets: &[ReferenceSet], quoted: &BTreeSet<u8>) -> Option<Check> {
+    let missing = |set: &ReferenceSet| -> Vec<String> {
+        let named = set.registers();
+        named.difference(quoted).map(u8::to_string).collect()
+    };
+    let fewest = sets.iter().map(missing).min_by_key(Vec::len)?;
+    (!fewest.is_empty()).then(|| {
+        Check::failed(
+            "reference_values.registers",
+            Reason::ReferenceMismatch,
+            "a quote over every register that the values name",
+            format!("nothing of register {}", fewest.join(", ")),
+            "quote those registers too",
+        )
+    })
+}
+
 fn not_held(events: &[MeasuredEvent]) -> Option<Check> {
     let registers: BTreeSet<u8> = events.iter().map(|event| event.pcr).collect();
     let names: Vec<String> = registers.iter().map(u8::to_string).collect();
@@ -213,7 +232,7 @@ fn not_held(events: &[MeasuredEvent]) -> Option<Check> {
         Check::passed(
             "reference_values.beside",
             format!(
-                "PCR {} is held against nothing: no values name it",
+                "PCR {} is held against nothing: no values name it, or it was not quoted",
                 names.join(", ")
             ),
         )

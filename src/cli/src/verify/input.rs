@@ -15,15 +15,27 @@ use crate::exit::{UNUSABLE, fail};
 /// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 64 << 20;
 
+/// Largest file that a machine boots: unified kernel images hold whole systems.
+const MAX_BOOT_FILE: u64 = 1 << 30;
+
 /// Reads a file of evidence, `-` for standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ExitCode> {
+    read_within(path, MAX_FILE)
+}
+
+/// Reads a kernel, an initrd or an image, `-` for standard input.
+pub(crate) fn read_boot_file(path: &Path) -> Result<Vec<u8>, ExitCode> {
+    read_within(path, MAX_BOOT_FILE)
+}
+
+fn read_within(path: &Path, limit: u64) -> Result<Vec<u8>, ExitCode> {
     let cannot = |why: String| fail(UNUSABLE, format!("{}: {why}", path.display()));
     if path == Path::new("-") {
         let mut bytes = Vec::new();
-        let mut limited = std::io::Read::take(std::io::stdin().lock(), MAX_FILE + 1);
+        let mut limited = std::io::Read::take(std::io::stdin().lock(), limit + 1);
         std::io::Read::read_to_end(&mut limited, &mut bytes).map_err(|error| cannot(error.to_string()))?;
-        return if bytes.len() as u64 > MAX_FILE {
-            Err(cannot(over()))
+        return if bytes.len() as u64 > limit {
+            Err(cannot(over(limit)))
         } else {
             Ok(bytes)
         };
@@ -31,17 +43,17 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ExitCode> {
     // Files below /sys have no length: what counts is how much there is.
     let file = std::fs::File::open(path).map_err(|error| cannot(error.to_string()))?;
     let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_FILE + 1), &mut bytes)
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, limit + 1), &mut bytes)
         .map_err(|error| cannot(error.to_string()))?;
-    if bytes.len() as u64 > MAX_FILE {
-        Err(cannot(over()))
+    if bytes.len() as u64 > limit {
+        Err(cannot(over(limit)))
     } else {
         Ok(bytes)
     }
 }
 
-fn over() -> String {
-    format!("over {} MiB, which no evidence is", MAX_FILE >> 20)
+fn over(limit: u64) -> String {
+    format!("over {} MiB: larger than any such file", limit >> 20)
 }
 
 /// A time in RFC 3339; now where none is given.

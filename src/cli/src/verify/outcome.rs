@@ -7,7 +7,7 @@ use touchmark_rats::{Check, ClaimValue, Claims, Outcome, Reason};
 
 use crate::{
     exit::{REFUSED, UNUSABLE},
-    output::{Output, report},
+    output::{Output, one_line, report},
 };
 
 /// What came out.
@@ -62,7 +62,9 @@ impl Report {
             ""
         };
         document.insert("checks".into(), self.checks.iter().map(check).collect());
-        let story = self.story.join("\n");
+        // What evidence says is shown in lines of its own: it must not make any.
+        let story: Vec<String> = self.story.iter().map(|line| one_line(line)).collect();
+        let story = story.join("\n");
         report(output, &Value::Object(document), |document| {
             let lines: Vec<String> = self.checks.iter().map(line).collect();
             let verdict = document["verdict"].as_str().unwrap_or_default();
@@ -110,8 +112,10 @@ fn check(check: &Check) -> Value {
 
 fn line(check: &Check) -> String {
     match check.outcome {
-        Outcome::Passed => format!("ok       {:32} {}", check.name, check.found),
-        Outcome::Noted(reason) => format!("noted    {:32} {reason}: {}", check.name, check.found),
+        Outcome::Passed => format!("ok       {:32} {}", check.name, one_line(&check.found)),
+        Outcome::Noted(reason) => {
+            format!("noted    {:32} {reason}: {}", check.name, one_line(&check.found))
+        }
         Outcome::Failed(reason) => format!(
             "REFUSED  {:32} {reason}\n         expected  {}\n         found     {}\n         to do     {}",
             check.name,

@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     roots: Vec<PathBuf>,
     /// Certificates between them.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "roots")]
     intermediates: Vec<PathBuf>,
     /// Qualifying data that it has to carry, in hexadecimal. Without it nothing is said about freshness.
     #[arg(long, value_name = "HEX")]
@@ -52,16 +52,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     eventlog: Option<PathBuf>,
     /// Reference values that the boot has to match.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "eventlog")]
     reference: Vec<PathBuf>,
     /// Policies that have to permit, Cedar; with a log. About a host without labels; the device is vouched for where roots are given.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "eventlog")]
     policy: Vec<PathBuf>,
     /// Refuses a boot whose log does not show Secure Boot on.
-    #[arg(long)]
+    #[arg(long, requires = "eventlog")]
     require_secure_boot: bool,
     /// When certificates have to hold; now by default.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", requires = "roots")]
     at: Option<String>,
     /// How to report.
     #[arg(long, value_enum, default_value_t)]

@@ -39,6 +39,12 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     let bytes = input::read(&arguments.file)?;
     let mut checks = Vec::new();
     let read = match &arguments.signer {
+        None if CoseMessage::parse(&bytes).is_ok() => {
+            return Err(fail(
+                UNUSABLE,
+                "the wrapper is signed (COSE_Sign1): give its signer's key with --signer",
+            ));
+        }
         None => Cmw::parse(&bytes),
         Some(path) => {
             let jwk = input::read(path)?;

@@ -140,7 +140,7 @@ fn signed(
             error.to_string(),
         )
     })?;
-    if !is_of_results(jws.header("typ")) || jws.has_header("typ") && jws.header("typ").is_none() {
+    if !is_of_results(&jws) {
         return Err(refuse(
             "ear.type",
             Reason::WrongTyp,
@@ -192,9 +192,9 @@ fn signed(
 
 /// Whether a token may be a result by its `typ`: one that says nothing, or what any token or an entity attestation token is. A proof, or a
 /// workload's identity, is something else, whoever signed it (RFC 8725 section 3.11).
-pub fn is_of_results(typ: Option<&str>) -> bool {
+pub fn is_of_results(token: &Jws<'_>) -> bool {
     const KNOWN: [&str; 4] = ["JWT", "eat+jwt", "eat-ucs+json", "ear+jwt"];
-    typ.is_none_or(|typ| {
+    token.header("typ").map_or(!token.has_header("typ"), |typ| {
         let bare = typ
             .get(..12)
             .filter(|prefix| prefix.eq_ignore_ascii_case("application/"));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::Read,
     path::{Component, Path, PathBuf},
 };
 
@@ -265,9 +266,12 @@ fn inside(folder: &Path, name: &str) -> Option<PathBuf> {
 
 fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let cannot = |error: std::io::Error| format!("{}: {error}", path.display());
-    let length = std::fs::metadata(path).map_err(cannot)?.len();
-    if length > limit {
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    // By how much there is: what is no file has no length.
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > limit {
         return Err(format!("{}: over {} MiB", path.display(), limit >> 20));
     }
-    std::fs::read(path).map_err(cannot)
+    Ok(bytes)
 }

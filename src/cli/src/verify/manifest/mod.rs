@@ -40,12 +40,18 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let manifest = match Manifest::read(&arguments.file) {
         Ok(manifest) => manifest,
-        Err(why) => return fail(UNUSABLE, format!("{}: {why}", arguments.file.display())),
+        Err(why) => return fail(UNUSABLE, why),
     };
     let mut tally = Tally::default();
     let only = arguments.only.as_deref().unwrap_or_default();
     let cases = manifest.cases.iter().filter(|case| case.id.starts_with(only));
     let lines: Vec<Value> = cases.map(|case| tally.line(case)).collect();
+    if lines.is_empty() && arguments.only.is_some() {
+        return fail(
+            UNUSABLE,
+            format!("--only {only}: no case's identifier begins like this"),
+        );
+    }
     let document = json!({
         "cases": lines,
         "unsupported_kinds": tally.unsupported,

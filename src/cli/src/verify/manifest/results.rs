@@ -47,7 +47,7 @@ pub(super) fn ear(case: &Case, profile: Profile) -> Result<Finding, String> {
     if allowed(case).is_some_and(|allowed| !allowed.contains(&alg)) {
         return Ok(Finding::refused(Reason::AlgNotAllowed));
     }
-    if !is_of_results(jws.header("typ")) {
+    if !is_of_results(&jws) {
         return Ok(Finding::refused(Reason::WrongTyp));
     }
     let Some(jwk) = case.optional("verifier_jwk")? else {
