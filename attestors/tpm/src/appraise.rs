@@ -151,12 +151,10 @@ impl TpmAppraiser {
         const NAME: &str = "tpm.evidence";
         let evidence: TpmEvidence =
             cbor::decode(evidence, MAX_MESSAGE).map_err(|error| unreadable_check(NAME, &error))?;
-        let signer = attestation_key::judge(expected.attestation_public)?;
-        out.checks.push(Check::passed(
-            "tpm.attestation_key",
-            signer.attributes.to_string(),
-        ));
-        let signer = Attester::from(&signer);
+        let area = attestation_key::judge(expected.attestation_public)?;
+        out.checks
+            .push(Check::passed("tpm.attestation_key", area.attributes.to_string()));
+        let signer = Attester::from(&area);
         if evidence.certifications.len() != expected.keys.len() {
             let found = format!(
                 "{} certifications for {} keys",
@@ -179,7 +177,7 @@ impl TpmAppraiser {
             ));
         }
         let signed = match (&evidence.quote, !asks_for_registers) {
-            (Some(quote), false) => Some(check_quote(out, &signer, quote, expected)?),
+            (Some(quote), false) => Some(check_quote(out, (&area, &signer), quote, expected)?),
             (None, true) => None,
             (found, _) => {
                 let found = if found.is_some() { "a quote" } else { "no quote" };
@@ -247,7 +245,7 @@ fn followed<'a>(expected: &Expected<'a>) -> Result<Option<Followed<'a>>, Check> 
 /// A quote of this exchange: the digest over its registers, and the hash that it is of.
 fn check_quote(
     out: &mut Appraisal,
-    signer: &Attester,
+    (area, signer): (&PublicArea, &Attester),
     quote: &TpmAttestation,
     expected: &Expected<'_>,
 ) -> Result<(Vec<u8>, HashAlg), Check> {
@@ -287,10 +285,12 @@ fn check_quote(
     );
     out.claims
         .set("tpm.clock_safe", ClaimValue::Bool(attest.counters.safe));
-    out.claims.set(
-        "tpm.firmware_version",
-        ClaimValue::Text(format!("{:#018x}", attest.firmware)),
-    );
+    if area.is_privileged(&attest.qualified_signer) {
+        out.claims.set(
+            "tpm.firmware_version",
+            ClaimValue::Text(format!("{:#018x}", attest.firmware)),
+        );
+    }
     Ok((pcr_digest, hash))
 }
 

@@ -21,6 +21,8 @@ const MAX_EXTRA_DATA: usize = 66;
 pub(crate) struct Attest {
     pub(crate) magic: u32,
     pub(crate) kind: u16,
+    /// Whose signature it says it is: the key's Name, qualified by what is above it.
+    pub(crate) qualified_signer: Vec<u8>,
     pub(crate) extra_data: Vec<u8>,
     pub(crate) counters: BootCounters,
     pub(crate) firmware: u64,
@@ -46,7 +48,7 @@ impl Attest {
         let mut reader = Reader::new(bytes);
         let magic = reader.u32()?;
         let kind = reader.u16()?;
-        let _qualified_signer = reader.sized()?;
+        let qualified_signer = reader.sized()?.to_vec();
         let extra_data = reader.sized()?.to_vec();
         if extra_data.len() > MAX_EXTRA_DATA {
             return Err(Truncated);
@@ -93,6 +95,7 @@ impl Attest {
         Ok(Self {
             magic,
             kind,
+            qualified_signer,
             extra_data,
             counters,
             firmware,

@@ -179,6 +179,19 @@ impl PublicArea {
         Ok(name)
     }
 
+    /// Whether `qualified` is the Qualified Name of this key as a primary of the endorsement or the platform hierarchy (part 1, section 16).
+    /// Of attestations by other keys a TPM hides its firmware version and its counters behind numbers that are not theirs (part 1, section
+    /// 36.7).
+    pub fn is_privileged(&self, qualified: &[u8]) -> bool {
+        const ENDORSEMENT: u32 = 0x4000_000b;
+        const PLATFORM: u32 = 0x4000_000c;
+        let name = self.name();
+        [ENDORSEMENT, PLATFORM].iter().any(|hierarchy| {
+            let digest = self.name_alg.digest(&[&hierarchy.to_be_bytes(), &name]);
+            qualified.strip_prefix(&tcg_alg(self.name_alg).to_be_bytes()) == Some(digest.as_slice())
+        })
+    }
+
     /// The Name: the name algorithm and the digest of the public area with it.
     pub fn name(&self) -> Vec<u8> {
         let mut name = tcg_alg(self.name_alg).to_be_bytes().to_vec();

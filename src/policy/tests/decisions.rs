@@ -149,11 +149,21 @@ fn every_shipped_policy_permits_a_good_host_and_stops_a_bad_one() {
         ),
         (
             "firmware-denied",
-            vec![{
-                let mut leaky = with("device.manufacturer", text("STM"));
-                leaky.set("tpm.firmware_version", text("0x0049000400000000"));
-                leaky
-            }],
+            vec![
+                {
+                    let mut leaky = with("device.manufacturer", text("STM"));
+                    leaky.set("tpm.firmware_version", text("0x0049000400000000"));
+                    leaky
+                },
+                {
+                    let mut silent = Claims::default();
+                    let told = good();
+                    let others = told.iter().filter(|(name, _)| *name != "tpm.firmware_version");
+                    others.for_each(|(name, value)| silent.set(name.to_owned(), value.clone()));
+                    silent.set("device.manufacturer", text("STM"));
+                    silent
+                },
+            ],
         ),
         (
             "endorsements-revoked",

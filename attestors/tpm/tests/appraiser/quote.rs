@@ -13,7 +13,7 @@ use crate::forge::{
     attest::{self, Attest, CERTIFY, MAGIC, QUOTE},
     key::Key,
     log::Log,
-    refused,
+    passed, refused,
     write::{SHA1, SHA256, SHA384, Writer, digest},
 };
 
@@ -349,4 +349,23 @@ fn qualifying_data_that_is_not_exactly_the_binding_is_refused() {
         case.key().certify.extra = extra;
         case.refused("tpm.certify.binding", reason);
     }
+}
+
+#[test]
+fn e22_a_firmware_version_is_believed_of_a_key_that_the_tpm_tells_it_to() {
+    let told = |hierarchy: u32| {
+        let mut case = Case::good();
+        let name = case.tpm.ak_area.name();
+        let digest = digest(SHA256, &[&hierarchy.to_be_bytes(), &name]);
+        case.quote().signer = [&SHA256.to_be_bytes()[..], &digest].concat();
+        let appraisal = case.appraise();
+        passed(&appraisal);
+        appraisal.claims.get("tpm.firmware_version").is_some()
+    };
+    // Endorsement and platform; of a key below the owner's hierarchy it is hidden behind another number.
+    assert!(told(0x4000_000b) && told(0x4000_000c));
+    assert!(!told(0x4000_0001));
+    let appraisal = Case::good().appraise();
+    passed(&appraisal);
+    assert!(appraisal.claims.get("tpm.firmware_version").is_none());
 }

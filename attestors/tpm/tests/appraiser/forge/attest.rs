@@ -14,6 +14,7 @@ pub(crate) const QUOTE: u16 = 0x8018;
 pub(crate) struct Attest {
     pub(crate) magic: u32,
     pub(crate) kind: u16,
+    pub(crate) signer: Vec<u8>,
     pub(crate) extra: Vec<u8>,
     pub(crate) reset: u32,
     pub(crate) restart: u32,
@@ -27,6 +28,7 @@ impl Attest {
         Self {
             magic: MAGIC,
             kind: QUOTE,
+            signer: vec![0; 34],
             extra: bind.to_vec(),
             reset: 7,
             restart: 2,
@@ -49,7 +51,7 @@ impl Attest {
         Writer::default()
             .u32(self.magic)
             .u16(self.kind)
-            .sized(&[0; 34])
+            .sized(&self.signer)
             .sized(&self.extra)
             .u64(123_456)
             .u32(self.reset)
