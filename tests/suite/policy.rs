@@ -334,6 +334,9 @@ fn labels_that_no_host_has_are_told_to_whoever_applies_something_for_them() {
     assert_eq!(told(dry), serde_json::json!(["labb", "rack-9"]));
     let known = apply(&dev, "known", PERMIT, &["--observe", "simulated"]);
     assert_eq!(told(known), serde_json::json!([]));
+    let again = apply(&dev, "known", PERMIT, &[]);
+    let again: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(again["observes_no_more"], serde_json::json!(["simulated"]));
     let file = dev.file("scoped.cedar", scoped);
     let text = dev.touchmark(&["policy", "apply", "-f", &file, "--dry-run"]);
     let text = String::from_utf8(text.stdout).unwrap();

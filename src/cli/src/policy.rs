@@ -195,6 +195,10 @@ fn apply(
             (false, false) => format!("'{label}' is applied as it is; nothing was changed"),
         };
         let mut lines = vec![head, changes(document)];
+        let labels = document["observes_no_more"].as_array().into_iter().flatten();
+        lines.extend(labels.filter_map(Value::as_str).map(|label| {
+            format!("it only observed hosts labelled '{label}' before; without --observe {label} it decides about them")
+        }));
         lines.extend(labels_of_nobody(document));
         lines.join("\n")
     });

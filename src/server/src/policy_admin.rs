@@ -15,6 +15,13 @@ use crate::{
 pub(crate) async fn apply(service: &Arc<Service>, set: PolicyText, dry_run: bool, now: u64) -> Outcome {
     let _turn = service.changes.lock().await;
     let mut sets = service.store.policies().await?;
+    let before = sets.iter().find(|other| other.label == set.label);
+    let decides_now: Vec<String> = before
+        .into_iter()
+        .flat_map(|before| &before.observe)
+        .filter(|label| !set.observe.contains(label))
+        .cloned()
+        .collect();
     sets.retain(|other| other.label != set.label);
     sets.push(set.clone());
     let candidate = compiled(&sets)?;
@@ -25,6 +32,7 @@ pub(crate) async fn apply(service: &Arc<Service>, set: PolicyText, dry_run: bool
     let nobody = labels::of_nobody(service, labels.chain(set.observe.iter().cloned())).await?;
     let mut document = json!({
         "label": set.label, "policies": policies, "hosts": changes, "labels_of_nobody": nobody,
+        "observes_no_more": decides_now,
     });
     if dry_run {
         document["dry_run"] = true.into();

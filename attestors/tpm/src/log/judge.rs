@@ -388,7 +388,7 @@ fn beyond(log: &BootLog<'_>, registers: Registers) -> Vec<Check> {
 fn secure_boot(boot: &Boot, required: bool, attested: bool) -> Vec<Check> {
     const NAME: &str = "boot.secure_boot";
     let mut doubts = match boot.secure_boot {
-        SecureBoot::On if required && !attested => vec![(
+        SecureBoot::On if !attested => vec![(
             Reason::SecureBootUnknown,
             "on, by a register of which no value was given",
         )],

@@ -74,6 +74,12 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     };
     let mut report = told(judged, &against);
     report.unproved = values.is_empty();
+    if arguments.rtmr && !looks_confidential(&log) {
+        report.story.push(
+            "Hint          this looks like the log of a TPM, whose registers are no RTMRs: leave out --rtmr"
+                .to_owned(),
+        );
+    }
     if !arguments.rtmr && looks_confidential(&log) {
         report.story.push(
             "Hint          this looks like the log of a confidential VM (CCEL): give --rtmr".to_owned(),

@@ -1,7 +1,8 @@
 //! What the commands of `verify` take: files of evidence, register values, certificates, times.
 
+mod registers;
+
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -147,59 +148,8 @@ pub(crate) fn public_keys(path: &Path) -> Result<Vec<PublicKey>, ExitCode> {
 /// Register values: `{"sha256": {"0": "hex"}}`, or what tpm2_pcrread prints.
 pub(crate) fn registers(path: &Path) -> Result<PcrValues, ExitCode> {
     let bytes = read(path)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let read = if text.trim_start().starts_with('{') {
-        from_json(&text)
-    } else {
-        from_tools(&text)
-    };
-    read.filter(|values| !values.is_empty()).ok_or_else(|| {
-        fail(
-            UNUSABLE,
-            format!(
-                "{}: no register values; give {{\"sha256\": {{\"0\": \"hex\"}}}}, or what tpm2_pcrread prints",
-                path.display()
-            ),
-        )
-    })
-}
-
-fn from_json(text: &str) -> Option<PcrValues> {
-    let read: BTreeMap<String, BTreeMap<u8, String>> = serde_json::from_str(text).ok()?;
-    read.into_iter()
-        .map(|(name, values)| {
-            let bank = bank(&name)?;
-            let values: Option<BTreeMap<u8, Vec<u8>>> = values
-                .into_iter()
-                .map(|(index, value)| Some((index, value_of(bank, &value)?)))
-                .collect();
-            Some((bank, values?))
-        })
-        .collect()
-}
-
-fn from_tools(text: &str) -> Option<PcrValues> {
-    let mut out = PcrValues::new();
-    let mut current = None;
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (name, value) = line.split_once(':')?;
-        let (name, value) = (name.trim(), value.trim());
-        match (value.is_empty(), current) {
-            (true, _) => current = Some(bank(name)?),
-            (false, Some(bank)) => {
-                out.entry(bank)
-                    .or_default()
-                    .insert(name.parse().ok()?, value_of(bank, value)?);
-            }
-            (false, None) => return None,
-        }
-    }
-    Some(out)
-}
-
-fn value_of(bank: HashAlg, text: &str) -> Option<Vec<u8>> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    hex::decode(digits).ok().filter(|value| value.len() == bank.len())
+    registers::read(&String::from_utf8_lossy(&bytes))
+        .map_err(|why| fail(UNUSABLE, format!("{}: {why}", path.display())))
 }
 
 /// A bank by its name.

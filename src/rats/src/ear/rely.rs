@@ -16,7 +16,25 @@ use crate::{
 /// Seconds that clocks may differ by.
 const LEEWAY: i64 = 30;
 /// What whoever refuses a result suggests.
-const REMEDY: &str = "ask the verifier for another result; look at what it knows of the host";
+fn remedy(name: &str, reason: Reason) -> &'static str {
+    match (name, reason) {
+        (_, Reason::WrongProfile) => {
+            "read it by the profile that its verifier writes (--profile, or verifier.profile in server.toml)"
+        }
+        ("ear.times", Reason::ClaimMissing) => {
+            "have the verifier say when its results end, or accept those without (--without-exp, or verifier.without_exp)"
+        }
+        ("ear.times", _) => "ask the verifier for a new result; look at both clocks",
+        ("ear.nonce", _) => "a result counts for the question it answers: ask anew with a nonce of its own",
+        ("ear.verifier" | "ear.submodules", _) => {
+            "look at what is demanded of results, and at what this verifier says in them"
+        }
+        (_, Reason::KeyUnavailable | Reason::AlgMismatch | Reason::SignatureInvalid) => {
+            "give the public key (JWK) of the verifier that signed it"
+        }
+        _ => "ask the verifier for another result; look at what it knows of the host",
+    }
+}
 
 /// What has to be in a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +128,7 @@ pub fn rely(token: &str, key: &Map<String, Value>, demands: &Demands, occasion: 
 }
 
 fn refuse(name: &'static str, reason: Reason, expected: &str, found: impl Into<String>) -> Check {
-    Check::failed(name, reason, expected, told(&found.into()), REMEDY)
+    Check::failed(name, reason, expected, told(&found.into()), remedy(name, reason))
 }
 
 /// Longest account of what a result says that is passed on, in characters.
