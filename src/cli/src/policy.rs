@@ -85,9 +85,9 @@ pub(crate) fn run(arguments: PolicyArguments) -> ExitCode {
     let done = match arguments.command {
         Command::Check { files } => check(operator.output, &files),
         Command::Test { file } => cases::run(operator.output, &file),
-        Command::Shipped { name } => print_shipped(name.as_deref()),
+        Command::Shipped { name } => print_shipped(operator.output, name.as_deref()),
         Command::Schema => {
-            print!("{SCHEMA}");
+            report(operator.output, &json!({"schema": SCHEMA}), |_| SCHEMA.to_owned());
             Ok(())
         }
         Command::Explain { host } => explain(&operator, host),
@@ -140,16 +140,17 @@ fn check(output: Output, files: &[PathBuf]) -> Result<(), ExitCode> {
     if all { Ok(()) } else { Err(ExitCode::from(REFUSED)) }
 }
 
-fn print_shipped(name: Option<&str>) -> Result<(), ExitCode> {
+fn print_shipped(output: Output, name: Option<&str>) -> Result<(), ExitCode> {
     let names: Vec<&str> = shipped().iter().map(|shipped| shipped.name).collect();
     match name {
         None => {
-            println!("{}", names.join("\n"));
+            report(output, &json!(names), |_| names.join("\n"));
             Ok(())
         }
         Some(name) => match shipped().iter().find(|shipped| shipped.name == name) {
             Some(found) => {
-                print!("{}", found.text);
+                let document = json!({"name": found.name, "text": found.text});
+                report(output, &document, |_| found.text.to_owned());
                 Ok(())
             }
             None => Err(fail(

@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: References) -> ExitCode {
     let operator = arguments.operator;
     let done = match arguments.command {
         Command::Capture { host, label } => capture(&operator, host, label),
-        Command::Compute(arguments) => compute::run(&arguments),
+        Command::Compute(arguments) => compute::run(operator.output, &arguments),
         Command::Apply { file, stage, beside } => apply(&operator, &file, stage, beside),
         Command::Import { file, label } => import(&operator, &file, label),
         Command::Promote { label } => promote(&operator, label),

@@ -5,13 +5,14 @@ use std::{
     process::ExitCode,
 };
 
+use serde_json::json;
 use touchmark_attestor_tpm::{EfiImage, ImageValue};
 use touchmark_crypto::HashAlg;
 use touchmark_verifier::{ReferenceSet, ReferenceValue};
 
 use crate::{
     exit::{UNUSABLE, fail},
-    output::say,
+    output::{Output, say},
     verify::{input, references},
 };
 
@@ -48,7 +49,7 @@ pub(super) struct Arguments {
     label: String,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), ExitCode> {
+pub(super) fn run(output: Output, arguments: &Arguments) -> Result<(), ExitCode> {
     let bank = match arguments.bank {
         Bank::Sha256 => HashAlg::Sha256,
         Bank::Sha384 => HashAlg::Sha384,
@@ -94,7 +95,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ExitCode> {
         values.extend(of_file(file, bank)?);
     }
     let set = ReferenceSet::of(&arguments.label, values).map_err(|error| fail(UNUSABLE, error))?;
-    say(&set.to_toml());
+    // As `reference capture` has it.
+    match output {
+        Output::Json => say(&format!(
+            "{}\n",
+            json!({"label": set.label(), "reference": set.to_toml()})
+        )),
+        Output::Text => say(&set.to_toml()),
+    }
     Ok(())
 }
 
