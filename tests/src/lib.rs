@@ -15,5 +15,6 @@ pub mod ports;
 pub mod power;
 pub mod search;
 pub mod sim;
+pub mod subject;
 pub mod verifier;
 pub mod wire;

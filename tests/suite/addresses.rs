@@ -5,16 +5,9 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{
-    CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SignatureAlgorithm,
-};
+use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose};
 use touchmark_crypto::{PublicKey, der, x509::DeviceCertificate};
-use touchmark_tests::{
-    dev::Dev,
-    sim::device,
-    wire::{self},
-};
+use touchmark_tests::{dev::Dev, sim::device, subject::Subject, wire};
 
 /// Somebody who notices whoever comes.
 struct Canary(TcpListener);
@@ -33,21 +26,6 @@ impl Canary {
     #[track_caller]
     fn saw_nobody(&self) {
         assert!(self.0.accept().is_err(), "somebody followed the address");
-    }
-}
-
-struct Endorsement(PublicKey);
-
-impl PublicKeyData for Endorsement {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.raw()
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        match self.0.rsa_parts() {
-            Some(_) => &rcgen::PKCS_RSA_SHA256,
-            None => &rcgen::PKCS_ECDSA_P256_SHA256,
-        }
     }
 }
 
@@ -76,7 +54,7 @@ fn certificate(key: PublicKey, at: SocketAddr) -> Vec<u8> {
         CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], authority_information),
         CustomExtension::from_oid_content(&[2, 5, 29, 31], points),
     ];
-    let certificate = params.signed_by(&Endorsement(key), &issuer).unwrap();
+    let certificate = params.signed_by(&Subject(key), &issuer).unwrap();
     certificate.der().to_vec()
 }
 

@@ -1,12 +1,34 @@
 //! Virtual machines whose endorsement key nobody certified, and whose attestation key the cloud did.
 
+use rcgen::{CertificateParams, Issuer, KeyPair};
 use touchmark_api::attest::Introduction;
-use touchmark_rats::{cbor, tpm::TpmOpening};
+use touchmark_crypto::{PublicKey, Signer, SigningAlg, SoftwareKey};
+use touchmark_rats::{
+    PcrSelection, cbor,
+    tpm::{TpmDeviceKey, TpmOpening},
+};
 use touchmark_tests::{
     dev::{Dev, eventually},
-    sim::device,
+    sim::{Sim, device},
+    subject::Subject,
     wire,
 };
+
+/// Has an operator take host 1 anew, by the digest of its first endorsement key.
+fn replace_by_digest(dev: &Dev) {
+    let digests = dev.description()["tpms"][0]["ek_digests"].clone();
+    let digest = digests[0].as_str().unwrap();
+    let taken = dev.touchmark(&[
+        "host",
+        "replace",
+        "host-1",
+        "--ek-digest",
+        digest,
+        "--reason",
+        "by its digest",
+    ]);
+    assert!(taken.status.success());
+}
 
 #[test]
 fn r062_a_cloud_vouches_for_a_virtual_machine_by_the_certificate_of_its_attestation_key() {
@@ -88,18 +110,7 @@ fn e07_without_attestation_certificates_in_the_configuration_nobody_vouches_for_
             && dev.json(&["why", "host-1"])["found"] == "no certificate"
     });
     // An operator may have it as what it is now.
-    let digest = dev.description()["tpms"][0]["ek_digests"][0].clone();
-    let digest = digest.as_str().unwrap();
-    let replaced = [
-        "host",
-        "replace",
-        "host-1",
-        "--ek-digest",
-        digest,
-        "--reason",
-        "nobody vouches",
-    ];
-    assert!(dev.touchmark(&replaced).status.success());
+    replace_by_digest(&dev);
     eventually("the host is attested as what nobody vouches for", || {
         dev.host("host-1")["state"] == "attested" && dev.json(&["host", "show", "host-1"])["maker"].is_null()
     });
@@ -142,18 +153,7 @@ fn e28_another_virtual_machines_attestation_key_does_not_stand_in_for_the_one_on
     less.endorsements
         .iter_mut()
         .for_each(|key| key.certificate = None);
-    let digests = dev.description()["tpms"][0]["ek_digests"].clone();
-    let digest = digests[0].as_str().unwrap();
-    let replace = [
-        "host",
-        "replace",
-        "host-1",
-        "--ek-digest",
-        digest,
-        "--reason",
-        "by digest",
-    ];
-    assert!(dev.touchmark(&replace).status.success());
+    replace_by_digest(&dev);
     let _agent = dev.start_agent(1);
     eventually("the chip is attested", || {
         dev.host("host-1")["state"] == "attested"
@@ -171,4 +171,106 @@ fn e28_another_virtual_machines_attestation_key_does_not_stand_in_for_the_one_on
         let note = pending[0]["note"].as_str().unwrap_or_default().to_owned();
         note.starts_with("not certified") && note.contains("proves nothing of this one")
     });
+}
+
+/// A TPM with an attestation key where Azure has one, made with tpm2-tools, and what is written beside it.
+struct Furnished {
+    sim: Sim,
+    folder: tempfile::TempDir,
+}
+
+impl Furnished {
+    fn new() -> Self {
+        Self {
+            sim: Sim::start(&["--tpm", "1"]),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Makes a key with these attributes and keeps it.
+    fn key(&self, attributes: &str) -> PublicKey {
+        let (context, public) = (self.file("key.ctx"), self.file("key.der"));
+        let scheme = "ecc256:ecdsa-sha256:null";
+        let made = ["-C", "e", "-G", scheme, "-a", attributes, "-c", &context];
+        self.sim.tool("tpm2_createprimary", &made);
+        self.sim
+            .tool("tpm2_evictcontrol", &["-C", "o", "-c", &context, "0x81000003"]);
+        self.sim.tool("tpm2_flushcontext", &["-t"]);
+        let read = ["-c", "0x81000003", "-f", "der", "-o", &public];
+        self.sim.tool("tpm2_readpublic", &read);
+        PublicKey::from_spki(&std::fs::read(public).unwrap()).unwrap()
+    }
+
+    /// Writes an index that its owner alone may read.
+    fn index(&self, contents: &[u8]) {
+        let (file, size) = (self.file("contents"), contents.len().to_string());
+        std::fs::write(&file, contents).unwrap();
+        let define = ["0x01C101D0", "-C", "o", "-s", &size, "-a", "ownerread|ownerwrite"];
+        self.sim.tool("tpm2_nvdefine", &define);
+        self.sim
+            .tool("tpm2_nvwrite", &["0x01C101D0", "-C", "o", "-i", &file]);
+    }
+
+    fn clear(&self) {
+        self.sim.tool("tpm2_nvundefine", &["0x01C101D0", "-C", "o"]);
+        self.sim
+            .tool("tpm2_evictcontrol", &["-C", "o", "-c", "0x81000003"]);
+    }
+
+    /// The attestation key of a helper that has just started, and whether it quotes.
+    fn attestation_key(&self) -> TpmDeviceKey {
+        let device = self.sim.device(1);
+        let key = device.attestation_key(wire::DOMAIN).unwrap();
+        device
+            .quote(wire::DOMAIN, &PcrSelection::sha256([0]), &[7; 32])
+            .unwrap();
+        key
+    }
+}
+
+fn certificate(key: PublicKey) -> Vec<u8> {
+    let issuer = Issuer::new(CertificateParams::default(), KeyPair::generate().unwrap());
+    let certificate = CertificateParams::default().signed_by(&Subject(key), &issuer);
+    certificate.unwrap().der().to_vec()
+}
+
+#[test]
+fn a_key_or_certificate_in_the_tpm_that_cannot_be_used_is_passed_over_for_a_key_of_our_own() {
+    const RESTRICTED: &str = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign";
+    let tpm = Furnished::new();
+    let own = tpm.attestation_key();
+    assert_eq!(own.certificate, None);
+    // Where both are as they should be, they are used, with what stands behind the certificate.
+    let key = tpm.key(RESTRICTED);
+    let (leaf, above) = (
+        certificate(key),
+        certificate(
+            SoftwareKey::generate(SigningAlg::Es256)
+                .unwrap()
+                .public_key()
+                .clone(),
+        ),
+    );
+    tpm.index(&[leaf.clone(), above.clone()].concat());
+    let used = tpm.attestation_key();
+    assert_ne!(used.public, own.public);
+    assert_eq!(used.certificate.as_deref(), Some(&leaf));
+    assert_eq!(used.intermediates, std::slice::from_ref(&above));
+    tpm.clear();
+    // The certificate of another key; nothing that is one; a key that signs whatever it is given.
+    for (attributes, contents) in [
+        (RESTRICTED, Some(above)),
+        (RESTRICTED, Some(vec![0xff; 64])),
+        (RESTRICTED, Some(leaf[..leaf.len() - 1].to_vec())),
+        ("fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign", None),
+    ] {
+        let key = tpm.key(attributes);
+        tpm.index(&contents.unwrap_or_else(|| certificate(key)));
+        assert_eq!(tpm.attestation_key(), own);
+        tpm.clear();
+    }
 }

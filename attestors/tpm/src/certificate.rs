@@ -23,6 +23,8 @@ pub enum CertificateUse {
     BareEndorsement,
     /// An attestation key.
     Attestation,
+    /// The same by a maker whose certificates say nothing of their use.
+    BareAttestation,
 }
 
 /// A certificate of a TPM key that holds.
@@ -39,11 +41,6 @@ pub struct ChipCertificate {
 }
 
 impl ChipCertificate {
-    /// Whether it says nothing of what its key is for.
-    pub fn is_bare(&self) -> bool {
-        self.certificate.facts.extended_key_usages.is_empty()
-    }
-
     /// `tpmManufacturer`, `tpmModel` and `tpmVersion`, where the certificate names them.
     pub fn names(&self) -> [Option<&str>; 3] {
         TCG_NAMES.map(|oid| {
@@ -54,10 +51,11 @@ impl ChipCertificate {
     }
 }
 
-struct Names {
+/// How the checks of a certificate are called.
+pub(crate) struct Names {
     parse: &'static str,
-    key: &'static str,
-    path: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) path: &'static str,
     profile: &'static str,
 }
 
@@ -119,7 +117,7 @@ pub(crate) fn judge(
     let names = usage.names();
     let mut checks = vec![Check::passed(names.parse, printable(&certificate.label()))];
     let sha1 = match usage {
-        CertificateUse::Attestation => Sha1::Refused,
+        CertificateUse::Attestation | CertificateUse::BareAttestation => Sha1::Refused,
         CertificateUse::Endorsement | CertificateUse::BareEndorsement => Sha1::OfMakers,
     };
     let path = verify_device_path(&certificate, helpers, anchors, sha1, now)
@@ -172,10 +170,10 @@ pub fn judge_certificate(
 }
 
 impl CertificateUse {
-    fn names(self) -> &'static Names {
+    pub(crate) fn names(self) -> &'static Names {
         match self {
             Self::Endorsement | Self::BareEndorsement => &EK,
-            Self::Attestation => &AK,
+            Self::Attestation | Self::BareAttestation => &AK,
         }
     }
 }
@@ -194,30 +192,8 @@ impl ChipCertificate {
                 "one of an authority",
             );
         }
-        if usage == CertificateUse::Attestation {
-            if !self.certificate.may_sign() {
-                return refuse(
-                    Reason::Eku,
-                    "a key that signs: key usage digitalSignature",
-                    "one that secrets are sealed to, such as an endorsement key",
-                );
-            }
-            let usages = &facts.extended_key_usages;
-            if usages.is_empty() {
-                return Ok(Check::noted(
-                    name,
-                    Reason::Eku,
-                    "a certificate that says nothing of its use",
-                ));
-            }
-            if !usages.iter().any(|oid| AK_USAGES.contains(&oid.as_str())) {
-                return refuse(
-                    Reason::Eku,
-                    "extended key usage tcg-kp-AIKCertificate (2.23.133.8.3), or that of endorsement keys",
-                    "a certificate for something else",
-                );
-            }
-            return Ok(Check::passed(name, "a key of a chip"));
+        if let CertificateUse::Attestation | CertificateUse::BareAttestation = usage {
+            return self.attests(usage == CertificateUse::BareAttestation, name, refuse);
         }
         if !self.certificate.may_receive_secrets() {
             return refuse(
@@ -252,6 +228,35 @@ impl ChipCertificate {
         }
         let names: Vec<&str> = self.names().into_iter().flatten().collect();
         Ok(Check::passed(name, printable(&names.join(" "))))
+    }
+
+    /// The certificate of an attestation key.
+    fn attests(
+        &self,
+        bare: bool,
+        name: &'static str,
+        refuse: impl Fn(Reason, &str, &str) -> Result<Check, Check>,
+    ) -> Result<Check, Check> {
+        if !self.certificate.may_sign() {
+            return refuse(
+                Reason::Eku,
+                "a key that signs: key usage digitalSignature",
+                "one that secrets are sealed to, such as an endorsement key",
+            );
+        }
+        let usages = &self.certificate.facts.extended_key_usages;
+        if usages.is_empty() && bare {
+            let found = "a certificate that says nothing of its use";
+            return Ok(Check::noted(name, Reason::Eku, found));
+        }
+        if !usages.iter().any(|oid| AK_USAGES.contains(&oid.as_str())) {
+            return refuse(
+                Reason::Eku,
+                "extended key usage tcg-kp-AIKCertificate (2.23.133.8.3), or that of endorsement keys",
+                "a certificate for something else, or for nothing that it says",
+            );
+        }
+        Ok(Check::passed(name, "a key of a chip"))
     }
 }
 

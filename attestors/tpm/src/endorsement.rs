@@ -30,7 +30,7 @@ pub struct Maker {
     pub kind: MakerKind,
     /// Whether it is a simulation.
     pub simulated: bool,
-    /// Whether its endorsement certificates lack the extended key usage and names of the profile, as Google Cloud's do.
+    /// Whether its certificates lack the extended key usage and, those of endorsement keys, the names of the profile, as Google Cloud's do.
     pub bare_certificates: bool,
     /// Whether it certifies attestation keys, as clouds do. Of others, a certificate for a key that signs says nothing about where that key
     /// is.
@@ -138,35 +138,29 @@ impl Maker {
         match certified {
             CertifiedKey::EndorsementKey if self.bare_certificates => Some(CertificateUse::BareEndorsement),
             CertifiedKey::EndorsementKey => Some(CertificateUse::Endorsement),
-            CertifiedKey::AttestationKey => self
-                .attestation_certificates
-                .then_some(CertificateUse::Attestation),
+            CertifiedKey::AttestationKey if !self.attestation_certificates => None,
+            CertifiedKey::AttestationKey if self.bare_certificates => Some(CertificateUse::BareAttestation),
+            CertifiedKey::AttestationKey => Some(CertificateUse::Attestation),
         }
     }
 }
 
-/// What is said about the certificate of a key.
-struct Names {
+/// What is said where the certificate of a key does not hold.
+struct Words {
     usage: CertificateUse,
-    key: &'static str,
-    path: &'static str,
     expected: &'static str,
     nobody: &'static str,
     pin: &'static str,
 }
 
-const ENDORSEMENT: Names = Names {
+const ENDORSEMENT: Words = Words {
     usage: CertificateUse::Endorsement,
-    key: "tpm.endorsement_certificate.key",
-    path: "tpm.endorsement_certificate.path",
     expected: "a certificate for the endorsement key that was presented",
     nobody: "no maker is pinned",
     pin: "add the root of this maker under [[tpm.maker]] in server.toml",
 };
-const ATTESTATION: Names = Names {
+const ATTESTATION: Words = Words {
     usage: CertificateUse::Attestation,
-    key: "tpm.attestation_certificate.key",
-    path: "tpm.attestation_certificate.path",
     expected: "a certificate for the attestation key that was presented",
     nobody: "no maker is pinned that certifies attestation keys",
     pin: "add the root of this cloud under [[tpm.maker]] in server.toml, with attestation_certificates = true",
@@ -183,16 +177,17 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
     if certified == CertifiedKey::AttestationKey && !makers.iter().any(|maker| maker.certifies(certified)) {
         return Ok(None);
     }
-    let (names, area) = match &presented.attestation_public {
+    let (words, area) = match &presented.attestation_public {
         None => (&ENDORSEMENT, endorsement),
         Some(public) => (&ATTESTATION, attestation_key::judge(public)?),
     };
-    let (certificate, key) = certificate::read(&presented.der, names.usage)?;
+    let (certificate, key) = certificate::read(&presented.der, words.usage)?;
+    let names = words.usage.names();
     if key != area.key {
         return Err(Check::failed(
             names.key,
             Reason::EndorsementMismatch,
-            names.expected,
+            words.expected,
             format!(
                 "a certificate for another key (subject {})",
                 printable(&certificate.label())
@@ -231,19 +226,6 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
             now,
         );
         match judged {
-            Ok(chip)
-                if certified == CertifiedKey::AttestationKey
-                    && !maker.bare_certificates
-                    && chip.is_bare() =>
-            {
-                telling = Some(Check::failed(
-                    "tpm.attestation_certificate.profile",
-                    Reason::Eku,
-                    "extended key usage tcg-kp-AIKCertificate (2.23.133.8.3)",
-                    "a certificate that says nothing of its use",
-                    "ask the cloud; bare_certificates = true under [[tpm.maker]] believes those all the same",
-                ));
-            }
             Ok(chip) => {
                 let root = maker.anchors.certificates().get(chip.path.anchor);
                 let serial = &chip.certificate.facts.serial;
@@ -272,8 +254,8 @@ pub(crate) fn vouch(candidate: &Candidate, makers: &[Maker], now: u64) -> Result
             names.path,
             Reason::PathInvalid,
             "a chain to the root of a pinned maker",
-            printable(&format!("{} (issuer {})", names.nobody, certificate.facts.issuer)),
-            names.pin,
+            printable(&format!("{} (issuer {})", words.nobody, certificate.facts.issuer)),
+            words.pin,
         )
     }))
 }

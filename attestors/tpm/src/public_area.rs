@@ -204,14 +204,12 @@ impl PublicArea {
 fn name_algorithm(kind: u16, id: u16) -> Result<HashAlg, AreaError> {
     /// KEYEDHASH and SYMCIPHER.
     const OTHERS: [u16; 2] = [0x0008, 0x0025];
-    /// SHA-1, none, SM3-256, SHA3-256, SHA3-384, SHA3-512.
-    const NOT_ACCEPTED: [u16; 6] = [0x0004, ALG_NULL, 0x0012, 0x0027, 0x0028, 0x0029];
     if ![ALG_RSA, ALG_ECC].contains(&kind) && !OTHERS.contains(&kind) {
         return Err(AreaError::Malformed);
     }
     match hash_alg(id).filter(|hash| !hash.is_weak()) {
         Some(hash) => Ok(hash),
-        None if NOT_ACCEPTED.contains(&id) => Err(AreaError::NameAlgorithm),
+        None if id == ALG_NULL || digest_size(id).is_some() => Err(AreaError::NameAlgorithm),
         None => Err(AreaError::Malformed),
     }
 }
@@ -265,6 +263,20 @@ pub(crate) fn hash_alg(id: u16) -> Option<HashAlg> {
         0x000c => Some(HashAlg::Sha384),
         0x000d => Some(HashAlg::Sha512),
         _ => None,
+    }
+}
+
+/// Digest sizes by the TCG Algorithm Registry, also of hashes that are not computed here.
+pub(crate) fn digest_size(alg: u16) -> Option<usize> {
+    match alg {
+        // SHA256-192, SHAKE256-192.
+        0x000e | 0x002c => Some(24),
+        // SM3-256, SHA3-256, SHAKE256-256.
+        0x0012 | 0x0027 | 0x002d => Some(32),
+        // SHA3-384; SHA3-512, SHAKE256-512.
+        0x0028 => Some(48),
+        0x0029 | 0x002e => Some(64),
+        other => hash_alg(other).map(HashAlg::len),
     }
 }
 

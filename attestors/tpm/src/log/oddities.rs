@@ -45,7 +45,7 @@ pub(super) fn notes(
         "log.undigested_data",
         Reason::EventDataUnauthenticated,
         "no digest covers this, and it cannot be read",
-        &|event| !readable(event, bank),
+        &|event| !has_its_form(event, bank),
     );
     first(
         "log.no_action",
@@ -71,7 +71,7 @@ pub(super) fn notes(
 }
 
 /// Whether data that no digest covers has the form that its type promises.
-fn readable(event: &Event<'_>, bank: HashAlg) -> bool {
+fn has_its_form(event: &Event<'_>, bank: HashAlg) -> bool {
     if !event.is_extended() {
         // TPM2_Startup comes from locality 0 or 3, or after an H-CRTM from 4 (PC Client Platform Firmware Profile, section 10.4.5.3).
         return match event.data.strip_prefix(b"StartupLocality\0") {

@@ -9,7 +9,7 @@ use super::{
     last_run,
     little::Little,
 };
-use crate::public_area::hash_alg;
+use crate::public_area::{digest_size, hash_alg};
 
 /// Most algorithms in a header.
 const MAX_ALGORITHMS: u32 = 16;
@@ -121,21 +121,7 @@ fn check_register(register: u32, kind: u32, event: usize) -> Result<u32, LogErro
     }
 }
 
-/// Digest sizes by the TCG Algorithm Registry, also of hashes that are not computed here. Never those that a log claims.
-fn digest_size(alg: u16) -> Option<usize> {
-    match alg {
-        // SHA256-192, SHAKE256-192.
-        0x000e | 0x002c => Some(24),
-        // SM3-256, SHA3-256, SHAKE256-256.
-        0x0012 | 0x0027 | 0x002d => Some(32),
-        // SHA3-384; SHA3-512, SHAKE256-512.
-        0x0028 => Some(48),
-        0x0029 | 0x002e => Some(64),
-        other => hash_alg(other).map(HashAlg::len),
-    }
-}
-
-/// TCG_EfiSpecIDEvent: the algorithms and their digest sizes.
+/// TCG_EfiSpecIDEvent: the algorithms and their digest sizes, which are never those that a log claims.
 fn algorithms(data: &[u8]) -> Result<Vec<(u16, usize)>, LogError> {
     const SHORT: LogError = LogError::Header("a Spec ID event that ends too early");
     let mut data = Little(data);

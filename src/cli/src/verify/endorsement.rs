@@ -83,7 +83,8 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
             arguments.attestation_key,
             maker.bare_certificates || arguments.bare,
         ) {
-            (true, _) => CertificateUse::Attestation,
+            (true, true) => CertificateUse::BareAttestation,
+            (true, false) => CertificateUse::Attestation,
             (false, true) => CertificateUse::BareEndorsement,
             (false, false) => CertificateUse::Endorsement,
         };

@@ -154,7 +154,13 @@ fn key(arguments: &Arguments, checks: &mut Vec<Check>) -> Result<Option<Recorded
         let intermediates = input::certificates(&arguments.intermediates)?;
         let anchors = input::anchors(&arguments.roots)?;
         let now = input::moment(arguments.at.as_deref())?;
-        match judge_certificate(&der, &intermediates, &anchors, CertificateUse::Attestation, now) {
+        match judge_certificate(
+            &der,
+            &intermediates,
+            &anchors,
+            CertificateUse::BareAttestation,
+            now,
+        ) {
             Ok(chip) => checks.extend(chip.checks),
             Err(check) => {
                 checks.push(check);

@@ -22,7 +22,7 @@ pub(super) fn endorsement(case: &Case) -> Result<Finding, String> {
 }
 
 pub(super) fn attestation(case: &Case) -> Result<Finding, String> {
-    judge(case, &one(case, "ak_cert")?, CertificateUse::Attestation)
+    judge(case, &one(case, "ak_cert")?, CertificateUse::BareAttestation)
 }
 
 fn judge(case: &Case, der: &[u8], usage: CertificateUse) -> Result<Finding, String> {
@@ -75,7 +75,7 @@ pub(super) fn judged(
 /// A certificate for another use than that of a chip's key ends no path, and its key is the wrong one.
 fn other_use(certificate: &DeviceCertificate, usage: CertificateUse, finding: &mut Finding) {
     let fits = match usage {
-        CertificateUse::Attestation => certificate.may_sign(),
+        CertificateUse::Attestation | CertificateUse::BareAttestation => certificate.may_sign(),
         CertificateUse::Endorsement | CertificateUse::BareEndorsement => certificate.may_receive_secrets(),
     };
     if certificate.facts.is_ca {

@@ -117,7 +117,7 @@ fn key(case: &Case) -> Result<(Finding, Option<RecordedKey>), String> {
                 &der,
                 &intermediates,
                 &anchors,
-                CertificateUse::Attestation,
+                CertificateUse::BareAttestation,
                 case.time()?,
             );
             finding.extend(found);
