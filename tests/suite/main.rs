@@ -21,6 +21,7 @@ mod interposer;
 mod lives;
 mod memory;
 mod naming;
+mod offline;
 mod operators;
 mod policy;
 mod protocol;

@@ -367,3 +367,21 @@ fn keys_of_the_high_range_templates_are_accepted_with_their_policy_only() {
     let refusal = TpmAppraiser::new(Vec::new()).open(&opening).unwrap_err();
     assert_eq!(refusal.reason, EndorsementTemplate);
 }
+
+/// RFC 5280 section 4.2.1.9: a certificate by which an authority hands its name to a new key does not count.
+#[test]
+fn e07_a_path_length_counts_other_authorities_and_no_new_keys_of_the_same() {
+    let Fixture { tpm, root } = Fixture::new();
+    let last = root.intermediate("Maker Issuing", |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    });
+    let through = |below: &Authority| {
+        let along = [last.der.clone(), below.der.clone()];
+        candidate(&tpm, Some(below.certify(tpm.ek.public())), &along)
+    };
+    let appraiser = TpmAppraiser::new(vec![root.maker("maker")]);
+    let renewed = last.intermediate("Maker Issuing", |_| {});
+    assert!(appraiser.vouch(&through(&renewed), NOW).unwrap().is_some());
+    let another = last.intermediate("Maker Issuing Below", |_| {});
+    refused(vec![root.maker("maker")], &through(&another), NOW, IssuerNotCa);
+}

@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use touchmark_attestor_tpm::{
     BootLog, PcrValues, boot_values,
-    ima::{ImaExpected, judge_ima},
+    ima::{ImaExpected, SignatureKeys, judge_ima},
 };
 use touchmark_crypto::HashAlg;
+use touchmark_rats::{
+    Check,
+    Reason::{self, EntriesUnattested, LogBankMismatch, LogMismatch, SignatureInvalid, WeakHash},
+};
 
 use crate::forge::{
+    key::Key,
     log::{Event, Log},
     write::{SHA1, SHA256, digest},
 };
@@ -187,4 +192,89 @@ proptest! {
         let is_whole = whole.into_iter().any(|end| end == cut);
         prop_assert_eq!(judged.checks.iter().all(|check| check.reason().is_none()), is_whole);
     }
+}
+
+/// A list of this file alone, and what its registers hold: the SHA-1 bank, and the SHA-256 bank by either way of extending it.
+fn listed(data: &[u8]) -> [Vec<u8>; 3] {
+    let sha1 = digest(SHA1, &[data]);
+    let padded = [&sha1[..], &[0; 12]].concat();
+    let extended = |bank, length: usize, of: &[u8]| digest(bank, &[&vec![0; length], of]);
+    [
+        extended(SHA1, 20, &sha1),
+        extended(SHA256, 32, &digest(SHA256, &[data])),
+        extended(SHA256, 32, &padded),
+    ]
+}
+
+#[test]
+fn how_far_a_list_is_proved_is_told_bank_by_bank() {
+    let file = (vec![7; 32], "/bin/true".to_owned());
+    let list = binary(std::slice::from_ref(&file));
+    let [sha1, sha256, padded] = listed(&template(&file.0, &file.1));
+    let judged = |values: &[(HashAlg, u8, &Vec<u8>)]| {
+        let mut given = PcrValues::new();
+        for (bank, register, value) in values {
+            given
+                .entry(*bank)
+                .or_default()
+                .insert(*register, (*value).clone());
+        }
+        let expected = ImaExpected {
+            values: given,
+            keys: None,
+        };
+        let judged = judge_ima(&list, false, &expected);
+        let reasons: Vec<Reason> = judged.checks.iter().filter_map(Check::reason).collect();
+        let notes: Vec<Reason> = judged.checks.iter().filter_map(Check::note).collect();
+        (reasons, notes)
+    };
+    let (one, other) = (HashAlg::Sha1, HashAlg::Sha256);
+    let wrong = (vec![9; 20], vec![9; 32]);
+    let both = judged(&[(one, 10, &sha1), (other, 10, &sha256)]);
+    assert_eq!(both, (vec![], vec![]));
+    // Kernels before Linux 5.8 extend SHA-1 digests: the register is no better than those.
+    assert_eq!(judged(&[(other, 10, &padded)]), (vec![], vec![WeakHash]));
+    // The SHA-1 bank alone is wrong, or the other one, or both.
+    let only = judged(&[(one, 10, &wrong.0), (other, 10, &sha256)]);
+    assert_eq!(only.0, [LogMismatch, LogBankMismatch]);
+    let other_one = judged(&[(one, 10, &sha1), (other, 10, &wrong.1)]);
+    assert_eq!(other_one.0, [LogMismatch]);
+    let neither = judged(&[(one, 10, &wrong.0), (other, 10, &wrong.1)]);
+    assert_eq!(neither.0, [LogMismatch, LogMismatch]);
+    // Values, and none of the register that this is about.
+    assert_eq!(judged(&[(other, 0, &wrong.1)]), (vec![], vec![EntriesUnattested]));
+}
+
+#[test]
+fn e11_a_files_signature_over_a_digest_of_another_algorithm_does_not_count() {
+    let key = Key::p256();
+    let (file, path) = ([7_u8; 32], "/bin/true");
+    let keys = SignatureKeys::new([key.public().clone()]);
+    let identifier = &digest(SHA1, &[key.public().raw()])[16..];
+    let judged = |hash: u8| {
+        // struct signature_v2_hdr: type, version, hash, key, length; what is behind it is not reached.
+        let signature = [&[3, 2, hash][..], identifier, &[0, 4], &[1; 4]].concat();
+        let data = [template(&file, path), sized(&signature)].concat();
+        let list = [
+            &10_u32.to_le_bytes()[..],
+            &digest(SHA1, &[&data]),
+            &sized(b"ima-sig"),
+            &sized(&data),
+        ]
+        .concat();
+        let expected = ImaExpected {
+            values: PcrValues::new(),
+            keys: Some(&keys),
+        };
+        let judged = judge_ima(&list, false, &expected);
+        let failed = judged.checks.iter().find(|check| check.reason().is_some());
+        failed.map(|check| (check.name, check.reason().unwrap(), check.found.clone()))
+    };
+    // HASH_ALGO_SHA512 over a SHA-256 digest; and SHA-256, whose bytes are no signature of this key.
+    let (name, reason, found) = judged(6).unwrap();
+    assert_eq!((name, reason), ("ima.signatures", SignatureInvalid));
+    assert!(found.contains("another algorithm"), "{found}");
+    let (name, reason, found) = judged(4).unwrap();
+    assert_eq!((name, reason), ("ima.signatures", SignatureInvalid));
+    assert!(found.contains("does not verify"), "{found}");
 }

@@ -1,0 +1,195 @@
+//! `touchmark verify` and its neighbours at the edges: options that need each other, inputs without an end, texts that would forge a line.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use touchmark_tests::sim::binary;
+
+use crate::architecture::repository;
+
+const REFUSED: Option<i32> = Some(1);
+const UNUSABLE: Option<i32> = Some(2);
+
+fn touchmark(arguments: &[&str]) -> Output {
+    Command::new(binary("touchmark"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn recorded(path: &str) -> String {
+    let file: PathBuf = repository().join("tests/vectors").join(path);
+    file.to_str().unwrap().to_owned()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A quote that holds, with the options behind it.
+fn quote(more: &[&str]) -> Output {
+    let of = |name: &str| recorded(&format!("tpm-quote/thinkpad-gentoo-good/{name}"));
+    let (attest, signature, key, registers) =
+        (of("attest.bin"), of("sig.bin"), of("ak.pem"), of("pcrs.json"));
+    let fixed = [
+        "verify",
+        "tpm",
+        &attest,
+        "--signature",
+        &signature,
+        "--key",
+        &key,
+        "--registers",
+        &registers,
+        "--output",
+        "json",
+    ];
+    touchmark(&[&fixed, more].concat())
+}
+
+#[test]
+fn a09_an_option_that_could_not_decide_anything_is_an_error_and_never_passed_over() {
+    assert_eq!(quote(&[]).status.code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("deny.cedar");
+    std::fs::write(&policy, "forbid (principal, action, resource);").unwrap();
+    let policy = policy.to_str().unwrap();
+    let log = recorded("tpm-quote/thinkpad-gentoo-good/eventlog.bin");
+    for needs_log in [
+        &["--policy", policy][..],
+        &["--require-secure-boot"],
+        &["--reference", policy],
+    ] {
+        assert_eq!(quote(needs_log).status.code(), UNUSABLE, "{needs_log:?}");
+    }
+    let denied = quote(&["--policy", policy, "--eventlog", &log]);
+    assert_eq!(denied.status.code(), REFUSED, "{}", text(&denied.stdout));
+    for needs_roots in [&["--at", "yesterday"][..], &["--intermediates", policy]] {
+        assert_eq!(quote(needs_roots).status.code(), UNUSABLE, "{needs_roots:?}");
+    }
+}
+
+#[test]
+fn c08_reference_values_of_registers_that_were_not_quoted_are_not_matched() {
+    let log = recorded("tpm-quote/thinkpad-gentoo-good/eventlog.bin");
+    let shown: Value = serde_json::from_slice(&quote(&["--eventlog", &log]).stdout).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let judged = |more: &str| {
+        let mut set = "label = \"release\"\n".to_owned();
+        for event in shown["events"].as_array().unwrap() {
+            let (pcr, digest) = (&event["pcr"], &event["digest"]);
+            set += &format!("[[reference]]\npcr = {pcr}\ndigest = {digest}\n");
+        }
+        let file = folder.path().join("set.toml");
+        std::fs::write(&file, set + more).unwrap();
+        let output = quote(&["--eventlog", &log, "--reference", file.to_str().unwrap()]);
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, out) = judged("");
+    assert_eq!(code, Some(0), "{out}");
+    // Register 23 is not among those that were quoted.
+    let (code, out) = judged(&format!(
+        "[[reference]]\npcr = 23\ndigest = \"{}\"\n",
+        "07".repeat(32)
+    ));
+    assert_eq!(code, REFUSED, "{out}");
+    assert!(out.contains("nothing of register 23"), "{out}");
+}
+
+#[test]
+fn what_evidence_says_makes_no_lines_in_what_people_read() {
+    // A file name with a line of our own in it, in a list of measurements in its binary form; a violation, so that it is told.
+    let path = b"/bin/x\nok       ima.replay  all is well\n\0";
+    let sized = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..], bytes].concat();
+    let data = [sized(&[b"sha256:\0".as_slice(), &[0; 32]].concat()), sized(path)].concat();
+    let list = [
+        &10_u32.to_le_bytes()[..],
+        &[0; 20],
+        &sized(b"ima-ng"),
+        &sized(&data),
+    ]
+    .concat();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list");
+    std::fs::write(&file, list).unwrap();
+    let output = touchmark(&["verify", "ima", file.to_str().unwrap(), "--entries"]);
+    let out = text(&output.stdout);
+    assert!(out.contains("/bin/x?ok"), "{out}");
+    assert!(
+        !out.lines()
+            .any(|line| line.contains("all is well") && line.starts_with("ok")),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_windows_machine_has_no_keys_of_shim() {
+    let told = |name: &str| {
+        let log = recorded(&format!("tcg-eventlog/{name}/eventlog.bin"));
+        text(&touchmark(&["verify", "eventlog", &log]).stdout)
+    };
+    assert!(!told("x1carbon-windows10").contains("Shim's keys"));
+    assert!(told("rhel8-gce").contains("Shim's keys"));
+}
+
+#[test]
+fn p09_an_input_without_an_end_is_refused_and_an_output_without_room_is_an_error() {
+    for arguments in [
+        &["verify", "manifest", "/dev/zero"][..],
+        &["verify", "eventlog", "/dev/zero"],
+    ] {
+        let output = touchmark(arguments);
+        assert_eq!(output.status.code(), UNUSABLE, "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("MiB"), "{}", text(&output.stderr));
+    }
+    let log = recorded("tcg-eventlog/rhel8-gce/eventlog.bin");
+    for arguments in [
+        &["verify", "eventlog", &log, "--output", "json"][..],
+        &["policy", "schema"],
+        &["policy", "shipped", "exact-release"],
+    ] {
+        let full = Command::new(binary("touchmark"))
+            .args(arguments)
+            .stdout(File::create("/dev/full").unwrap())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert_eq!(full.status.code(), UNUSABLE, "{arguments:?}");
+        assert!(text(&full.stderr).contains("standard output"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_was_meant_otherwise_is_said() {
+    let manifest = recorded("MANIFEST.json");
+    let none = touchmark(&["verify", "manifest", &manifest, "--only", "nosuch"]);
+    assert_eq!(none.status.code(), UNUSABLE);
+    let signed = recorded("rats/cmw-signed-resigned-valid/cmw.cose");
+    let wrapper = touchmark(&["verify", "cmw", &signed]);
+    assert_eq!(wrapper.status.code(), UNUSABLE);
+    assert!(
+        text(&wrapper.stderr).contains("--signer"),
+        "{}",
+        text(&wrapper.stderr)
+    );
+    let log = recorded("tcg-eventlog/rhel8-gce/eventlog.bin");
+    let rtmr = touchmark(&["verify", "eventlog", &log, "--rtmr"]);
+    assert!(
+        text(&rtmr.stdout).contains("leave out --rtmr"),
+        "{}",
+        text(&rtmr.stdout)
+    );
+    // What can be asked for in JSON is one document.
+    for arguments in [
+        &["policy", "schema"][..],
+        &["policy", "shipped"],
+        &["policy", "shipped", "exact-release"],
+    ] {
+        let output = touchmark(&[arguments, &["--output", "json"]].concat());
+        serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    }
+}
