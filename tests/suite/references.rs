@@ -62,6 +62,10 @@ fn a_staged_generation_decides_nothing_and_a_promoted_one_stands_beside_the_one_
     let only = diff["only_right"].to_string();
     assert!(only.contains("vmlinuz-6.1.0-31"), "{diff}");
     assert!(diff["same"].as_u64().unwrap() > 20, "{diff}");
+    let named = dev.touchmark(&["reference", "diff", "release@x", "release"]);
+    let text = String::from_utf8_lossy(&named.stderr).into_owned();
+    assert_eq!(named.status.code(), Some(2), "{text}");
+    assert!(text.contains("generation"), "{text}");
     // Offline, the other log is told with exactly these events marked, in the bank that the values are of.
     let log = &dev.description()["tpms"][1]["eventlog"];
     let told = dev.touchmark(&[
@@ -316,6 +320,14 @@ fn c08_poisoned_or_unsigned_reference_values_change_nothing_and_signed_ones_are_
             ..Beside::default()
         }),
         "final values of registers",
+    );
+    let version = Value::Map(vec![(Value::from(0), Value::Text("1.2.3".into()))]);
+    refused(
+        &with(Beside {
+            values: Some((0, version)),
+            ..Beside::default()
+        }),
+        "a version: digests",
     );
     // An endorsed triple has the form of a reference triple.
     let endorsed = Value::Array(vec![Value::Array(vec![
