@@ -193,3 +193,49 @@ fn what_was_meant_otherwise_is_said() {
         serde_json::from_slice::<Value>(&output.stdout).unwrap();
     }
 }
+
+#[test]
+fn a_wrapper_in_a_certificate_is_read_at_the_time_that_is_asked_about() {
+    let certificate = recorded("rats/cmw-in-x509-cbor/cert.der");
+    let read = |more: &[&str]| {
+        let output = touchmark(&[&["verify", "cmw", &certificate], more].concat());
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, told) = read(&["--at", "2026-01-01T00:00:00Z"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("its issuer was not looked at"), "{told}");
+    let (code, told) = read(&["--at", "2036-01-01T00:00:00Z"]);
+    assert!(code == REFUSED && told.contains("cert_expired"), "{told}");
+    // A certificate without one.
+    let other = touchmark(&[
+        "verify",
+        "cmw",
+        &recorded("tpm-ek-cert/amd-ftpm-ca-set/amdtpm-root-1.der"),
+    ]);
+    assert_eq!(other.status.code(), REFUSED);
+    assert!(
+        text(&other.stdout).contains("claim_missing"),
+        "{}",
+        text(&other.stdout)
+    );
+}
+
+#[test]
+fn a_signature_that_cannot_be_read_is_unusable_input() {
+    let of = |name: &str| recorded(&format!("tpm-quote/thinkpad-gentoo-good/{name}"));
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("sig.bin");
+    let whole = std::fs::read(of("sig.bin")).unwrap();
+    std::fs::write(&cut, &whole[..whole.len() - 1]).unwrap();
+    let cut = cut.to_str().unwrap();
+    let output = touchmark(&[
+        "verify",
+        "tpm",
+        &of("attest.bin"),
+        "--signature",
+        cut,
+        "--key",
+        &of("ak.pem"),
+    ]);
+    assert_eq!(output.status.code(), UNUSABLE, "{}", text(&output.stdout));
+}

@@ -75,6 +75,12 @@ fn a_set_that_only_observes_refuses_nobody_and_the_trail_tells_whom_it_would() {
     eventually("what the set would do", || {
         observed().contains("strict would deny")
     });
+    let told = dev.touchmark(&["policy", "explain", "host-1"]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(
+        told.contains("permit") && told.contains("strict only observes, and would deny: strict/"),
+        "{told}"
+    );
     for _ in 0..2 {
         let attested = dev.host("host-1")["last_attested"].clone();
         eventually("another attestation", || {
@@ -304,6 +310,11 @@ fn a_table_of_evidence_passes_as_expected_and_what_is_no_evidence_is_no_case_of_
         code == Some(1) && text.contains("say reason = \"log_mismatch\""),
         "{text}"
     );
+    let (code, text) = run(&CASES.replace("files/known-files", "files/others"));
+    assert!(
+        code == Some(1) && text.contains("files/others was to decide; files/known-files forbids"),
+        "{text}"
+    );
     let (code, text) = run(&CASES.replace("log_mismatch", "malformed"));
     assert_eq!(code, Some(1), "{text}");
     write("good.log", "");
@@ -311,6 +322,10 @@ fn a_table_of_evidence_passes_as_expected_and_what_is_no_evidence_is_no_case_of_
     assert!(code == Some(1) && text.contains("does not hold"), "{text}");
     for (wrong, what) in [
         ("claims = { \"ima.entriez\" = 3 }", "ima.entriez"),
+        (
+            "claims = { \"boot.secure_boot\" = true }",
+            "boot.secure_boot is of type String, not Bool",
+        ),
         ("eventlog = \"missing\"", "missing"),
         ("policy = \"a\"", "policy"),
     ] {

@@ -165,7 +165,9 @@ fn explain(operator: &Operator, host: String) -> Result<(), ExitCode> {
     let document = operator.ask(&Request::PolicyExplain { host })?;
     report(operator.output, &document, |document| {
         let text = |name: &str| document[name].as_str().unwrap_or_default();
-        format!("{}: {}\n{}", text("host"), text("decision"), text("explanation"))
+        let decided = format!("{}: {}\n{}", text("host"), text("decision"), text("explanation"));
+        let lines: Vec<String> = [decided].into_iter().chain(observed(document)).collect();
+        lines.join("\n")
     });
     if document["decision"] == "permit" {
         Ok(())
@@ -206,6 +208,20 @@ fn apply(
     Ok(())
 }
 
+/// What sets that only observe would do about a host, a line each.
+fn observed(host: &Value) -> Vec<String> {
+    let sets = host["observed"].as_array().into_iter().flatten();
+    let line = |set: &Value| {
+        let text = |name: &str| set[name].as_str().unwrap_or_default();
+        format!(
+            "{} only observes, and would deny: {}",
+            text("set"),
+            text("explanation")
+        )
+    };
+    sets.map(line).collect()
+}
+
 /// The hosts whose decision changes, in words.
 fn changes(document: &Value) -> String {
     let hosts: Vec<&Value> = document["hosts"].as_array().into_iter().flatten().collect();
@@ -214,18 +230,14 @@ fn changes(document: &Value) -> String {
     }
     let line = |host: &&Value| {
         let text = |name: &str| host[name].as_str().unwrap_or_default();
-        let observed = host["observed"].as_array().is_some_and(|sets| !sets.is_empty());
-        let verb = match (text("before"), text("decision"), observed) {
-            ("permit", "deny", _) => "falls out",
-            ("deny", "permit", _) => "comes in",
-            (.., true) => "would be denied by a set that only observes",
+        let verb = match (text("before"), text("decision")) {
+            ("permit", "deny") => "falls out",
+            ("deny", "permit") => "comes in",
             _ => "stays",
         };
-        format!(
-            "{} {verb}: {}",
-            text("host"),
-            text("explanation").replace('\n', "; ")
-        )
+        let why = std::iter::once(text("explanation").to_owned()).chain(observed(host));
+        let why: Vec<String> = why.map(|line| line.replace('\n', "; ")).collect();
+        format!("{} {verb}: {}", text("host"), why.join("; "))
     };
     let lines: Vec<String> = hosts.iter().map(line).collect();
     lines.join("\n")

@@ -37,8 +37,17 @@ pub struct Decision {
     pub missed: Vec<Determining>,
     /// Errors of evaluation; any denies.
     pub errors: Vec<String>,
-    /// Labels of sets that only observe and would have denied.
-    pub observed: Vec<String>,
+    /// What sets that only observe would have done, where they would have denied.
+    pub observed: Vec<Observed>,
+}
+
+/// A set that only observes, and would have denied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// Its label.
+    pub label: String,
+    /// The denial in words.
+    pub explanation: String,
 }
 
 impl Decision {

@@ -14,7 +14,7 @@ use cedar_policy::{
 use touchmark_rats::Claims;
 
 use crate::{
-    Decision, Determining, Effect, MAX_POLICIES, MAX_TEXT, PolicyError, SCHEMA,
+    Decision, Determining, Effect, MAX_POLICIES, MAX_TEXT, Observed, PolicyError, SCHEMA,
     context::{self, context, tested},
     depth,
     names::{closest, is_claim},
@@ -276,10 +276,15 @@ impl Policies {
                 .filter(|other| *other != label)
                 .cloned()
                 .collect();
-            // With this set as well: would it have changed the decision?
-            if decision.allowed && !self.evaluate(subject, claims, &others).allowed {
-                decision.observed.push(label.clone());
+            if !decision.allowed {
+                break;
             }
+            // With this set as well: would it have changed the decision?
+            let denial = Some(self.evaluate(subject, claims, &others)).filter(|with| !with.allowed);
+            decision.observed.extend(denial.map(|denial| Observed {
+                label: label.clone(),
+                explanation: denial.explain(),
+            }));
         }
         decision
     }

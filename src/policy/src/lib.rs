@@ -11,10 +11,10 @@ mod error;
 mod names;
 mod shipped;
 
-pub use decision::{Decision, Determining, Effect};
+pub use decision::{Decision, Determining, Effect, Observed};
 pub use engine::{Policies, Source, Subject};
 pub use error::PolicyError;
-pub use names::is_claim;
+pub use names::{claim_type, is_claim};
 pub use shipped::{DEFAULT, Shipped, shipped};
 
 /// The schema, in Cedar's own notation.

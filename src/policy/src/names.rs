@@ -1,23 +1,26 @@
 //! The names of claims that the schema has. Cedar's validator lets `context has nothing` pass: a forbid behind a misspelt name would never
 //! apply.
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use cedar_policy::SchemaFragment;
 
 use crate::SCHEMA;
 
-/// Groups and claims, `boot` and `boot.secure_boot`.
-static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| read().unwrap_or_default());
+/// Groups and claims, `boot` and `boot.secure_boot`, and of which type a claim is.
+static NAMES: LazyLock<BTreeMap<String, Option<String>>> = LazyLock::new(|| read().unwrap_or_default());
 
-fn read() -> Option<BTreeSet<String>> {
+fn read() -> Option<BTreeMap<String, Option<String>>> {
     let (fragment, _) = SchemaFragment::from_cedarschema_str(SCHEMA).ok()?;
     let json = fragment.to_json_value().ok()?;
     let namespace = &json["Touchmark"];
     let groups = namespace["actions"]["attest"]["appliesTo"]["context"]["attributes"].as_object()?;
-    let mut names = BTreeSet::new();
+    let mut names = BTreeMap::new();
     for (group, described) in groups {
-        names.insert(group.clone());
+        names.insert(group.clone(), None);
         let of = described["name"]
             .as_str()
             .or_else(|| described["type"].as_str())
@@ -27,14 +30,32 @@ fn read() -> Option<BTreeSet<String>> {
         let members = record
             .as_object()
             .or_else(|| described["attributes"].as_object())?;
-        names.extend(members.keys().map(|member| format!("{group}.{member}")));
+        names.extend(members.iter().map(|(member, kind)| {
+            let set = kind["type"] == "Set";
+            let kind = if set { &kind["element"] } else { kind };
+            let named = kind["name"].as_str().or_else(|| kind["type"].as_str());
+            let named = named.and_then(|name| name.rsplit("::").next());
+            let named = named.map(|name| {
+                if set {
+                    format!("Set<{name}>")
+                } else {
+                    name.to_owned()
+                }
+            });
+            (format!("{group}.{member}"), named)
+        }));
     }
     Some(names)
 }
 
 /// Whether there is a claim, or a group of claims, of this name.
 pub fn is_claim(name: &str) -> bool {
-    NAMES.contains(name)
+    NAMES.contains_key(name)
+}
+
+/// The type of a claim in Cedar's words: `Bool`, `Long`, `String` or `Set<String>`.
+pub fn claim_type(name: &str) -> Option<&'static str> {
+    NAMES.get(name)?.as_deref()
 }
 
 /// The claim of the schema that a misspelt name was meant for, perhaps.
@@ -47,7 +68,7 @@ pub(crate) fn closest(name: &str) -> Option<&'static str> {
     let depth = name.matches('.').count();
     let group = name.split_once('.').map(|(group, _)| group);
     NAMES
-        .iter()
+        .keys()
         .filter(|known| known.matches('.').count() == depth)
         .filter(|known| group.is_none_or(|group| !is_claim(group) || known.starts_with(&format!("{group}."))))
         .map(String::as_str)
@@ -72,6 +93,15 @@ mod tests {
         for name in ["imaa", "boot.secure_bot", "secure_boot", ""] {
             assert!(!is_claim(name), "{name}");
         }
+        for (name, kind) in [
+            ("boot.secure_boot", "String"),
+            ("device.vouched", "Bool"),
+            ("tpm.log_events", "Long"),
+            ("boot.db", "Set<String>"),
+        ] {
+            assert_eq!(claim_type(name), Some(kind));
+        }
+        assert_eq!(claim_type("boot"), None);
         assert_eq!(closest("imaa"), Some("ima"));
         assert_eq!(closest("boot.secure_bot"), Some("boot.secure_boot"));
     }

@@ -360,7 +360,11 @@ fn a_set_that_only_observes_denies_nobody_and_says_what_it_would_have_done() {
     let off = with("boot.secure_boot", ClaimValue::Text("off".into()));
     let decision = policies.decide(&of_lab, &off);
     assert!(decision.allowed);
-    assert_eq!(decision.observed, ["strict"]);
+    assert_eq!(decision.observed[0].label, "strict");
+    assert_eq!(
+        decision.observed[0].explanation,
+        "strict/1 forbids (boot.secure_boot = off)"
+    );
     assert!(policies.decide(&of_lab, &good()).observed.is_empty());
     let elsewhere = Subject {
         labels: &[],
@@ -404,7 +408,7 @@ fn a_host_that_all_sets_only_observe_is_decided_about_by_what_decided_before() {
     let off = with("boot.secure_boot", ClaimValue::Text("off".into()));
     let decision = policies.decide(&of_lab, &off);
     assert!(decision.allowed, "its reference values match");
-    assert_eq!(decision.observed, ["strict"]);
+    assert_eq!(decision.observed[0].label, "strict");
     let unknown = with("references.matched", ClaimValue::Texts(Vec::new()));
     assert!(!policies.decide(&of_lab, &unknown).allowed);
     // For other hosts the set decides.

@@ -103,8 +103,10 @@ impl Admission for ByPolicy<'_> {
         let decision = self.applied.decide(self.host, claims);
         let mut checks = Vec::new();
         if !decision.observed.is_empty() {
-            let found = format!("{} would deny, and only observe", decision.observed.join(", "));
-            tracing::warn!(host = %self.host.name, sets = %decision.observed.join(", "), "policies that observe would deny this host");
+            let sets: Vec<&str> = decision.observed.iter().map(|set| set.label.as_str()).collect();
+            let sets = sets.join(", ");
+            tracing::warn!(host = %self.host.name, %sets, "policies that observe would deny this host");
+            let found = format!("{sets} would deny, and only observe");
             checks.push(Check::noted(OBSERVED, Reason::PolicyDenied, found));
         }
         checks.push(if decision.allowed {
@@ -168,12 +170,16 @@ pub(crate) fn document(host: &Host, decision: &Decision) -> Value {
             })
         })
         .collect();
+    let observed = decision.observed.iter();
+    let observed: Vec<Value> = observed
+        .map(|set| json!({"set": set.label, "explanation": set.explanation}))
+        .collect();
     json!({
         "host": host.name,
         "decision": if decision.allowed { "permit" } else { "deny" },
         "determining": determining,
         "errors": decision.errors,
-        "observed": decision.observed,
+        "observed": observed,
         "explanation": decision.explain(),
     })
 }

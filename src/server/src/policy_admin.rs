@@ -25,7 +25,7 @@ pub(crate) async fn apply(service: &Arc<Service>, set: PolicyText, dry_run: bool
     sets.retain(|other| other.label != set.label);
     sets.push(set.clone());
     let candidate = compiled(&sets)?;
-    let changes = differences(service, &candidate).await?;
+    let changes = differences(service, &candidate, Some(&set.label)).await?;
     let policies = candidate.policies.len();
     let alone = compiled(std::slice::from_ref(&set))?;
     let labels = alone.policies.groups().map(str::to_owned);
@@ -53,7 +53,7 @@ pub(crate) async fn delete(service: &Arc<Service>, label: &str, dry_run: bool, n
         return Err(unknown(label));
     }
     let candidate = compiled(&sets)?;
-    let changes = differences(service, &candidate).await?;
+    let changes = differences(service, &candidate, None).await?;
     if dry_run {
         return Ok(json!({"label": label, "dry_run": true, "hosts": changes}));
     }
@@ -110,8 +110,13 @@ fn unknown(label: &str) -> Failure {
     ))
 }
 
-/// Hosts about which the candidate decides otherwise than what is applied.
-async fn differences(service: &Service, candidate: &Applied) -> Result<Vec<Value>, Failure> {
+/// Hosts about which the candidate decides otherwise than what is applied, or that the set to be applied would deny if it did not only
+/// observe.
+async fn differences(
+    service: &Service,
+    candidate: &Applied,
+    set: Option<&str>,
+) -> Result<Vec<Value>, Failure> {
     let applied = service.policies();
     let sets = service.references();
     let mut out = Vec::new();
@@ -128,7 +133,9 @@ async fn differences(service: &Service, candidate: &Applied) -> Result<Vec<Value
             applied.decide(&host, &established),
             candidate.decide(&host, &established),
         );
-        if before.allowed != after.allowed || !after.observed.is_empty() {
+        let mut observed = after.observed.iter();
+        let told = observed.any(|one| Some(one.label.as_str()) == set || !before.observed.contains(one));
+        if before.allowed != after.allowed || told {
             let mut entry = document(&host, &after);
             entry["before"] = if before.allowed { "permit" } else { "deny" }.into();
             out.push(entry);

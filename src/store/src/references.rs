@@ -132,7 +132,8 @@ impl Store {
             }
             (Some(wanted), staged) => staged.iter().copied().find(|number| unsigned(*number) == wanted),
         };
-        let number = number.ok_or_else(|| missing("staged set of reference values", label))?;
+        let named = wanted.map_or(label.to_owned(), |number| format!("{label}@{number}"));
+        let number = number.ok_or_else(|| missing("staged set of reference values", &named))?;
         // Older ones that were never promoted are out of date.
         sqlx::query("UPDATE reference_sets SET state = 'retired' WHERE label = ? AND state = 'staged' AND generation < ?")
             .bind(label)

@@ -394,6 +394,25 @@ pub fn check(sets: &[&ReferenceSet], events: &[MeasuredEvent], measured: &[(u8, 
              empty_pcrs",
         );
     }
+    // Values of another bank know no event at all: a list of all events would hide why.
+    if let (Some(bank), Some(event)) = (set.bank(), unknown.first())
+        && event.digest.len() != bank.len()
+    {
+        let found = format!(
+            "digests of {} bytes, where those of '{label}' are {}'s ({} bytes)",
+            event.digest.len(),
+            bank.name(),
+            bank.len()
+        );
+        return Check::failed(
+            NAME,
+            Reason::ReferenceMismatch,
+            "reference values of the bank that the host quotes (tpm.bank)",
+            found,
+            "capture values in the bank that is quoted now: touchmark reference capture HOST > good.toml, then touchmark \
+             reference apply -f good.toml",
+        );
+    }
     Check::failed(
         NAME,
         Reason::ReferenceMismatch,
@@ -461,6 +480,22 @@ mod tests {
             refused.found
         );
         assert!(refused.found.ends_with("not among the values of 'release-1'"));
+    }
+
+    #[test]
+    fn values_of_another_bank_are_told_as_that_and_not_event_by_event() {
+        let (events, measured) = boot();
+        let set = ReferenceSet::capture("a", &events, &measured).unwrap();
+        let quoted = events.into_iter().map(|event| MeasuredEvent {
+            digest: vec![1; 48],
+            ..event
+        });
+        let refused = check(&[&set], &quoted.collect::<Vec<_>>(), &measured);
+        assert_eq!(refused.reason(), Some(Reason::ReferenceMismatch));
+        assert_eq!(
+            refused.found,
+            "digests of 48 bytes, where those of 'a' are sha256's (32 bytes)"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use touchmark_attestor_tpm::{LogUse, PcrValues, Registers, judge_log};
-use touchmark_policy::{Policies, Source, Subject, is_claim};
+use touchmark_policy::{Policies, Source, Subject, claim_type, is_claim};
 use touchmark_rats::{Check, ClaimValue, Claims};
 use touchmark_verifier::ReferenceSet;
 
@@ -162,6 +162,16 @@ fn evidence(
     Ok(checks.into_iter().find(|check| check.reason().is_some()))
 }
 
+/// A value's type, as the schema names it.
+fn type_of(value: &ClaimValue) -> &'static str {
+    match value {
+        ClaimValue::Bool(_) => "Bool",
+        ClaimValue::Int(_) => "Long",
+        ClaimValue::Text(_) => "String",
+        ClaimValue::Texts(_) => "Set<String>",
+    }
+}
+
 fn judge(case: &Case, here: &Path, policies: &Policies, sets: &[ReferenceSet]) -> Result<Value, ExitCode> {
     let mut claims = nobody_vouches();
     let unheld = evidence(case, here, sets, &mut claims)?;
@@ -170,6 +180,16 @@ fn judge(case: &Case, here: &Path, policies: &Policies, sets: &[ReferenceSet]) -
             let what = format!(
                 "case {:?}: there is no claim {name:?}; see touchmark policy schema",
                 case.name
+            );
+            return Err(fail(UNUSABLE, what));
+        }
+        if let Some(wanted) = claim_type(name)
+            && wanted != type_of(value)
+        {
+            let what = format!(
+                "case {:?}: claim {name} is of type {wanted}, not {}; see touchmark policy schema",
+                case.name,
+                type_of(value)
             );
             return Err(fail(UNUSABLE, what));
         }
@@ -211,11 +231,14 @@ fn judge(case: &Case, here: &Path, policies: &Policies, sets: &[ReferenceSet]) -
             format!("the evidence holds, and was to be refused for {reason}"),
             false,
         ),
-        (None, None) => (
-            if decision.allowed { "permit" } else { "deny" },
-            decision.explain(),
-            decision.errors.is_empty() && by,
-        ),
+        (None, None) => {
+            let decided = if decision.allowed { "permit" } else { "deny" };
+            let explanation = match &case.by {
+                Some(wanted) if !by => format!("{wanted} was to decide; {}", decision.explain()),
+                _ => decision.explain(),
+            };
+            (decided, explanation, decision.errors.is_empty() && by)
+        }
     };
     let expected = if case.expect == Expect::Permit {
         "permit"

@@ -45,7 +45,9 @@ impl Report {
             .filter(|check| check.reason().is_some())
             .collect();
         let unusable = failures.iter().any(|check| {
-            check.name.ends_with(".structure")
+            [".structure", ".signature"]
+                .iter()
+                .any(|part| check.name.ends_with(part))
                 && matches!(check.reason(), Some(Reason::Malformed | Reason::Oversized))
         });
         let verdict = match (failures.is_empty(), unusable) {

@@ -1,16 +1,21 @@
 //! `touchmark verify cmw`: what a wrapper holds.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use serde_json::{Value, json};
 use touchmark_crypto::{
     cose::{ContentType, CoseMessage},
     jose::{VerifyingKey, json as strict},
+    x509::DeviceCertificate,
 };
 use touchmark_rats::{
     Check, Reason,
-    cmw::{Cmw, CmwError, Member, Type},
+    cmw::{Cmw, CmwError, EXTENSION, Member, Type, read_extension},
 };
+use touchmark_tls::clock::rfc3339;
 
 use super::{input, outcome::Report};
 use crate::{
@@ -21,11 +26,14 @@ use crate::{
 /// A conceptual message wrapper, in any of its forms.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The wrapper, JSON or CBOR; `-` for standard input.
+    /// The wrapper, JSON or CBOR, or a certificate that has one in it, DER or PEM; `-` for standard input.
     file: PathBuf,
     /// It is signed (COSE_Sign1); the signer's key, a JWK.
     #[arg(long, value_name = "FILE")]
     signer: Option<PathBuf>,
+    /// When a certificate has to hold; now by default.
+    #[arg(long, value_name = "TIME", conflicts_with = "signer")]
+    at: Option<String>,
     /// How to report.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -38,69 +46,32 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     let bytes = input::read(&arguments.file)?;
     let mut checks = Vec::new();
-    let read = match &arguments.signer {
-        None if CoseMessage::parse(&bytes).is_ok() => {
+    let certificate = input::in_file(&bytes)
+        .first()
+        .and_then(|der| DeviceCertificate::parse(der).ok());
+    let read = match (&arguments.signer, certificate) {
+        (Some(path), _) => signed(&bytes, path, &mut checks)?,
+        (None, Some(certificate)) => {
+            let now = input::moment(arguments.at.as_deref())?;
+            certified(&certificate, now, &mut checks)
+        }
+        (None, None) if CoseMessage::parse(&bytes).is_ok() => {
             return Err(fail(
                 UNUSABLE,
                 "the wrapper is signed (COSE_Sign1): give its signer's key with --signer",
             ));
         }
-        None => Cmw::parse(&bytes),
-        Some(path) => {
-            let jwk = input::read(path)?;
-            let jwk = strict::object(&jwk)
-                .map_err(|error| fail(UNUSABLE, format!("{}: not a JWK: {error}", path.display())))?;
-            let message = match CoseMessage::parse(&bytes) {
-                Ok(message) => message,
-                Err(error) => {
-                    let expected = "a COSE_Sign1 of a wrapper";
-                    checks.push(refuse(
-                        "cmw.structure",
-                        Reason::Malformed,
-                        expected,
-                        error.to_string(),
-                    ));
-                    return Ok(Report::of(checks));
-                }
-            };
-            if message.content_type() != Some(&ContentType::Media("application/cmw+cbor".to_owned())) {
-                let found = format!("{:?}", message.content_type());
-                checks.push(refuse(
-                    "cmw.content_type",
-                    Reason::WrongContentType,
-                    "application/cmw+cbor",
-                    found,
-                ));
-                return Ok(Report::of(checks));
-            }
-            let key = VerifyingKey::for_alg(&jwk, message.alg())
-                .map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))?;
-            match message.verify(&key, &[], None) {
-                Ok(payload) => {
-                    checks.push(Check::passed("cmw.signature", "verifies under the signer's key"));
-                    Cmw::from_cbor(payload)
-                }
-                Err(error) => {
-                    let expected = "the signer's signature";
-                    checks.push(refuse(
-                        "cmw.signature",
-                        Reason::SignatureInvalid,
-                        expected,
-                        error.to_string(),
-                    ));
-                    return Ok(Report::of(checks));
-                }
-            }
-        }
+        (None, None) => Some(Cmw::parse(&bytes)),
     };
     match read {
-        Ok(cmw) => {
+        None => Ok(Report::of(checks)),
+        Some(Ok(cmw)) => {
             checks.push(Check::passed("cmw.structure", "a conceptual message wrapper"));
             let mut report = Report::of(checks).with("cmw", document(&cmw));
             tell(&cmw, 0, &mut report.story);
             Ok(report)
         }
-        Err(error) => {
+        Some(Err(error)) => {
             let reason = match error {
                 CmwError::Malformed(_) => Reason::Malformed,
                 CmwError::Duplicate => Reason::DuplicateMember,
@@ -110,6 +81,92 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
             Ok(Report::of(checks))
         }
     }
+}
+
+/// The wrapper in COSE; `None` where the checks say why it is not looked at.
+fn signed(
+    bytes: &[u8],
+    signer: &Path,
+    checks: &mut Vec<Check>,
+) -> Result<Option<Result<Cmw, CmwError>>, ExitCode> {
+    let jwk = input::read(signer)?;
+    let jwk = strict::object(&jwk)
+        .map_err(|error| fail(UNUSABLE, format!("{}: not a JWK: {error}", signer.display())))?;
+    let message = match CoseMessage::parse(bytes) {
+        Ok(message) => message,
+        Err(error) => {
+            let expected = "a COSE_Sign1 of a wrapper";
+            checks.push(refuse(
+                "cmw.structure",
+                Reason::Malformed,
+                expected,
+                error.to_string(),
+            ));
+            return Ok(None);
+        }
+    };
+    if message.content_type() != Some(&ContentType::Media("application/cmw+cbor".to_owned())) {
+        let found = format!("{:?}", message.content_type());
+        checks.push(refuse(
+            "cmw.content_type",
+            Reason::WrongContentType,
+            "application/cmw+cbor",
+            found,
+        ));
+        return Ok(None);
+    }
+    let key = VerifyingKey::for_alg(&jwk, message.alg())
+        .map_err(|error| fail(UNUSABLE, format!("{}: {error}", signer.display())))?;
+    match message.verify(&key, &[], None) {
+        Ok(payload) => {
+            checks.push(Check::passed("cmw.signature", "verifies under the signer's key"));
+            Ok(Some(Cmw::from_cbor(payload)))
+        }
+        Err(error) => {
+            let expected = "the signer's signature";
+            checks.push(refuse(
+                "cmw.signature",
+                Reason::SignatureInvalid,
+                expected,
+                error.to_string(),
+            ));
+            Ok(None)
+        }
+    }
+}
+
+/// The wrapper in a certificate's extension; `None` where it has none. Nobody is asked to vouch for the certificate.
+fn certified(
+    certificate: &DeviceCertificate,
+    now: u64,
+    checks: &mut Vec<Check>,
+) -> Option<Result<Cmw, CmwError>> {
+    let facts = &certificate.facts;
+    let Some(value) = facts.extension(EXTENSION) else {
+        let expected = "a certificate with a wrapper (extension 1.3.6.1.5.5.7.1.35)";
+        let found = format!("none in the certificate of {}", certificate.label());
+        checks.push(refuse("cmw.certificate", Reason::ClaimMissing, expected, found));
+        return None;
+    };
+    let moment = |time: i64| rfc3339(u64::try_from(time).unwrap_or_default());
+    let found = format!(
+        "{}, from {} to {}; its issuer was not looked at",
+        certificate.label(),
+        moment(facts.not_before),
+        moment(facts.not_after)
+    );
+    let now_signed = i64::try_from(now).unwrap_or(i64::MAX);
+    checks.push(if now_signed < facts.not_before || now_signed > facts.not_after {
+        let expected = format!("a certificate that holds at {}", rfc3339(now));
+        refuse("cmw.certificate", Reason::CertExpired, &expected, found)
+    } else {
+        Check::passed("cmw.certificate", found)
+    });
+    if facts.is_critical(EXTENSION) {
+        let found = "it is critical, where the text says it should not be";
+        checks.push(Check::noted("cmw.extension", Reason::ClaimInvalid, found));
+    }
+    Some(read_extension(value))
 }
 
 fn refuse(name: &'static str, reason: Reason, expected: &str, found: String) -> Check {

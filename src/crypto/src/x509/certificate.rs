@@ -191,4 +191,11 @@ impl Certificate {
             .find(|(id, ..)| id == oid)
             .map(|(.., value)| value.as_slice())
     }
+
+    /// Whether it has an extension that is critical.
+    pub fn is_critical(&self, oid: &str) -> bool {
+        self.extensions
+            .iter()
+            .any(|(id, critical, _)| id == oid && *critical)
+    }
 }

@@ -164,7 +164,10 @@ impl Cmw {
     }
 }
 
-/// The wrapper in an extension 1.3.6.1.5.5.7.1.35 of a certificate: a UTF8String with the JSON form, or an OCTET STRING with the CBOR form.
+/// The extension of a certificate that holds a wrapper.
+pub const EXTENSION: &str = "1.3.6.1.5.5.7.1.35";
+
+/// The wrapper in an [`EXTENSION`] of a certificate: a UTF8String with the JSON form, or an OCTET STRING with the CBOR form.
 pub fn read_extension(value: &[u8]) -> Result<Cmw, CmwError> {
     if let Some(text) = der::contents(0x0c, value) {
         return Cmw::from_json(text);

@@ -3,5 +3,5 @@
 mod message;
 mod record;
 
-pub use message::{Cmw, CmwError, MAX_CMW, Member, Type, read_extension};
+pub use message::{Cmw, CmwError, EXTENSION, MAX_CMW, Member, Type, read_extension};
 pub use record::{IND_EVIDENCE, IND_RESULTS, Record};

@@ -20,9 +20,6 @@ use super::{
 
 /// Seconds that clocks may differ by.
 const LEEWAY: i64 = 30;
-/// The extension with a wrapper in a certificate.
-const EXTENSION: &str = "1.3.6.1.5.5.7.1.35";
-
 /// The profile of results by the manifests' name of it.
 pub(super) fn profile(name: &str) -> Option<Profile> {
     match name {
@@ -189,13 +186,12 @@ pub(super) fn certificate(case: &Case) -> Result<Finding, String> {
     let Ok(certificate) = DeviceCertificate::parse(&der) else {
         return Ok(Finding::refused(Reason::Malformed));
     };
-    let Some(value) = certificate.facts.extension(EXTENSION) else {
+    let Some(value) = certificate.facts.extension(cmw::EXTENSION) else {
         return Ok(Finding::refused(Reason::ClaimMissing));
     };
     let now = i64::try_from(case.time()?).unwrap_or(i64::MAX);
     let mut finding = of(&cmw::read_extension(value));
-    let critical = |(oid, critical, _): &(String, bool, Vec<u8>)| oid == EXTENSION && *critical;
-    if certificate.facts.extensions.iter().any(critical) {
+    if certificate.facts.is_critical(cmw::EXTENSION) {
         finding.note(Reason::ClaimInvalid);
     }
     if now < certificate.facts.not_before || now > certificate.facts.not_after {
