@@ -3,7 +3,7 @@
 
 use touchmark_crypto::{
     PublicKey,
-    x509::{DeviceAnchors, DeviceCertificate, DeviceError, DevicePath, Sha1, verify_device_path},
+    x509::{DeviceAnchors, DeviceCertificate, DeviceError, DevicePath, Habits, verify_device_path},
 };
 use touchmark_rats::{Check, Reason};
 
@@ -116,11 +116,11 @@ pub(crate) fn judge(
 ) -> Result<ChipCertificate, Check> {
     let names = usage.names();
     let mut checks = vec![Check::passed(names.parse, printable(&certificate.label()))];
-    let sha1 = match usage {
-        CertificateUse::Attestation | CertificateUse::BareAttestation => Sha1::Refused,
-        CertificateUse::Endorsement | CertificateUse::BareEndorsement => Sha1::OfMakers,
+    let habits = match usage {
+        CertificateUse::Attestation | CertificateUse::BareAttestation => Habits::NONE,
+        CertificateUse::Endorsement | CertificateUse::BareEndorsement => Habits::OF_TPMS,
     };
-    let path = verify_device_path(&certificate, helpers, anchors, sha1, now)
+    let path = verify_device_path(&certificate, helpers, anchors, habits, now)
         .map_err(|error| refused(&error, anchors, names.path))?;
     if let Some(anchor) = anchors.certificates().get(path.anchor)
         && !anchor.holds_at(now)
@@ -265,26 +265,19 @@ fn refused(error: &DeviceError, anchors: &DeviceAnchors, name: &'static str) -> 
     let expected = "a chain to the root of a pinned maker";
     let pin = "if you trust this maker, add its root under [[tpm.maker]] in server.toml; otherwise this chip is not what it \
                claims";
-    match error {
-        DeviceError::Expired(_) | DeviceError::NotYetValid(_) => Check::failed(
+    let reason = Reason::of_path(error, anchors);
+    match reason {
+        Reason::CertExpired => Check::failed(
             name,
-            Reason::CertExpired,
+            reason,
             "a certificate within its validity",
             found,
             "check the server's clock",
         ),
-        DeviceError::NotCa { .. } => Check::failed(name, Reason::IssuerNotCa, expected, found, pin),
-        DeviceError::AlgNotAllowed("SHA-1") => Check::failed(name, Reason::WeakHash, expected, found, pin),
-        DeviceError::AlgNotAllowed(_) => Check::failed(name, Reason::AlgNotAllowed, expected, found, pin),
-        DeviceError::KeyInvalid(_) => Check::failed(name, Reason::KeyInvalid, expected, found, pin),
-        DeviceError::IssuerUnavailable(_) if anchors.is_empty() => Check::failed(
-            name,
-            Reason::IssuerUnavailable,
-            expected,
-            format!("no root is pinned; {found}"),
-            pin,
-        ),
-        _ => Check::failed(name, Reason::PathInvalid, expected, found, pin),
+        Reason::IssuerUnavailable => {
+            Check::failed(name, reason, expected, format!("no root is pinned; {found}"), pin)
+        }
+        _ => Check::failed(name, reason, expected, found, pin),
     }
 }
 

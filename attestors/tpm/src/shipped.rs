@@ -86,7 +86,7 @@ mod tests {
 
     use touchmark_crypto::{
         sha256,
-        x509::{DeviceCertificate, Sha1, verify_device_path},
+        x509::{DeviceCertificate, Habits, verify_device_path},
     };
 
     use super::*;
@@ -164,7 +164,7 @@ mod tests {
         for maker in &makers {
             let helpers: Vec<&DeviceCertificate> = maker.intermediates.certificates().iter().collect();
             for certificate in &helpers {
-                let path = verify_device_path(certificate, &helpers, &anchors, Sha1::OfMakers, NOW);
+                let path = verify_device_path(certificate, &helpers, &anchors, Habits::OF_TPMS, NOW);
                 assert!(path.is_ok(), "{}: {path:?}", certificate.label());
             }
         }

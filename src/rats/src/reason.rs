@@ -1,5 +1,7 @@
 //! Stable reason codes. Operators script against them; an unauthenticated peer never sees one.
 
+use touchmark_crypto::x509::{DeviceAnchors, DeviceError};
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $code:literal,)*) => {
         /// Why something was refused.
@@ -200,6 +202,30 @@ reasons! {
     VerifierUnavailable = "verifier_unavailable",
     /// Well-formed CBOR that is not in its deterministic form.
     CborNotDeterministic = "cbor_not_deterministic",
+    /// A module of another serial number than the one that was named.
+    SerialMismatch = "serial_mismatch",
+    /// A module that is not of a FIPS series.
+    FipsMissing = "fips_missing",
+    /// No path to the root of the module's owner.
+    OwnerChainMissing = "owner_chain_missing",
+}
+
+impl Reason {
+    /// Why there is no path from a certificate to one of the pinned roots.
+    pub fn of_path(error: &DeviceError, anchors: &DeviceAnchors) -> Self {
+        match error {
+            DeviceError::Expired(_) | DeviceError::NotYetValid(_) => Self::CertExpired,
+            DeviceError::NotCa { .. } => Self::IssuerNotCa,
+            DeviceError::AlgNotAllowed("SHA-1") => Self::WeakHash,
+            DeviceError::AlgNotAllowed(_) => Self::AlgNotAllowed,
+            DeviceError::KeyInvalid(_) => Self::KeyInvalid,
+            DeviceError::IssuerUnavailable(_) if anchors.is_empty() => Self::IssuerUnavailable,
+            DeviceError::IssuerUnavailable(_)
+            | DeviceError::SignatureInvalid(_)
+            | DeviceError::UnknownCritical(_)
+            | DeviceError::TooLong => Self::PathInvalid,
+        }
+    }
 }
 
 impl std::fmt::Display for Reason {

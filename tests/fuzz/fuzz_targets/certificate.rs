@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
-use touchmark_crypto::x509::{Certificate, DeviceAnchors, DeviceCertificate, Sha1, verify_device_path};
+use touchmark_crypto::x509::{Certificate, DeviceAnchors, DeviceCertificate, Habits, verify_device_path};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(der) = DeviceCertificate::in_nv(bytes) {
@@ -26,5 +26,5 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(usages(&strict), usages(&tolerant.facts));
     }
     // Nobody vouches for it, and it for nobody but where it is pinned.
-    assert!(verify_device_path(&tolerant, &[&tolerant], &DeviceAnchors::default(), Sha1::OfMakers, 1_800_000_000).is_err());
+    assert!(verify_device_path(&tolerant, &[&tolerant], &DeviceAnchors::default(), Habits::OF_TPMS, 1_800_000_000).is_err());
 });

@@ -7,6 +7,7 @@ mod eventlog;
 pub(crate) mod input;
 mod manifest;
 mod measurements;
+mod module;
 mod outcome;
 mod policy;
 mod quote;
@@ -27,6 +28,8 @@ pub(crate) enum Verify {
     Tpm(Box<quote::Arguments>),
     /// An endorsement certificate: whether a maker vouches for a chip.
     Ek(endorsement::Arguments),
+    /// What a hardware security module says of a key.
+    Hsm(module::Arguments),
     /// A boot log: how the machine booted.
     Eventlog(eventlog::Arguments),
     /// A list of what the kernel measured while it ran.
@@ -43,6 +46,7 @@ pub(crate) fn run(command: &Verify) -> ExitCode {
     match command {
         Verify::Tpm(arguments) => quote::run(arguments),
         Verify::Ek(arguments) => endorsement::run(arguments),
+        Verify::Hsm(arguments) => module::run(arguments),
         Verify::Eventlog(arguments) => eventlog::run(arguments),
         Verify::Ima(arguments) => measurements::run(arguments),
         Verify::Ear(arguments) => result::run(arguments),

@@ -8,6 +8,6 @@ mod path;
 
 pub use certificate::{Certificate, DirectoryAttribute, MAX_CERTIFICATE};
 pub use csr::{parse_request, write_request};
-pub use device::{DeviceAnchors, DeviceCertificate, DeviceError, DevicePath, Sha1, verify_device_path};
+pub use device::{DeviceAnchors, DeviceCertificate, DeviceError, DevicePath, Habits, verify_device_path};
 pub use issue::{Extension, Profile, Template, issue, self_signed};
 pub use path::{Anchors, MAX_INTERMEDIATES, PathError, Usage, verify_path};

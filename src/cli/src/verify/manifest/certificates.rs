@@ -3,7 +3,7 @@
 use touchmark_attestor_tpm::{CertificateUse, ChipCertificate, judge_certificate};
 use touchmark_crypto::{
     PublicKey,
-    x509::{DeviceAnchors, DeviceCertificate, DeviceError, Sha1, verify_device_path},
+    x509::{DeviceAnchors, DeviceCertificate, DeviceError, Habits, verify_device_path},
 };
 use touchmark_rats::Reason;
 
@@ -58,7 +58,7 @@ pub(super) fn judged(
         Err(check) => {
             let mut finding = Finding::of([&check]);
             if check.name.ends_with(".path") {
-                let failed = path(der, intermediates, anchors, Sha1::OfMakers, now);
+                let failed = path(der, intermediates, anchors, Habits::OF_TPMS, now);
                 failed.refused.into_iter().for_each(|name| finding.add(name));
             }
             if check.name.ends_with(".structure") {
@@ -94,7 +94,7 @@ pub(super) fn chain(case: &Case) -> Result<Finding, String> {
     };
     let leaf = one(case, "certificate")?;
     let intermediates = case.certificates("intermediate")?;
-    let mut finding = path(&leaf, &intermediates, &anchors, Sha1::Refused, case.time()?);
+    let mut finding = path(&leaf, &intermediates, &anchors, Habits::NONE, case.time()?);
     if let Ok(leaf) = DeviceCertificate::parse(&leaf) {
         leaf_key(&leaf, &mut finding);
     }
@@ -123,7 +123,7 @@ pub(super) fn path(
     leaf: &[u8],
     intermediates: &[Vec<u8>],
     anchors: &DeviceAnchors,
-    sha1: Sha1,
+    habits: Habits,
     now: u64,
 ) -> Finding {
     let Ok(leaf) = DeviceCertificate::parse(leaf) else {
@@ -138,7 +138,7 @@ pub(super) fn path(
     let unread = helpers.iter().any(Option::is_none);
     let helpers: Vec<&DeviceCertificate> = helpers.iter().flatten().collect();
     let mut finding = Finding::default();
-    match verify_device_path(&leaf, &helpers, anchors, sha1, now) {
+    match verify_device_path(&leaf, &helpers, anchors, habits, now) {
         Ok(path) => {
             // BER is what has a length that is not the shortest; other deviations are read as they are.
             let ber = path

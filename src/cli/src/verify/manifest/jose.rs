@@ -5,7 +5,7 @@ use touchmark_crypto::{
     CryptoError,
     cose::{Certificates, CoseError, CoseMessage},
     jose::{JoseAlg, JwkError, VerifyingKey, json, jws::Jws},
-    x509::{DeviceCertificate, Sha1},
+    x509::{DeviceCertificate, Habits},
 };
 use touchmark_rats::Reason;
 
@@ -169,7 +169,7 @@ fn certified(case: &Case, chain: &[Vec<u8>], alg: JoseAlg) -> Result<Result<Veri
         Ok(anchors) => anchors,
         Err(finding) => return Ok(Err(finding)),
     };
-    let mut found = certificates::path(leaf, rest, &anchors, Sha1::Refused, case.time_or_now()?);
+    let mut found = certificates::path(leaf, rest, &anchors, Habits::NONE, case.time_or_now()?);
     if !found.refused.is_empty() {
         if anchors.is_empty() {
             found.refuse(Reason::KeyUnavailable);

@@ -7,6 +7,7 @@ mod finding;
 mod ima;
 mod jose;
 mod logs;
+mod modules;
 mod results;
 mod tokens;
 mod tpm;
@@ -14,6 +15,7 @@ mod tpm;
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use serde_json::{Value, json};
+use touchmark_attestor_hsm::Format;
 
 use self::{
     case::{Case, Manifest},
@@ -136,6 +138,10 @@ fn check(case: &Case) -> Result<Option<Finding>, String> {
         ("cmw", None) => results::wrapper(case)?,
         ("cmw-signed", None) => results::signed_wrapper(case)?,
         ("cmw-x509", None) => results::certificate(case)?,
+        ("hsm-attestation", Some(name)) => match Format::parse(name) {
+            Some(format) => modules::statement(case, format)?,
+            None => return Ok(None),
+        },
         ("ima", None) => ima::list(case)?,
         ("corim", None) => corim::manifest(case)?,
         ("corim-signed", None) => corim::signed_manifest(case)?,

@@ -10,6 +10,6 @@ mod path;
 mod read;
 mod tlv;
 
-pub use path::{DeviceAnchors, DeviceError, DevicePath, Sha1, verify_device_path};
+pub use path::{DeviceAnchors, DeviceError, DevicePath, Habits, verify_device_path};
 pub use read::DeviceCertificate;
 pub(super) use tlv::is_whole_sequence;

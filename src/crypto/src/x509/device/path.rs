@@ -95,17 +95,37 @@ pub struct DevicePath {
     pub issuers: Vec<[u8; 32]>,
     /// Whether a signature on the way is with SHA-1.
     pub weak_hash: bool,
+    /// Whether a certificate on the way issued another without saying that it may.
+    pub issuer_without_ca: bool,
     /// How the encoding of a certificate on the way deviates from DER.
     pub deviations: Vec<&'static str>,
 }
 
-/// Whether certificates of makers who signed with SHA-1 are accepted.
+/// What is accepted below roots that are pinned as a maker's, because the maker did so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sha1 {
-    /// Below anchors that are pinned as makers' of chips.
-    OfMakers,
-    /// Nowhere.
-    Refused,
+pub struct Habits {
+    /// Certificates that were signed with SHA-1.
+    pub sha1: bool,
+    /// Issuers whose certificates do not say that they may issue: modules that certify their own partitions.
+    pub issuers_without_ca: bool,
+}
+
+impl Habits {
+    /// Nothing beside RFC 5280.
+    pub const NONE: Self = Self {
+        sha1: false,
+        issuers_without_ca: false,
+    };
+    /// Makers of TPMs signed with SHA-1.
+    pub const OF_TPMS: Self = Self {
+        sha1: true,
+        issuers_without_ca: false,
+    };
+    /// Modules certify their partitions by certificates that are no authorities'.
+    pub const OF_MODULES: Self = Self {
+        sha1: false,
+        issuers_without_ca: true,
+    };
 }
 
 /// Finds a path from `leaf` through `intermediates` to one of `anchors` that holds at `now` (seconds since the epoch).
@@ -113,13 +133,13 @@ pub fn verify_device_path(
     leaf: &DeviceCertificate,
     intermediates: &[&DeviceCertificate],
     anchors: &DeviceAnchors,
-    sha1: Sha1,
+    habits: Habits,
     now: u64,
 ) -> Result<DevicePath, DeviceError> {
     let mut search = Search {
         intermediates,
         anchors,
-        sha1,
+        habits,
         now: i64::try_from(now).unwrap_or(i64::MAX),
         signatures: 0,
     };
@@ -134,6 +154,7 @@ pub fn verify_device_path(
     let above = trail.iter().skip(1).copied();
     let last = anchors.certificates().get(anchor);
     Ok(DevicePath {
+        issuer_without_ca: above.clone().any(|certificate| !certificate.facts.is_ca),
         issuers: above
             .chain(last)
             .map(|certificate| certificate.facts.spki_digest())
@@ -163,7 +184,7 @@ fn counted(trail: &[&DeviceCertificate]) -> usize {
 struct Search<'a> {
     intermediates: &'a [&'a DeviceCertificate],
     anchors: &'a DeviceAnchors,
-    sha1: Sha1,
+    habits: Habits,
     now: i64,
     signatures: usize,
 }
@@ -239,7 +260,7 @@ impl<'a> Search<'a> {
         let key =
             PublicKey::from_spki(&issuer.facts.spki).map_err(|_| DeviceError::KeyInvalid(issuer.label()))?;
         let verified = match scheme {
-            SigScheme::RsaPkcs1(HashAlg::Sha1) if self.sha1 == Sha1::OfMakers => {
+            SigScheme::RsaPkcs1(HashAlg::Sha1) if self.habits.sha1 => {
                 key.verify_sha1_of_maker(&subject.signed, &subject.signature)
             }
             scheme if scheme.hash().is_weak() => return Err(DeviceError::AlgNotAllowed("SHA-1")),
@@ -253,7 +274,8 @@ impl<'a> Search<'a> {
         };
         // Certificates before version 3 cannot say it: only pinned ones are believed without.
         let pinned = self.anchors.certificates().iter().any(|anchor| anchor == issuer);
-        if !(issuer.facts.is_ca || pinned && issuer.facts.version < 3) {
+        let allowed = self.habits.issuers_without_ca || pinned && issuer.facts.version < 3;
+        if !(issuer.facts.is_ca || allowed) {
             return Err(refuse("basicConstraints without cA"));
         }
         if issuer.has_key_usage && !issuer.facts.can_sign_certificates {
