@@ -239,3 +239,155 @@ fn a_signature_that_cannot_be_read_is_unusable_input() {
     ]);
     assert_eq!(output.status.code(), UNUSABLE, "{}", text(&output.stdout));
 }
+
+#[test]
+fn c08_a_log_of_which_some_registers_were_given_matches_no_values_of_others() {
+    let of = |name: &str| recorded(&format!("tpm-quote/thinkpad-gentoo-good/{name}"));
+    let (log, all) = (of("eventlog.bin"), of("pcrs.json"));
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let shown: Value = serde_json::from_slice(&quote(&["--eventlog", &log]).stdout).unwrap();
+    let mut set = "label = \"release\"\n".to_owned();
+    for event in shown["events"].as_array().unwrap() {
+        set += &format!(
+            "[[reference]]\npcr = {}\ndigest = {}\n",
+            event["pcr"], event["digest"]
+        );
+    }
+    let set = write("set.toml", &set);
+    let values: Value = serde_json::from_slice(&std::fs::read(&all).unwrap()).unwrap();
+    let one = serde_json::json!({"sha256": {"0": values["sha256"]["0"]}});
+    let one = write("one.json", &one.to_string());
+    let matched = write(
+        "matched.cedar",
+        "permit (principal, action, resource) when { context.references.matched.contains(\"release\") };",
+    );
+    let judged = |registers: &str, policy: &[&str]| {
+        let fixed = [
+            "verify",
+            "eventlog",
+            &log,
+            "--registers",
+            registers,
+            "--reference",
+            &set,
+        ];
+        let output = touchmark(&[&fixed[..], policy].concat());
+        (output.status.code(), text(&output.stdout))
+    };
+    for policy in [&[][..], &["--policy", &matched]] {
+        let (code, told) = judged(&all, policy);
+        assert_eq!(code, Some(0), "{told}");
+        let (code, told) = judged(&one, policy);
+        assert_eq!(code, REFUSED, "{told}");
+        assert!(told.contains("nothing of register 1, 2"), "{told}");
+        assert!(
+            told.contains("Unproved      what is told of register 1, 2"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_story_is_told_in_lines_and_says_what_proves_it() {
+    let log = recorded("tcg-eventlog/rhel8-gce/eventlog.bin");
+    let told = text(&touchmark(&["verify", "eventlog", &log]).stdout);
+    let lines: Vec<&str> = told.lines().collect();
+    let at = lines
+        .iter()
+        .position(|line| line.ends_with("grubx64.efi"))
+        .unwrap();
+    assert!(lines[at].starts_with("Started       "), "{told}");
+    assert!(lines[at + 1].starts_with("              PCR 4, c1d031"), "{told}");
+    assert!(told.contains("proved by nothing"), "{told}");
+    // A list of the kernel's is proved by register 10 and by no other.
+    let list = recorded("ima/h12ssl-5071-entries/binary_runtime_measurements");
+    let folder = tempfile::tempdir().unwrap();
+    let registers = folder.path().join("nine.json");
+    std::fs::write(
+        &registers,
+        format!("{{\"sha256\": {{\"9\": \"{}\"}}}}", "00".repeat(32)),
+    )
+    .unwrap();
+    let registers = registers.to_str().unwrap();
+    let output = touchmark(&[
+        "verify",
+        "ima",
+        &list,
+        "--registers",
+        registers,
+        "--output",
+        "json",
+    ]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&document["proved"], &document["attested"]),
+        (&false.into(), &0.into())
+    );
+}
+
+/// A manifest of one case, run.
+fn case(kind: &str, more: Value, files: &[(&str, &str, Vec<u8>)]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut listed = Vec::new();
+    std::fs::create_dir(folder.path().join("case")).unwrap();
+    for (name, role, bytes) in files {
+        std::fs::write(folder.path().join("case").join(name), bytes).unwrap();
+        listed.push(serde_json::json!({"name": name, "role": role}));
+    }
+    let mut case = serde_json::json!({
+        "id": "case\n1 passed, 0 failed, 0 unsupported", "dir": "case", "as": kind, "expected": {"verdict": "valid"}, "files": listed,
+    });
+    for (name, value) in more.as_object().unwrap() {
+        case[name] = value.clone();
+    }
+    let manifest = folder.path().join("MANIFEST.json");
+    std::fs::write(
+        &manifest,
+        serde_json::json!({"format": 2, "cases": [case]}).to_string(),
+    )
+    .unwrap();
+    let output = touchmark(&["verify", "manifest", manifest.to_str().unwrap()]);
+    (output.status.code(), text(&output.stdout))
+}
+
+#[test]
+fn what_a_manifest_demands_is_never_passed_over() {
+    let read = |path: &str| std::fs::read(recorded(path)).unwrap();
+    let files = [
+        (
+            "leaf",
+            "certificate",
+            read("hsm-attestation/yubihsm2-key-0x7e57/issuer1.der"),
+        ),
+        (
+            "root",
+            "root",
+            read("hsm-attestation/yubihsm2-key-0x7e57/root.der"),
+        ),
+    ];
+    let time = serde_json::json!({"verify_time": "2026-08-20T00:00:00Z"});
+    let run = |policy: Value, files: &[(&str, &str, Vec<u8>)]| {
+        case(
+            "x509-chain",
+            serde_json::json!({"params": time, "policy": policy}),
+            files,
+        )
+    };
+    let (code, told) = run(serde_json::json!({}), &files);
+    assert_eq!(code, Some(0), "{told}");
+    // What a case is called makes no lines.
+    assert_eq!(told.lines().count(), 2, "{told}");
+    let (code, told) = run(serde_json::json!({"require_crl": true}), &files);
+    assert!(code == REFUSED && told.contains("revocation_unknown"), "{told}");
+    let (code, told) = run(serde_json::json!({"require_crl": "true"}), &files);
+    assert!(code == REFUSED && told.contains("of another type"), "{told}");
+    let mut with_list = files.to_vec();
+    with_list.push(("list", "crl", vec![0x30, 0]));
+    let (_, told) = run(serde_json::json!({}), &with_list);
+    assert!(told.ends_with("0 passed, 0 failed, 1 unsupported\n"), "{told}");
+}

@@ -40,11 +40,13 @@ pub(crate) fn say(text: &str) {
     }
 }
 
-/// Text without control characters: what came from elsewhere must not steer a terminal.
+/// Text without control characters, those that turn the direction of writing included: what came from elsewhere must not steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() && c != '\n' { '?' } else { c })
-        .collect()
+    let steers = |c: char| {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        turns || c.is_control() && c != '\n'
+    };
+    text.chars().map(|c| if steers(c) { '?' } else { c }).collect()
 }
 
 /// The same on one line.

@@ -60,7 +60,12 @@ impl Decision {
                 .map(|error| format!("evaluation failed: {error}")),
         );
         if lines.is_empty() {
-            lines.push("no policy permits it".to_owned());
+            let none = self.missed.is_empty();
+            lines.push(if none {
+                "no policy permits it: none of those for this host is a permit".to_owned()
+            } else {
+                "no policy permits it".to_owned()
+            });
             let missed = self.missed.iter();
             lines.extend(missed.map(|missed| format!("{}, on other claims than these", missed.explain())));
         }

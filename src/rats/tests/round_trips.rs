@@ -219,3 +219,41 @@ fn a_key_that_evidence_was_bound_to_is_found_by_its_name_and_by_its_number() {
     }
     assert_eq!(result(text("other")).unwrap_err().reason, Reason::ClaimMissing);
 }
+
+#[test]
+fn a_status_is_a_name_in_json_and_a_number_in_cbor() {
+    let result = |status: &Value, submodule: &Value| {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let entry = |label: i64, value: Value| (Value::from(label), value);
+        let part = Value::Map(vec![entry(1000, submodule.clone())]);
+        let map = Value::Map(vec![
+            entry(265, text("tag:ietf.org,2026:rats/ear#03")),
+            entry(6, Value::from(1_800_000_000)),
+            entry(1000, status.clone()),
+            entry(
+                1004,
+                Value::Map(vec![entry(0, text("https://v.example")), entry(1, text("1"))]),
+            ),
+            entry(266, Value::Map(vec![(text("host"), part)])),
+        ]);
+        let mut encoded = Vec::new();
+        ciborium::into_writer(&map, &mut encoded).unwrap();
+        let claims = ClaimsSet::from_cbor(&encoded).unwrap();
+        AttestationResult::read(&claims, Profile::Ear03).map_err(|error| error.reason)
+    };
+    let (number, name) = (Value::from(2), Value::Text("affirming".into()));
+    assert!(result(&number, &number).unwrap().is_affirming());
+    assert_eq!(result(&name, &number).unwrap_err(), Reason::ClaimInvalid);
+    assert_eq!(result(&number, &name).unwrap_err(), Reason::ClaimInvalid);
+    let json = |status: serde_json::Value| {
+        let members = serde_json::json!({
+            "eat_profile": "tag:ietf.org,2026:rats/ear#03", "iat": 1_800_000_000,
+            "ear_verifier_id": {"developer": "https://v.example", "build": "1"},
+            "submods": {"host": {"ear_status": status}},
+        });
+        let claims = ClaimsSet::from_json(members.to_string().as_bytes()).unwrap();
+        AttestationResult::read(&claims, Profile::Ear03).map_err(|error| error.reason)
+    };
+    assert!(json("affirming".into()).unwrap().is_affirming());
+    assert_eq!(json(2.into()).unwrap_err(), Reason::ClaimInvalid);
+}

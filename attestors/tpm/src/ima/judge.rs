@@ -1,6 +1,6 @@
 //! A list, judged: does it lead to the register, does it belong to this boot, who signed its files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use touchmark_crypto::HashAlg;
 use touchmark_rats::{Check, Claims, KnownFiles, Reason};
@@ -31,11 +31,24 @@ pub struct ImaJudged<'a> {
     pub checks: Vec<Check>,
     /// The entries.
     pub entries: Vec<Entry<'a>>,
-    /// How many of them a register covers, from the first on; all where no register was given.
+    /// How many of them register 10 covers, from the first on; all where no value of it was given.
     pub attested: usize,
+    /// The same of other registers that a policy of the kernel's names (`pcr=`), of which values were given.
+    others: BTreeMap<u32, usize>,
 }
 
 impl ImaJudged<'_> {
+    /// Whether an entry is covered by the register that it is of.
+    pub fn is_attested(&self, number: usize) -> bool {
+        let covered = |entry: &Entry<'_>| match entry.register {
+            IMA_PCR => self.attested,
+            other => self.others.get(&other).copied().unwrap_or_default(),
+        };
+        self.entries
+            .get(number)
+            .is_some_and(|entry| number < covered(entry))
+    }
+
     /// What the entries that a register covers establish: claims for policies, and which files are in no list of known files.
     pub fn established(
         &self,
@@ -66,6 +79,7 @@ pub fn judge_ima<'a>(bytes: &'a [u8], ascii: bool, expected: &ImaExpected<'_>) -
         checks: Vec::new(),
         entries: Vec::new(),
         attested: 0,
+        others: BTreeMap::new(),
     };
     let read = if ascii {
         read_ascii(bytes)
@@ -133,9 +147,18 @@ pub fn judge_ima<'a>(bytes: &'a [u8], ascii: bool, expected: &ImaExpected<'_>) -
             format!("{violations} files were open for writing while they were measured"),
         ));
     }
-    let (attested, checks) = replay(&out.entries, &expected.values);
+    let (attested, checks) = replay(&out.entries, &expected.values, IMA_PCR);
     out.attested = attested;
     out.checks.extend(checks);
+    let others: BTreeSet<u32> = out.entries.iter().map(|entry| entry.register).collect();
+    for register in others.into_iter().filter(|register| *register != IMA_PCR) {
+        if given(&expected.values, register).next().is_some() {
+            let (covered, checks) = replay(&out.entries, &expected.values, register);
+            out.others.insert(register, covered);
+            out.checks.extend(checks);
+        }
+    }
+    out.checks.extend(elsewhere(&out, &expected.values));
     if attested < out.entries.len() && out.checks.iter().all(|check| check.reason().is_none()) {
         out.checks.push(Check::noted(
             "ima.attested",
@@ -178,12 +201,35 @@ pub(super) fn is_whole(entry: &Entry<'_>) -> bool {
     template && buffer
 }
 
-/// How many entries lead to the register in every bank that has a value, and what is wrong where none do.
-fn replay(entries: &[Entry<'_>], values: &PcrValues) -> (usize, Vec<Check>) {
-    let quoted: Vec<(HashAlg, &Vec<u8>)> = values
+/// The values of a register, by bank.
+fn given(values: &PcrValues, register: u32) -> impl Iterator<Item = (HashAlg, &Vec<u8>)> {
+    let index = u8::try_from(register).unwrap_or(u8::MAX);
+    values
         .iter()
-        .filter_map(|(bank, values)| Some((*bank, values.get(&u8::try_from(IMA_PCR).ok()?)?)))
+        .filter_map(move |(bank, values)| Some((*bank, values.get(&index)?)))
+}
+
+/// Entries of other registers than 10 of which no value was given, where there are values at all.
+fn elsewhere(judged: &ImaJudged<'_>, values: &PcrValues) -> Option<Check> {
+    let open: BTreeSet<u32> = judged
+        .entries
+        .iter()
+        .map(|entry| entry.register)
+        .filter(|register| *register != IMA_PCR && !judged.others.contains_key(register))
         .collect();
+    let names: Vec<String> = open.iter().map(u32::to_string).collect();
+    (!values.is_empty() && !names.is_empty()).then(|| {
+        let found = format!(
+            "no value was given of register {}, which entries are of",
+            names.join(", ")
+        );
+        Check::noted("ima.attested", Reason::EntriesUnattested, found)
+    })
+}
+
+/// How many entries lead to the register in every bank that has a value, and what is wrong where none do.
+fn replay(entries: &[Entry<'_>], values: &PcrValues, register: u32) -> (usize, Vec<Check>) {
+    let quoted: Vec<(HashAlg, &Vec<u8>)> = given(values, register).collect();
     if quoted.is_empty() {
         let unproved = (!values.is_empty()).then(|| {
             let found =
@@ -203,7 +249,7 @@ fn replay(entries: &[Entry<'_>], values: &PcrValues) -> (usize, Vec<Check>) {
         };
         let found = ways
             .iter()
-            .find_map(|way| Some((*way, covered(entries, bank, *way, value)?)));
+            .find_map(|way| Some((*way, covered(entries, bank, *way, value, register)?)));
         match found {
             Some((way, covered)) => {
                 shortest = shortest.min(covered);
@@ -215,7 +261,7 @@ fn replay(entries: &[Entry<'_>], values: &PcrValues) -> (usize, Vec<Check>) {
             None => failed.push((
                 bank,
                 format!(
-                    "register 10 ({}) holds {}, which no part of the list leads to",
+                    "register {register} ({}) holds {}, which no part of the list leads to",
                     bank.name(),
                     hex::encode(value)
                 ),
@@ -225,11 +271,14 @@ fn replay(entries: &[Entry<'_>], values: &PcrValues) -> (usize, Vec<Check>) {
     if !failed.is_empty() {
         return (0, mismatches(&failed, !names.is_empty()));
     }
-    let found = format!("{shortest} entries lead to register 10 ({})", names.join(", "));
+    let found = format!(
+        "{shortest} entries lead to register {register} ({})",
+        names.join(", ")
+    );
     let mut checks = vec![Check::passed(REPLAY, found)];
     if let Some(bank) = padded {
         let found = format!(
-            "register 10 ({}) was extended by SHA-1 digests, as kernels before Linux 5.8 do",
+            "register {register} ({}) was extended by SHA-1 digests, as kernels before Linux 5.8 do",
             bank.name()
         );
         checks.push(Check::noted(REPLAY, Reason::WeakHash, found));
@@ -249,7 +298,7 @@ fn mismatches(failed: &[(HashAlg, String)], another_agrees: bool) -> Vec<Check> 
             Check::failed(
                 REPLAY,
                 reason,
-                "a list that leads to register 10",
+                "a list that leads to the register",
                 found.clone(),
                 "the list was edited, or is of another boot: do not trust this host",
             )
@@ -259,12 +308,18 @@ fn mismatches(failed: &[(HashAlg, String)], another_agrees: bool) -> Vec<Check> 
 }
 
 /// How many entries lead to a value. A register that nothing was extended into covers no entry of it.
-fn covered(entries: &[Entry<'_>], bank: HashAlg, extends: Extends, value: &[u8]) -> Option<usize> {
+fn covered(
+    entries: &[Entry<'_>],
+    bank: HashAlg,
+    extends: Extends,
+    value: &[u8],
+    register: u32,
+) -> Option<usize> {
     let mut replay = Replay::new(bank, extends);
     let mut reached =
-        (replay.value() == value && !entries.iter().any(|entry| entry.register == IMA_PCR)).then_some(0);
+        (replay.value() == value && !entries.iter().any(|entry| entry.register == register)).then_some(0);
     for (number, entry) in entries.iter().enumerate() {
-        if entry.register == IMA_PCR {
+        if entry.register == register {
             replay.extend(entry);
             if replay.value() == value {
                 reached = Some(number + 1);
@@ -278,7 +333,7 @@ fn covered(entries: &[Entry<'_>], bank: HashAlg, extends: Extends, value: &[u8])
     let behind = entries
         .iter()
         .skip(reached)
-        .take_while(|entry| entry.register != IMA_PCR)
+        .take_while(|entry| entry.register != register)
         .count();
     Some(if reached == 0 {
         entries.len()

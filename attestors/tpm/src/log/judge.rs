@@ -404,7 +404,10 @@ fn secure_boot(boot: &Boot, required: bool, attested: bool) -> Vec<Check> {
     if boot.secure_boot_renamed && !matches!(boot.secure_boot, SecureBoot::Invalid(_)) {
         doubts.push((Reason::SecureBootUnknown, super::secure_boot::RENAMED));
     }
-    let remedy = "switch Secure Boot on in the firmware's setup, and boot anew";
+    let remedy = match (boot.secure_boot, attested) {
+        (SecureBoot::On, false) => "give the value of register 7 as well",
+        _ => "switch Secure Boot on in the firmware's setup, and boot anew",
+    };
     let told = doubts.into_iter().map(|(reason, text)| match required {
         true => Check::failed(NAME, reason, "Secure Boot on, measured once", text, remedy),
         false => Check::noted(NAME, reason, text),

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use touchmark_crypto::{HashAlg, sha256, x509::DeviceCertificate};
+use touchmark_crypto::{HashAlg, der, sha256, x509::DeviceCertificate};
 
 use super::{
     BootLog,
@@ -266,7 +266,7 @@ impl Register7 {
         let behind_owner = bytes.get(16..).unwrap_or_default();
         if let Some(certificate) = [behind_owner, bytes]
             .into_iter()
-            .find(|part| part.first() == Some(&0x30))
+            .find(|part| is_certificate(part))
         {
             self.authorities.push(BootCertificate::of(certificate));
         } else if bytes.len() == 32 || bytes.len() == 48 {
@@ -305,13 +305,17 @@ impl SignatureDatabases {
     }
 }
 
+/// Whether this is a certificate and nothing else. Text can begin with the same byte: shim's SBAT level does, behind its first sixteen.
+fn is_certificate(bytes: &[u8]) -> bool {
+    der::contents(0x30, bytes).is_some() || DeviceCertificate::parse(bytes).is_ok()
+}
+
 /// The certificate that a variable names as the one that an image was accepted by: behind its owner, or alone.
 fn accepted_by<'a>(variable: &Variable<'a>) -> Option<&'a [u8]> {
-    let behind_owner = variable
-        .value
-        .get(16..)
-        .filter(|rest| rest.first() == Some(&0x30));
-    behind_owner.or_else(|| Some(variable.value).filter(|value| value.first() == Some(&0x30)))
+    let behind_owner = variable.value.get(16..).unwrap_or_default();
+    [behind_owner, variable.value]
+        .into_iter()
+        .find(|part| is_certificate(part))
 }
 
 /// The certificate that an image was accepted by: firmware hashes the whole data, shim the certificate alone.

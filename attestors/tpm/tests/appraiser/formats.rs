@@ -278,3 +278,36 @@ fn e11_a_files_signature_over_a_digest_of_another_algorithm_does_not_count() {
     assert_eq!((name, reason), ("ima.signatures", SignatureInvalid));
     assert!(found.contains("does not verify"), "{found}");
 }
+
+#[test]
+fn an_entry_is_attested_by_the_register_that_it_is_of_and_by_no_other() {
+    let files = [
+        (vec![1; 32], "/bin/a".to_owned()),
+        (vec![2; 32], "/bin/b".to_owned()),
+    ];
+    let mut list = binary(&files);
+    // The second entry is of register 11, as a rule of the kernel's policy can say.
+    let second = 4 + 20 + 4 + 6 + 4 + template(&files[0].0, &files[0].1).len();
+    list[second] = 11;
+    let value = |number: usize| {
+        let (file, path) = &files[number];
+        HashAlg::Sha256.digest(&[&[0; 32], &digest(SHA256, &[&template(file, path)])])
+    };
+    let judged = |values: &[(u8, Vec<u8>)]| {
+        let expected = ImaExpected {
+            values: [(HashAlg::Sha256, values.iter().cloned().collect())]
+                .into_iter()
+                .collect(),
+            keys: None,
+        };
+        let judged = judge_ima(&list, false, &expected);
+        let reasons: Vec<Reason> = judged.checks.iter().filter_map(Check::reason).collect();
+        (reasons, [0, 1].map(|number| judged.is_attested(number)))
+    };
+    assert_eq!(judged(&[(10, value(0))]), (vec![], [true, false]));
+    assert_eq!(judged(&[(10, value(0)), (11, value(1))]), (vec![], [true, true]));
+    assert_eq!(
+        judged(&[(10, value(0)), (11, vec![0; 32])]),
+        (vec![Reason::LogMismatch], [true, false])
+    );
+}

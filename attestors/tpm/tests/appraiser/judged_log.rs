@@ -13,7 +13,7 @@ use touchmark_rats::{
 };
 
 use crate::forge::{
-    log::{Event, Log, NO_ACTION, SEPARATOR, VARIABLE},
+    log::{AUTHORITY, Event, Log, NO_ACTION, SEPARATOR, VARIABLE, variable},
     write::{SHA1, SHA256, digest},
 };
 
@@ -194,4 +194,19 @@ fn what_is_unusual_is_noted_and_refuses_nothing() {
         assert_eq!(reasons(&judged), []);
         assert_eq!(notes(&judged).contains(&LogIncomplete), expected, "{index}");
     }
+}
+
+#[test]
+fn a_text_that_shim_measures_is_no_certificate() {
+    let mut log = Log::boot();
+    let before = judged(&log.bytes(), Registers::Pcr, false).boot.authorities;
+    // Behind its first sixteen bytes there is an ASCII zero, by which DER has sequences begin.
+    log.measure(
+        7,
+        AUTHORITY,
+        &variable("SbatLevel", b"sbat,1,202202080\nshim,2\n"),
+    );
+    let with = judged(&log.bytes(), Registers::Pcr, false);
+    assert_eq!(reasons(&with), [], "{:?}", with.checks);
+    assert_eq!(with.boot.authorities, before);
 }

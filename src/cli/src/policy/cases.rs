@@ -149,7 +149,7 @@ fn evidence(
             ..LogUse::default()
         };
         let judged = judge_log(&log, Registers::Pcr, &values, wanted);
-        claims.extend(&of_boot(&judged, sets));
+        claims.extend(&of_boot(&judged, sets, &values));
         checks.extend(judged.checks);
     }
     if let Some(path) = &case.ima {

@@ -3,13 +3,17 @@
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use serde_json::{Value, json};
-use touchmark_attestor_tpm::{BootLog, Judged, LogUse, Registers, judge_log};
+use touchmark_attestor_tpm::{BootLog, Judged, LogUse, PcrValues, Registers, judge_log};
 use touchmark_crypto::HashAlg;
 use touchmark_policy::Policies;
 use touchmark_rats::{Check, Claims, MeasuredEvent, Reason};
 use touchmark_verifier::{ReferenceSet, check_references};
 
-use super::{input, outcome, outcome::Report, policy, story};
+use super::{
+    input, outcome,
+    outcome::{NO_VALUES, Report},
+    policy, story,
+};
 use crate::{
     exit::{UNUSABLE, fail},
     output::Output,
@@ -66,14 +70,16 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     };
     let judged = judge_log(&log, registers, &values, wanted);
     let against = Against {
-        registers: sets.iter().flat_map(ReferenceSet::registers).collect(),
+        values: &values,
         sets,
         policies: policy::read(&arguments.policy)?,
         claims: policy::nobody_vouches(),
         all: arguments.events,
     };
     let mut report = told(judged, &against);
-    report.unproved = values.is_empty();
+    if values.is_empty() {
+        report.unproved = Some(NO_VALUES);
+    }
     if arguments.rtmr && !looks_confidential(&log) {
         report.story.push(
             "Hint          this looks like the log of a TPM, whose registers are no RTMRs: leave out --rtmr"
@@ -108,10 +114,10 @@ pub(crate) fn references(paths: &[PathBuf]) -> Result<Vec<ReferenceSet>, ExitCod
 }
 
 /// What a log is held against beside its registers.
-pub(super) struct Against {
+pub(super) struct Against<'a> {
     pub(super) sets: Vec<ReferenceSet>,
-    /// The registers that reference values count for.
-    pub(super) registers: BTreeSet<u8>,
+    /// The register values that the log was held against; none: it is told, and proved by nothing.
+    pub(super) values: &'a PcrValues,
     pub(super) policies: Option<Policies>,
     /// What is established besides the boot.
     pub(super) claims: Claims,
@@ -120,10 +126,12 @@ pub(super) struct Against {
 }
 
 /// A log that was judged, as a report: the story, the events that no set knows marked.
-pub(super) fn told(judged: Judged, against: &Against) -> Report {
-    let Against { sets, registers, .. } = against;
+pub(super) fn told(judged: Judged, against: &Against<'_>) -> Report {
+    let Against { sets, values, .. } = against;
+    let proved = policy::proved(&judged, sets, values);
+    let registers = &proved;
     let mut claims = against.claims.clone();
-    claims.extend(&policy::of_boot(&judged, sets));
+    claims.extend(&policy::of_boot(&judged, sets, values));
     let Judged {
         mut checks,
         boot,
@@ -166,6 +174,15 @@ pub(super) fn told(judged: Judged, against: &Against) -> Report {
         .with("boot", story::document(&boot))
         .with("events", listed(&events, &unknown));
     report.story = story::lines(&boot);
+    let extended: BTreeSet<u8> = events.iter().map(|event| event.pcr).collect();
+    let open: Vec<String> = extended.difference(registers).map(u8::to_string).collect();
+    if !values.is_empty() && !open.is_empty() {
+        let names = open.join(", ");
+        report.story.push(format!(
+            "{:14}what is told of register {names}: no value was given",
+            "Unproved"
+        ));
+    }
     let shown: Vec<&MeasuredEvent> = events
         .iter()
         .filter(|event| against.all || unknown.contains(&event.number))
@@ -212,7 +229,6 @@ fn held_against(sets: &[ReferenceSet], bank: HashAlg, events: &[MeasuredEvent]) 
     )
 }
 
-/// Says which registers the log extends that were held against nothing.
 /// Registers that every set of values names, and of which nothing was quoted.
 fn beyond_quote(sets: &[ReferenceSet], quoted: &BTreeSet<u8>) -> Option<Check> {
     let missing = |set: &ReferenceSet| -> Vec<String> {
@@ -224,13 +240,14 @@ fn beyond_quote(sets: &[ReferenceSet], quoted: &BTreeSet<u8>) -> Option<Check> {
         Check::failed(
             "reference_values.registers",
             Reason::ReferenceMismatch,
-            "a quote over every register that the values name",
+            "the value of every register that the reference values name",
             format!("nothing of register {}", fewest.join(", ")),
-            "quote those registers too",
+            "quote, or give, those registers too",
         )
     })
 }
 
+/// Says which registers the log extends that were held against nothing.
 fn not_held(events: &[MeasuredEvent]) -> Option<Check> {
     let registers: BTreeSet<u8> = events.iter().map(|event| event.pcr).collect();
     let names: Vec<String> = registers.iter().map(u8::to_string).collect();

@@ -7,7 +7,7 @@ use touchmark_attestor_tpm::{
     PcrValues,
     ima::{ImaExpected, SignatureKeys, judge_ima},
 };
-use touchmark_rats::{Check, Claims};
+use touchmark_rats::{Check, Claims, RUNTIME_REGISTER};
 use touchmark_verifier::{FileList, KnownLists};
 
 use super::{
@@ -21,6 +21,7 @@ use crate::{
     policy::label_of,
 };
 
+const NO_RUNTIME_VALUE: &str = "give the value of register 10 (--registers)";
 /// Most entries that are told of one kind.
 const MAX_TOLD: usize = 20;
 
@@ -64,7 +65,10 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         keys.extend(input::public_keys(path)?);
     }
     let keys = SignatureKeys::new(keys);
-    let unproved = values.is_empty();
+    // What the kernel measures into register 10 is proved by that register alone.
+    let unproved = !values
+        .values()
+        .any(|values| values.contains_key(&RUNTIME_REGISTER));
     let known = known_files(&arguments.allowlist)?;
     let policies = policy::read(&arguments.policy)?;
     let expected = ImaExpected {
@@ -98,17 +102,23 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
                 "path": entry.path,
                 "violation": entry.is_violation(),
                 "signed": !entry.signature.is_empty(),
-                "attested": !unproved && number < judged.attested,
+                "attested": !unproved && judged.is_attested(number),
             })
         })
         .collect();
+    let attested = match unproved {
+        true => 0,
+        false => (0..judged.entries.len())
+            .filter(|number| judged.is_attested(*number))
+            .count(),
+    };
     let mut story = Vec::new();
     let mut tell = |title: &str, text: String| story.push(format!("{title:14}{text}"));
     tell(
         "Entries",
         match unproved {
             true => format!("{}, none of them attested", judged.entries.len()),
-            false => format!("{}, {} of them attested", judged.entries.len(), judged.attested),
+            false => format!("{}, {attested} of them attested", judged.entries.len()),
         },
     );
     let violations: Vec<&str> = judged
@@ -138,10 +148,10 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
     }
     let mut report = Report::of(judged.checks)
         .with("claims", outcome::claims(&claims))
-        .with("attested", json!(if unproved { 0 } else { judged.attested }))
+        .with("attested", json!(attested))
         .with("entries", entries.into());
     report.story = story;
-    report.unproved = unproved;
+    report.unproved = unproved.then_some(NO_RUNTIME_VALUE);
     Ok(report)
 }
 

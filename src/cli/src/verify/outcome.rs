@@ -18,9 +18,12 @@ pub(super) struct Report {
     pub(super) facts: Map<String, Value>,
     /// What people read before the checks.
     pub(super) story: Vec<String>,
-    /// Whether nothing was given that the evidence could be proved by.
-    pub(super) unproved: bool,
+    /// Why nothing is proved although nothing was found wrong: what it could be proved by was not given.
+    pub(super) unproved: Option<&'static str>,
 }
+
+/// Of logs and lists without register values.
+pub(super) const NO_VALUES: &str = "give the values of the registers (--registers)";
 
 impl Report {
     pub(super) fn of(checks: Vec<Check>) -> Self {
@@ -28,7 +31,7 @@ impl Report {
             checks,
             facts: Map::new(),
             story: Vec::new(),
-            unproved: false,
+            unproved: None,
         }
     }
 
@@ -57,11 +60,11 @@ impl Report {
         };
         let mut document = self.facts;
         document.insert("verdict".into(), verdict.into());
-        document.insert("proved".into(), (!self.unproved).into());
-        let proof = if self.unproved && verdict == "affirming" {
-            ", and proved by nothing: give the values of the registers (--registers)"
-        } else {
-            ""
+        let proved = verdict == "affirming" && self.unproved.is_none();
+        document.insert("proved".into(), proved.into());
+        let proof = match self.unproved {
+            Some(hint) if verdict == "affirming" => format!(", and proved by nothing: {hint}"),
+            _ => String::new(),
         };
         document.insert("checks".into(), self.checks.iter().map(check).collect());
         // What evidence says is shown in lines of its own: it must not make any.
@@ -113,17 +116,14 @@ fn check(check: &Check) -> Value {
 }
 
 fn line(check: &Check) -> String {
+    // What has several lines goes on below, where no check begins.
+    let found = check.found.replace('\n', "\n                   ");
     match check.outcome {
-        Outcome::Passed => format!("ok       {:32} {}", check.name, one_line(&check.found)),
-        Outcome::Noted(reason) => {
-            format!("noted    {:32} {reason}: {}", check.name, one_line(&check.found))
-        }
+        Outcome::Passed => format!("ok       {:32} {found}", check.name),
+        Outcome::Noted(reason) => format!("noted    {:32} {reason}: {found}", check.name),
         Outcome::Failed(reason) => format!(
             "REFUSED  {:32} {reason}\n         expected  {}\n         found     {}\n         to do     {}",
-            check.name,
-            check.expected,
-            check.found.replace('\n', "\n                   "),
-            check.remedy
+            check.name, check.expected, found, check.remedy
         ),
     }
 }

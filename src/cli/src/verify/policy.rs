@@ -1,8 +1,8 @@
 //! What policies decide about evidence that was appraised offline.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
-use touchmark_attestor_tpm::Judged;
+use touchmark_attestor_tpm::{Judged, PcrValues};
 use touchmark_policy::{Policies, Source, Subject};
 use touchmark_rats::{Check, ClaimValue, Claims, Reason};
 use touchmark_verifier::ReferenceSet;
@@ -22,8 +22,21 @@ pub(crate) fn nobody_vouches() -> Claims {
     claims
 }
 
-/// What a boot log that was judged adds to that.
-pub(crate) fn of_boot(judged: &Judged, sets: &[ReferenceSet]) -> Claims {
+/// The registers that something is known of: those of which values were given in the bank that a log is told in. Where none were given at all,
+/// nothing is proved, and every register that reference values name is looked at.
+pub(super) fn proved(judged: &Judged, sets: &[ReferenceSet], values: &PcrValues) -> BTreeSet<u8> {
+    if values.is_empty() {
+        return sets.iter().flat_map(ReferenceSet::registers).collect();
+    }
+    let given = judged.bank.and_then(|bank| values.get(&bank));
+    given
+        .into_iter()
+        .flat_map(|registers| registers.keys().copied())
+        .collect()
+}
+
+/// What a boot log that was judged against register values adds to that.
+pub(crate) fn of_boot(judged: &Judged, sets: &[ReferenceSet], values: &PcrValues) -> Claims {
     let mut claims = judged.claims.clone();
     let notes = judged
         .checks
@@ -32,8 +45,10 @@ pub(crate) fn of_boot(judged: &Judged, sets: &[ReferenceSet]) -> Claims {
         .map(|note| note.code().to_owned())
         .collect();
     claims.set("boot.notes", ClaimValue::Texts(notes));
+    let proved = proved(judged, sets, values);
     let matched = sets
         .iter()
+        .filter(|set| set.registers().is_subset(&proved))
         .filter(|set| {
             let named = set.registers();
             let held = judged

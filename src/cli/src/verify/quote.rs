@@ -126,11 +126,7 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
             claims.extend(&judged.claims);
             claims.set("device.vouched", ClaimValue::Bool(!arguments.roots.is_empty()));
             let against = Against {
-                registers: judged
-                    .quoted
-                    .values()
-                    .flat_map(|values| values.keys().copied())
-                    .collect(),
+                values: &judged.quoted,
                 sets,
                 policies: policy::read(&arguments.policy)?,
                 claims,

@@ -6,17 +6,39 @@ use touchmark_attestor_tpm::{Boot, BootCertificate, Image, SecureBoot};
 /// Most command lines and commands that are told.
 const MAX_LINES: usize = 64;
 
+/// Lines, each with a title.
+#[derive(Default)]
+struct Story(Vec<String>);
+
+impl Story {
+    fn tell(&mut self, title: &str, text: impl std::fmt::Display) {
+        self.0.push(format!("{title:14}{text}"));
+    }
+
+    /// What an image is called, and below it where it was measured, and its digest.
+    fn image(&mut self, title: &str, image: &Image) {
+        let name = match image.name.as_str() {
+            "" => "(without a path)",
+            name => name,
+        };
+        self.tell(title, name.to_owned());
+        self.tell(
+            "",
+            format!("PCR {}, {}", image.register, hex::encode(&image.digest)),
+        );
+    }
+}
+
 /// The story in lines.
 pub(super) fn lines(boot: &Boot) -> Vec<String> {
-    let mut out = Vec::new();
-    let mut tell = |title: &str, text: String| out.push(format!("{title:14}{text}"));
-    tell(
+    let mut story = Story::default();
+    story.tell(
         "Firmware",
         boot.firmware
             .clone()
             .unwrap_or_else(|| "does not say its version".to_owned()),
     );
-    tell(
+    story.tell(
         "Secure Boot",
         match boot.secure_boot {
             SecureBoot::On => "on".to_owned(),
@@ -34,20 +56,20 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
         ("dbx", &databases.dbx, databases.dbx_digests),
     ] {
         for certificate in certificates {
-            tell("", format!("{name:4} {}", self::certificate(certificate)));
+            story.tell("", format!("{name:4} {}", self::certificate(certificate)));
         }
         if digests > 0 {
-            tell("", format!("{name:4} {digests} digests of images"));
+            story.tell("", format!("{name:4} {digests} digests of images"));
         }
     }
     for certificate in &boot.authorities {
-        tell("Accepted by", self::certificate(certificate));
+        story.tell("Accepted by", self::certificate(certificate));
     }
     for image in &boot.drivers {
-        tell("Driver", self::image(image));
+        story.image("Driver", image);
     }
     for image in &boot.applications {
-        tell("Started", self::image(image));
+        story.image("Started", image);
     }
     for (title, images) in [
         ("Shim's keys", boot.shim.iter().collect::<Vec<_>>()),
@@ -55,28 +77,28 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
         ("Initrd", boot.initrds.iter().collect()),
     ] {
         for image in images {
-            tell(title, self::image(image));
+            story.image(title, image);
         }
     }
     let named = |image: &&Image| Some(*image) != boot.kernel.as_ref() && !boot.initrds.contains(image);
     for image in boot.sections.iter().filter(named) {
-        tell("Section", self::image(image));
+        story.image("Section", image);
     }
     for image in boot.files.iter().filter(named).take(MAX_LINES) {
-        tell("File", self::image(image));
+        story.image("File", image);
     }
     for digest in boot.authority_digests.iter().take(MAX_LINES) {
-        tell(
+        story.tell(
             "Accepted by",
             format!("the digest of the image, {}", hex::encode(digest)),
         );
     }
     for line in boot.command_lines.iter().chain(&boot.stub_lines).take(MAX_LINES) {
-        tell("Command line", line.clone());
+        story.tell("Command line", line.clone());
     }
     let commands = boot.commands.len();
     if commands > 0 {
-        tell("GRUB", format!("{commands} commands; the ones that load:"));
+        story.tell("GRUB", format!("{commands} commands; the ones that load:"));
     }
     let loads = [
         "linux",
@@ -92,9 +114,9 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
         .filter(|command| loads.iter().any(|word| command.starts_with(word)))
         .take(MAX_LINES)
     {
-        tell("", command.clone());
+        story.tell("", command.clone());
     }
-    tell(
+    story.tell(
         "Handed over",
         if boot.left_firmware {
             "the firmware's boot services were left"
@@ -104,10 +126,10 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
         .to_owned(),
     );
     if databases.db_others > 0 {
-        tell("", format!("db   {} entries of other kinds", databases.db_others));
+        story.tell("", format!("db   {} entries of other kinds", databases.db_others));
     }
     if boot.unread_events > 0 {
-        tell(
+        story.tell(
             "Unread",
             format!(
                 "{} events of Secure Boot or of loaders whose digest commits to nothing that is in the log",
@@ -116,7 +138,7 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
         );
     }
     if boot.unknown_events > 0 {
-        tell(
+        story.tell(
             "Unknown",
             format!(
                 "{} events of types that no specification has",
@@ -124,7 +146,7 @@ pub(super) fn lines(boot: &Boot) -> Vec<String> {
             ),
         );
     }
-    out
+    story.0
 }
 
 /// The story as a document.
@@ -184,17 +206,4 @@ fn certificate(certificate: &BootCertificate) -> String {
     let digest = hex::encode(certificate.sha256);
     let short = digest.get(..16).unwrap_or_default();
     format!("{} ({short}..)", certificate.subject)
-}
-
-fn image(image: &Image) -> String {
-    let name = if image.name.is_empty() {
-        "(without a path)"
-    } else {
-        &image.name
-    };
-    format!(
-        "{name}\n              PCR {}, {}",
-        image.register,
-        hex::encode(&image.digest)
-    )
 }

@@ -67,7 +67,10 @@ fn judge(arguments: &Arguments) -> Result<Report, ExitCode> {
         None => Ok(Report::of(checks)),
         Some(Ok(cmw)) => {
             checks.push(Check::passed("cmw.structure", "a conceptual message wrapper"));
+            let signed = arguments.signer.is_some();
             let mut report = Report::of(checks).with("cmw", document(&cmw));
+            report.unproved =
+                (!signed).then_some("nobody signed it, or nobody who vouches for its signer was asked");
             tell(&cmw, 0, &mut report.story);
             Ok(report)
         }

@@ -230,7 +230,9 @@ impl AttestationResult {
             .collect::<Result<Vec<_>, _>>()?;
         let status = match claims.get(1000, names.status) {
             None => None,
-            Some(value) => Some(status(value).ok_or_else(|| ClaimsError::invalid(names.status))?),
+            Some(value) => {
+                Some(status(value, claims.form(), names).ok_or_else(|| ClaimsError::invalid(names.status))?)
+            }
         };
         // A status for the whole must not be better than that of the worst part.
         let worst = submodules.iter().map(|submodule| submodule.status).max();
@@ -269,7 +271,7 @@ fn submodule(
     let value = claims
         .get(1000, names.status)
         .ok_or_else(|| ClaimsError::missing(names.status))?;
-    let status = status(value).ok_or_else(|| ClaimsError::invalid(names.status))?;
+    let status = status(value, claims.form(), names).ok_or_else(|| ClaimsError::invalid(names.status))?;
     let vector = match claims.get(1001, names.vector) {
         None => Vec::new(),
         Some(value) => vector(value, form).ok_or_else(|| ClaimsError::invalid(names.vector))?,
@@ -344,10 +346,13 @@ fn unmixed(claims: &ClaimsSet, names: &Names) -> Result<(), ClaimsError> {
     }
 }
 
-fn status(value: &Value) -> Option<Tier> {
-    match value {
-        Value::Text(name) => Tier::from_name(name),
-        value => Tier::from_number(whole(value)?),
+/// A name in JSON, a number in CBOR; who wrote the older profiles did not always keep them apart.
+fn status(value: &Value, form: Form, names: &Names) -> Option<Tier> {
+    let strict = names.foreign == UNDERSCORED.foreign;
+    match (value, form) {
+        (Value::Text(_), Form::Cbor) | (Value::Integer(_), Form::Json) if strict => None,
+        (Value::Text(name), _) => Tier::from_name(name),
+        (value, _) => Tier::from_number(whole(value)?),
     }
 }
 

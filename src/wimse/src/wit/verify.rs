@@ -5,7 +5,7 @@ use touchmark_crypto::{
     jose::{JwkError, VerifyingKey, jws::Jws},
     sha256,
 };
-use touchmark_identity::WorkloadId;
+use touchmark_identity::{Scheme, WorkloadId};
 
 use super::TYP;
 use crate::{Issuers, TokenError, claims};
@@ -89,6 +89,10 @@ pub fn verify(token: &str, issuers: &Issuers, now: u64) -> Result<VerifiedWit, T
     // When it was issued is for audit; a clock that is a little ahead there is no reason to refuse.
     claims::time(&claims, "iat")?;
     claims::text(&claims, "jti")?;
+    // Where the domain is SPIFFE's its form of the token holds as well, which has no audience.
+    if *identifier.trust_domain().scheme() == Scheme::Spiffe && claims.contains_key("aud") {
+        return Err(TokenError::ClaimInvalid("aud"));
+    }
     let key = confirmation(&claims)?;
     if !issuer.algorithms.contains(&key.alg()) {
         return Err(TokenError::AlgNotAllowed);

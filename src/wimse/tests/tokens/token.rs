@@ -106,6 +106,12 @@ fn t01_algorithms_are_those_of_the_keys_and_no_others() {
 }
 
 #[test]
+fn a_token_of_a_spiffe_domain_has_no_audience() {
+    let refused = Scene::new().with_claims(|claims| claims["aud"] = json!("https://api.example.org/"));
+    assert_eq!(refused, TokenError::ClaimInvalid("aud"));
+}
+
+#[test]
 fn t02_one_kind_of_token_is_not_another() {
     let scene = Scene::new();
     let good = scene.good();

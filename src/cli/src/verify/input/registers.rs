@@ -35,7 +35,10 @@ fn from_json(text: &str) -> Result<PcrValues, String> {
                 .as_str()
                 .ok_or_else(|| format!("{name}, register {index}: not text"))?;
             let value = value_of(bank, index, value)?;
-            out.entry(bank).or_default().insert(number(name, index)?, value);
+            let index = number(name, index)?;
+            if out.entry(bank).or_default().insert(index, value).is_some() {
+                return Err(format!("{name}: register {index} is there twice"));
+            }
         }
     }
     Ok(out)

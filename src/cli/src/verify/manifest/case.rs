@@ -145,7 +145,7 @@ impl Case {
             .map(|file| {
                 let path = inside(&self.folder, &file.name)
                     .ok_or_else(|| format!("file {:?} is not below its case", file.name))?;
-                let bytes = read_file(&path, MAX_FILE)?;
+                let bytes = read_evidence(&path)?;
                 let digest = hex::encode(sha256(&[&bytes]));
                 match &file.sha256 {
                     Some(expected) if *expected != digest => Err(format!(
@@ -209,6 +209,24 @@ impl Case {
         }
     }
 
+    /// Whether what the relying party demands is of the types that the format has: what is of another would demand nothing.
+    pub(super) fn check_policy(&self) -> Result<(), String> {
+        for (name, value) in &self.policy {
+            let fits = match name.as_str() {
+                "allowed_algs" => value
+                    .as_array()
+                    .is_some_and(|names| names.iter().all(Value::is_string)),
+                "max_vmpl" | "max_proof_lifetime_s" => value.is_u64(),
+                name if name.starts_with("require_") => value.is_boolean(),
+                _ => true,
+            };
+            if !fits {
+                return Err(format!("policy {name} is of another type than the format has"));
+            }
+        }
+        Ok(())
+    }
+
     /// What the relying party demands.
     pub(super) fn demands(&self, name: &str) -> Option<&Value> {
         self.policy.get(name)
@@ -264,10 +282,18 @@ fn inside(folder: &Path, name: &str) -> Option<PathBuf> {
     (plain && name.components().next().is_some()).then(|| folder.join(name))
 }
 
+/// Reads a file of a case. What is no file could keep whoever opens it waiting.
+fn read_evidence(path: &Path) -> Result<Vec<u8>, String> {
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(format!("{}: not a file", path.display()));
+    }
+    read_file(path, MAX_FILE)
+}
+
 fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let cannot = |error: std::io::Error| format!("{}: {error}", path.display());
     let file = std::fs::File::open(path).map_err(cannot)?;
-    // By how much there is: what is no file has no length.
+    // By how much there is: files below /proc have no length.
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > limit {

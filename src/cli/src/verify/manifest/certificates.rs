@@ -9,6 +9,9 @@ use touchmark_rats::Reason;
 
 use super::{case::Case, finding::Finding};
 
+/// Kinds of cases with certificates that an issuer could have revoked.
+pub(super) const HAVE_ISSUERS: [&str; 4] = ["ek-cert", "ak-cert", "x509-chain", "hsm-attestation"];
+
 pub(super) fn endorsement(case: &Case) -> Result<Finding, String> {
     let mut der = one(case, "ek_cert")?;
     if let Some(contents) = case.optional("nv_content")? {

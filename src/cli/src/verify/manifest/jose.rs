@@ -179,6 +179,10 @@ fn certified(case: &Case, chain: &[Vec<u8>], alg: JoseAlg) -> Result<Result<Veri
     let Ok(certificate) = DeviceCertificate::parse(leaf) else {
         return Ok(Err(Finding::refused(Reason::Malformed)));
     };
+    // A certificate for something else than signatures certifies no signer (RFC 5280 section 4.2.1.3).
+    if !certificate.may_sign() {
+        return Ok(Err(Finding::refused(Reason::KeyInvalid)));
+    }
     let key = VerifyingKey::of_certificate(&certificate.facts.spki, alg);
     Ok(key.map_err(|error| {
         Finding::refused(match error {

@@ -16,6 +16,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use serde_json::{Value, json};
 use touchmark_attestor_hsm::Format;
+use touchmark_rats::Reason;
 
 use self::{
     case::{Case, Manifest},
@@ -23,7 +24,7 @@ use self::{
 };
 use crate::{
     exit::{REFUSED, UNUSABLE, fail},
-    output::{Output, report},
+    output::{Output, one_line, report},
 };
 
 /// A manifest of cases.
@@ -114,6 +115,16 @@ impl Tally {
 
 /// Appraises a case; `None` for a kind or profile that is not known. An error is a case that lacks what its kind needs.
 fn check(case: &Case) -> Result<Option<Finding>, String> {
+    case.check_policy()?;
+    // Revocation lists are not read yet: what has one is not judged in part, and what has none is not known to be unrevoked.
+    if certificates::HAVE_ISSUERS.contains(&case.kind.as_str()) {
+        if case.optional("crl")?.is_some() {
+            return Ok(None);
+        }
+        if case.requires("require_crl") {
+            return Ok(Some(Finding::refused(Reason::RevocationUnknown)));
+        }
+    }
     let finding = match (case.kind.as_str(), case.profile.as_deref()) {
         ("tpm-quote", None) => tpm::quote(case)?,
         ("tpm-certify", None) => tpm::certify(case)?,
@@ -162,10 +173,10 @@ fn text(document: &Value) -> String {
         if names.is_empty() {
             String::new()
         } else {
-            format!(" ({})", names.join(", "))
+            one_line(&format!(" ({})", names.join(", ")))
         }
     };
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let word = |value: &Value| one_line(value.as_str().unwrap_or_default());
     let mut lines = Vec::new();
     for case in document["cases"].as_array().into_iter().flatten() {
         let head = format!(
@@ -185,12 +196,12 @@ fn text(document: &Value) -> String {
                 };
                 format!("{head}; found {found}{}{noted}", names(&case["reasons"]))
             }
-            (None, Some(why)) => format!("{head}; {why}"),
+            (None, Some(why)) => format!("{head}; {}", one_line(why)),
             (None, None) => head,
         });
     }
     for (kind, count) in document["unsupported_kinds"].as_object().into_iter().flatten() {
-        lines.push(format!("unsupported {kind}: {count}"));
+        lines.push(format!("unsupported {}: {count}", one_line(kind)));
     }
     lines.push(format!(
         "{} passed, {} failed, {} unsupported",

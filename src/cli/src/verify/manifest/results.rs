@@ -189,7 +189,7 @@ pub(super) fn certificate(case: &Case) -> Result<Finding, String> {
     let Some(value) = certificate.facts.extension(cmw::EXTENSION) else {
         return Ok(Finding::refused(Reason::ClaimMissing));
     };
-    let now = i64::try_from(case.time()?).unwrap_or(i64::MAX);
+    let now = i64::try_from(case.time_or_now()?).unwrap_or(i64::MAX);
     let mut finding = of(&cmw::read_extension(value));
     if certificate.facts.is_critical(cmw::EXTENSION) {
         finding.note(Reason::ClaimInvalid);
