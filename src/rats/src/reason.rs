@@ -208,6 +208,16 @@ reasons! {
     FipsMissing = "fips_missing",
     /// No path to the root of the module's owner.
     OwnerChainMissing = "owner_chain_missing",
+    /// The steps of a key's policy do not come to the policy that the key has.
+    PolicyDigestMismatch = "policy_digest_mismatch",
+    /// Steps that are alternatives of a PolicyOR, and cannot be executed one after the other.
+    PolicyOrAlternatives = "policy_or_alternatives",
+    /// A key with a policy whose steps are not in its file.
+    PolicyStepsMissing = "policy_steps_missing",
+    /// A policy that a session without any step satisfies.
+    AuthPolicyEmpty = "auth_policy_empty",
+    /// A parent that is neither a hierarchy nor persistent.
+    ParentUnusual = "parent_unusual",
 }
 
 impl Reason {

@@ -308,6 +308,6 @@ fn an_entry_is_attested_by_the_register_that_it_is_of_and_by_no_other() {
     assert_eq!(judged(&[(10, value(0)), (11, value(1))]), (vec![], [true, true]));
     assert_eq!(
         judged(&[(10, value(0)), (11, vec![0; 32])]),
-        (vec![Reason::LogMismatch], [true, false])
+        (vec![LogMismatch], [true, false])
     );
 }

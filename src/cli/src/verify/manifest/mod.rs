@@ -153,6 +153,7 @@ fn check(case: &Case) -> Result<Option<Finding>, String> {
             Some(format) => modules::statement(case, format)?,
             None => return Ok(None),
         },
+        ("tss2-key", None) => modules::key_file(case)?,
         ("ima", None) => ima::list(case)?,
         ("corim", None) => corim::manifest(case)?,
         ("corim-signed", None) => corim::signed_manifest(case)?,

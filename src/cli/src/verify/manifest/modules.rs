@@ -1,7 +1,8 @@
-//! What hardware security modules say of keys.
+//! What hardware security modules say of keys, and files of keys that a TPM holds.
 
 use touchmark_attestor_hsm::{AttestedKey, Format, Statement, judge};
 use touchmark_crypto::x509::{DeviceAnchors, DeviceCertificate, Habits};
+use touchmark_custody::tss2;
 use touchmark_rats::{Check, Reason};
 
 use super::{
@@ -81,4 +82,18 @@ fn accepted(case: &Case, attested: &AttestedKey) -> Finding {
         finding.refuse(Reason::CertExpired);
     }
     finding
+}
+
+/// A TSS2 PRIVATE KEY file.
+pub(super) fn key_file(case: &Case) -> Result<Finding, String> {
+    Ok(match tss2::inspect(&case.file("tss2_key")?) {
+        Ok(inspected) => Finding::of(&inspected.checks),
+        Err(check) => {
+            let mut finding = Finding::of([&check]);
+            if check.reason() == Some(Reason::ParentUnusual) {
+                finding.refuse(Reason::Malformed);
+            }
+            finding
+        }
+    })
 }

@@ -1,15 +1,19 @@
 //! TSS2 PRIVATE KEY files (draft-bottomley-tpm-keys-00): loadable keys, as OpenSSL's TPM providers read them.
 
-use der::{
-    Decode, Encode, Sequence,
-    asn1::{ObjectIdentifier, OctetString},
-    pem::LineEnding,
-};
+mod file;
+mod inspect;
+mod policy;
+mod public;
+
+pub use file::{ApprovedPolicy, KeyFile, KeyType};
+pub use inspect::{Inspected, inspect};
+pub use policy::PolicyError;
+pub use public::{ObjectKind, PublicArea};
+
+use der::pem::LineEnding;
 
 /// PEM label.
 pub const LABEL: &str = "TSS2 PRIVATE KEY";
-/// id-loadablekey.
-const LOADABLE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
 /// TPM_RH_OWNER: the parent is the TCG P-256 storage primary of the owner hierarchy, created on the fly.
 pub const PARENT_OWNER: u32 = 0x4000_0001;
 /// TPM_CC_PolicyPCR.
@@ -20,14 +24,17 @@ pub const MAX_FILE: usize = 16 * 1024;
 /// Why a file is not a key that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Tss2Error {
-    /// Not PEM with the right label, or over [`MAX_FILE`].
+    /// Over [`MAX_FILE`].
+    #[error("over 16 KiB")]
+    Oversized,
+    /// Not PEM with the right label.
     #[error("not a PEM file labelled {LABEL}")]
     Pem,
     /// Not the ASN.1 of a key.
     #[error("not the structure of a TPM key")]
     Asn1,
     /// A key of another type than loadable.
-    #[error("key type {0} is not loadable (2.23.133.10.1.3)")]
+    #[error("key type {0}, which is not loadable (2.23.133.10.1.3)")]
     Type(String),
     /// A parent that is neither a permanent hierarchy nor a persistent handle.
     #[error("parent {0:#x} is neither a hierarchy nor a persistent handle")]
@@ -69,24 +76,13 @@ impl std::fmt::Debug for Tss2Key {
     }
 }
 
-#[derive(Sequence)]
-struct WirePolicy {
-    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
-    command: u32,
-    #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
-    parameters: OctetString,
+/// Hierarchies below which a parent is made on the fly: owner, null, endorsement, platform.
+fn is_hierarchy(handle: u32) -> bool {
+    [PARENT_OWNER, 0x4000_0007, 0x4000_000b, 0x4000_000c].contains(&handle)
 }
 
-#[derive(Sequence)]
-struct WireKey {
-    kind: ObjectIdentifier,
-    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
-    empty_auth: Option<bool>,
-    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
-    policy: Option<Vec<WirePolicy>>,
-    parent: u32,
-    public: OctetString,
-    private: OctetString,
+fn is_persistent(handle: u32) -> bool {
+    handle >> 24 == 0x81
 }
 
 impl Tss2Key {
@@ -98,32 +94,25 @@ impl Tss2Key {
 
     /// The structure in the file.
     pub fn to_der(&self) -> Result<Vec<u8>, Tss2Error> {
-        let octets = |bytes: &[u8]| OctetString::new(bytes).map_err(|_| Tss2Error::Asn1);
-        let steps: Result<Vec<_>, _> = self
-            .policy
-            .iter()
-            .map(|step| {
-                Ok(WirePolicy {
-                    command: step.command,
-                    parameters: octets(&step.parameters)?,
-                })
-            })
-            .collect();
-        let wire = WireKey {
-            kind: LOADABLE,
-            empty_auth: self.empty_auth.then_some(true),
-            policy: Some(steps?).filter(|steps| !steps.is_empty()),
+        let file = KeyFile {
+            kind: KeyType::Loadable,
+            empty_auth: self.empty_auth,
+            policy: self.policy.clone(),
+            secret: None,
+            approved: Vec::new(),
+            description: None,
             parent: self.parent,
-            public: octets(&self.public)?,
-            private: octets(&self.private)?,
+            public: self.public.clone(),
+            private: self.private.clone(),
+            lax_boolean: false,
         };
-        wire.to_der().map_err(|_| Tss2Error::Asn1)
+        file.to_der()
     }
 
     /// Reads a file.
     pub fn from_pem(pem: &[u8]) -> Result<Self, Tss2Error> {
         if pem.len() > MAX_FILE {
-            return Err(Tss2Error::Pem);
+            return Err(Tss2Error::Oversized);
         }
         let (label, der) = der::pem::decode_vec(pem).map_err(|_| Tss2Error::Pem)?;
         if label != LABEL {
@@ -135,29 +124,21 @@ impl Tss2Key {
     /// Reads the structure.
     pub fn from_der(der: &[u8]) -> Result<Self, Tss2Error> {
         if der.len() > MAX_FILE {
-            return Err(Tss2Error::Asn1);
+            return Err(Tss2Error::Oversized);
         }
-        let wire = WireKey::from_der(der).map_err(|_| Tss2Error::Asn1)?;
-        if wire.kind != LOADABLE {
-            return Err(Tss2Error::Type(wire.kind.to_string()));
+        let file = KeyFile::from_der(der)?;
+        if file.kind != KeyType::Loadable {
+            return Err(Tss2Error::Type(file.kind.as_str().to_owned()));
         }
-        let hierarchy = [PARENT_OWNER, 0x4000_0007, 0x4000_000b, 0x4000_000c].contains(&wire.parent);
-        if !hierarchy && wire.parent >> 24 != 0x81 {
-            return Err(Tss2Error::Parent(wire.parent));
+        if !is_hierarchy(file.parent) && !is_persistent(file.parent) {
+            return Err(Tss2Error::Parent(file.parent));
         }
-        let steps = wire.policy.unwrap_or_default();
         Ok(Self {
-            empty_auth: wire.empty_auth.unwrap_or(false),
-            policy: steps
-                .into_iter()
-                .map(|step| PolicyStep {
-                    command: step.command,
-                    parameters: step.parameters.into_bytes().to_vec(),
-                })
-                .collect(),
-            parent: wire.parent,
-            public: wire.public.into_bytes().to_vec(),
-            private: wire.private.into_bytes().to_vec(),
+            empty_auth: file.empty_auth,
+            policy: file.policy,
+            parent: file.parent,
+            public: file.public,
+            private: file.private,
         })
     }
 }
@@ -205,10 +186,7 @@ mod tests {
         assert_eq!(Tss2Key::from_der(&der[..der.len() - 1]), Err(Tss2Error::Asn1));
         let at = der.windows(2).position(|pair| pair == [1, 3]).unwrap();
         der[at + 1] = 4;
-        assert_eq!(
-            Tss2Key::from_der(&der),
-            Err(Tss2Error::Type("2.23.133.10.1.4".into()))
-        );
+        assert_eq!(Tss2Key::from_der(&der), Err(Tss2Error::Type("importable".into())));
         assert_eq!(
             Tss2Key::from_pem(b"-----BEGIN PRIVATE KEY-----"),
             Err(Tss2Error::Pem)
