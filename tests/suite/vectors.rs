@@ -38,7 +38,6 @@ const UNSUPPORTED: &[(&str, usize)] = &[
     ("sgx-quote", 1),
     ("snp-report", 15),
     ("tdx-quote", 15),
-    ("tss2-key", 8),
     ("x509-crl", 1),
 ];
 

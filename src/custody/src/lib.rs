@@ -6,6 +6,7 @@
 
 mod backend;
 mod class;
+pub mod pkcs11_uri;
 mod software;
 pub mod tss2;
 
