@@ -11,6 +11,7 @@ pub mod calls;
 pub mod clock;
 pub mod count;
 pub mod dev;
+pub mod modules;
 pub mod ports;
 pub mod power;
 pub mod search;

@@ -33,6 +33,7 @@ mod requirements;
 mod results;
 mod runtime;
 mod standing;
+mod tokens;
 mod trust;
 mod vectors;
 mod verifiers;

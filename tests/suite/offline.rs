@@ -331,7 +331,7 @@ fn a_story_is_told_in_lines_and_says_what_proves_it() {
 }
 
 /// A manifest of one case, run.
-fn case(kind: &str, more: Value, files: &[(&str, &str, Vec<u8>)]) -> (Option<i32>, String) {
+fn case(kind: &str, more: &Value, files: &[(&str, &str, Vec<u8>)]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut listed = Vec::new();
     std::fs::create_dir(folder.path().join("case")).unwrap();
@@ -372,11 +372,8 @@ fn what_a_manifest_demands_is_never_passed_over() {
     ];
     let time = serde_json::json!({"verify_time": "2026-08-20T00:00:00Z"});
     let run = |policy: Value, files: &[(&str, &str, Vec<u8>)]| {
-        case(
-            "x509-chain",
-            serde_json::json!({"params": time, "policy": policy}),
-            files,
-        )
+        let more = serde_json::json!({"params": time, "policy": policy});
+        case("x509-chain", &more, files)
     };
     let (code, told) = run(serde_json::json!({}), &files);
     assert_eq!(code, Some(0), "{told}");

@@ -7,6 +7,7 @@
 mod fault;
 mod queue;
 mod serve;
+mod token;
 mod tpm;
 
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 const USAGE: &str = "touchmark-device: hardware access for Touchmark's daemons
 
 Started by `touchmark agent run` and `touchmark server run` with a socket as standard input; it is not run by hand.
-It needs read and write access to the TPM device (usually membership in group `tss`).
+It needs read and write access to the TPM device (usually membership in group `tss`), or what a vendor's PKCS#11 module needs.
 
 Usage: touchmark-device serve | --version | --help";
 

@@ -1,4 +1,4 @@
-//! The two threads: one reads requests, one owns the device.
+//! The threads: one reads requests, one owns the device. A PKCS#11 token can have several owners, each with a session of its own.
 
 use std::{
     io,
@@ -17,6 +17,7 @@ use touchmark_api::device::{FaultKind, Op, Reply, Request, Response, read_frame,
 use crate::{
     fault::{Outcome, fault},
     queue::{Queue, Waiting},
+    token::Token,
     tpm::Tpm,
 };
 
@@ -43,9 +44,10 @@ pub(crate) fn run() -> ExitCode {
     let owner = Owner {
         queue: Arc::clone(&queue),
         output: output.clone(),
-        tpm: None,
+        device: None,
+        first: true,
     };
-    let started = thread::Builder::new().name("tpm".into()).spawn(move || {
+    let started = thread::Builder::new().name("device".into()).spawn(move || {
         owner.run();
         // The other end waits for this and for nothing else.
         let _ = ended.send(());
@@ -114,10 +116,18 @@ fn read(mut socket: UnixStream, queue: &Queue, output: &Output) {
     }
 }
 
+/// A device that was opened.
+enum Opened {
+    Tpm(Box<Tpm>),
+    Token(Box<Token>),
+}
+
 struct Owner {
     queue: Arc<Queue>,
     output: Output,
-    tpm: Option<Tpm>,
+    device: Option<Opened>,
+    /// Whether it is the only one so far: it starts the others, once it knows how many the device can have.
+    first: bool,
 }
 
 impl Owner {
@@ -134,19 +144,47 @@ impl Owner {
             if self.output.write(id, result).is_err() {
                 return;
             }
+            self.start_others();
         }
     }
 
     fn answer(&mut self, op: Op) -> Outcome<Reply> {
-        match op {
-            Op::Open(settings) => {
-                self.tpm = Some(Tpm::new(settings)?);
+        match (op, &mut self.device) {
+            (Op::Open(_) | Op::OpenToken(_), Some(_)) => {
+                Err(fault(FaultKind::Refused, "the device is open already"))
+            }
+            (Op::Open(settings), None) => {
+                self.device = Some(Opened::Tpm(Box::new(Tpm::new(settings)?)));
                 Ok(Reply::Done)
             }
-            op => match &mut self.tpm {
-                Some(tpm) => tpm.answer(op),
-                None => Err(fault(FaultKind::Refused, "no device was opened")),
-            },
+            (Op::OpenToken(settings), None) => {
+                self.device = Some(Opened::Token(Box::new(Token::new(settings)?)));
+                Ok(Reply::Done)
+            }
+            (op, Some(Opened::Tpm(tpm))) => tpm.answer(op),
+            (op, Some(Opened::Token(token))) => token.answer(op),
+            (_, None) => Err(fault(FaultKind::Refused, "no device was opened")),
+        }
+    }
+
+    /// Starts the other owners of a token that has sessions for them.
+    fn start_others(&mut self) {
+        let Some(Opened::Token(token)) = self.device.as_ref().filter(|_| self.first) else {
+            return;
+        };
+        let Some(threads) = token.threads() else { return };
+        self.first = false;
+        for _ in 1..threads {
+            let other = Self {
+                queue: Arc::clone(&self.queue),
+                output: self.output.clone(),
+                device: Some(Opened::Token(Box::new(token.another()))),
+                first: false,
+            };
+            // With fewer of them the token is slower, and no more.
+            let _ = thread::Builder::new()
+                .name("session".into())
+                .spawn(move || other.run());
         }
     }
 }

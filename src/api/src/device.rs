@@ -7,7 +7,11 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
-use touchmark_rats::{cbor, tpm::TpmAttestation, tpm::TpmDeviceKey, tpm::TpmPcrValue};
+use touchmark_rats::{
+    cbor,
+    token::{TokenDescription, TokenKey},
+    tpm::{TpmAttestation, TpmDeviceKey, TpmPcrValue},
+};
 use zeroize::Zeroizing;
 
 use crate::Guarded;
@@ -58,10 +62,25 @@ pub struct Response {
 }
 
 /// What a device can be asked to do.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Op {
-    /// Connects to the device. Nothing else is answered before.
+    /// Connects to a TPM. Nothing else is answered before this or [`Op::OpenToken`].
     Open(Settings),
+    /// Connects to a PKCS#11 token.
+    OpenToken(TokenSettings),
+    /// What the token says of itself.
+    DescribeToken,
+    /// Makes a key pair in the token, for signatures alone.
+    CreateTokenKey {
+        /// Of which kind.
+        kind: TokenKeyKind,
+        /// What it is called there (CKA_LABEL).
+        label: String,
+    },
+    /// What the token says of a key (PKCS#11 URI).
+    DescribeTokenKey(String),
+    /// Destroys a key of the token's, both of its halves.
+    DestroyTokenKey(String),
     /// The endorsement keys with their certificates.
     Endorsements,
     /// The attestation key of a trust domain (an origin such as `spiffe://example.org`), or the one that a cloud certified.
@@ -97,7 +116,7 @@ pub enum Op {
     ReadRegisters(Vec<(u16, Vec<u8>)>),
     /// Signs a message with a key; the device hashes.
     Sign {
-        /// The key: TSS2 structure, DER.
+        /// The key: TSS2 structure, DER; of a token, its PKCS#11 URI.
         key: ByteBuf,
         /// The message.
         message: ByteBuf,
@@ -146,8 +165,30 @@ impl std::fmt::Debug for Settings {
     }
 }
 
+/// How to reach a token. Its PIN stays in its file: the helper reads it when the token asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenSettings {
+    /// The vendor's module, a shared library. It comes from configuration alone.
+    pub module: String,
+    /// Which token: a PKCS#11 URI that matches one.
+    pub token: String,
+    /// File with the user's PIN; absent where the token has a reader of its own, or asks for none.
+    pub pin_file: Option<String>,
+    /// Sessions that sign at the same time, if the token has so many.
+    pub sessions: u32,
+}
+
+/// Kinds of keys that a token makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenKeyKind {
+    /// On P-256.
+    P256,
+    /// On P-384.
+    P384,
+}
+
 /// A credential to activate.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Activation {
     /// The trust domain whose attestation key it was made for.
     pub trust_domain: String,
@@ -180,6 +221,10 @@ pub enum Reply {
     Signature(ByteBuf),
     /// A boot log, or a part of a list.
     Log(ByteBuf),
+    /// A token.
+    Token(TokenDescription),
+    /// A key in a token.
+    TokenKey(TokenKey),
 }
 
 impl std::fmt::Debug for Reply {
@@ -194,6 +239,8 @@ impl std::fmt::Debug for Reply {
             Self::Registers(_) => "Registers",
             Self::Signature(_) => "Signature",
             Self::Log(_) => "Log",
+            Self::Token(_) => "Token",
+            Self::TokenKey(_) => "TokenKey",
         })
     }
 }
@@ -236,6 +283,8 @@ pub enum FaultKind {
     Authorization,
     /// The boot state is not the one the key is sealed to.
     Sealed,
+    /// There is no room for another key: an operator has to make some.
+    Full,
     /// The request cannot be carried out on this device, now or later.
     Refused,
     /// The device's answer is not to be believed.

@@ -7,9 +7,13 @@ mod backend;
 mod collect;
 mod device;
 mod error;
+mod helper;
 mod process;
+mod token;
 
 pub use backend::{TpmKeys, created_key};
 pub use collect::{Exchange, evidence, key_name, opening, possession};
-pub use device::{Device, PATIENCE};
+pub use device::Device;
 pub use error::DeviceError;
+pub use helper::PATIENCE;
+pub use token::Token;

@@ -18,6 +18,7 @@ pub mod eat;
 mod measurement;
 pub mod possession;
 mod reason;
+pub mod token;
 pub mod tpm;
 
 pub use appraiser::{

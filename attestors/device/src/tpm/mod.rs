@@ -92,7 +92,15 @@ impl Tpm {
     /// Carries out one request.
     pub(crate) fn answer(&mut self, op: Op) -> Outcome<Reply> {
         match op {
-            Op::Open(_) => Err(fault(FaultKind::Refused, "the device is open already")),
+            Op::Open(_)
+            | Op::OpenToken(_)
+            | Op::DescribeToken
+            | Op::CreateTokenKey { .. }
+            | Op::DescribeTokenKey(_)
+            | Op::DestroyTokenKey(_) => Err(fault(
+                FaultKind::Refused,
+                "a TPM does no such thing: a PKCS#11 token does",
+            )),
             Op::BootLog => self.boot_log().map(|log| Reply::Log(ByteBuf::from(log))),
             Op::RuntimeList(from) => self
                 .runtime_list(from)
