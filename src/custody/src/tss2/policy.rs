@@ -61,7 +61,7 @@ pub enum PolicyError {
         /// The step, from 1.
         step: usize,
     },
-    /// Over [`MAX_STEPS`].
+    /// More than 32 steps.
     #[error("more than {MAX_STEPS} steps")]
     TooMany,
 }
