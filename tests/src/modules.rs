@@ -164,6 +164,24 @@ impl Module {
         );
     }
 
+    /// The variables that the module needs.
+    pub fn environment(&self) -> Vec<(&str, &str)> {
+        let pairs = self.environment.iter();
+        pairs
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
+    }
+
+    /// The module's part of a service's configuration.
+    pub fn section(&self) -> String {
+        format!(
+            "[hsm]\nmodule = \"{}\"\ntoken = \"{}\"\npin_file = \"{}\"\n",
+            self.library.display(),
+            self.token,
+            self.pin_file.display()
+        )
+    }
+
     /// A program in the module's environment.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
@@ -191,6 +209,12 @@ impl Module {
             .args(arguments)
             .output()
             .expect("pkcs11-tool")
+    }
+
+    /// The PIN.
+    pub fn pin(&self) -> String {
+        let text = std::fs::read_to_string(&self.pin_file).expect("PIN");
+        text.trim_end().to_owned()
     }
 
     /// Puts a PIN into the file that is read for it.

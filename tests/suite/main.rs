@@ -9,6 +9,7 @@
 
 mod addresses;
 mod architecture;
+mod authority;
 mod bus;
 mod calls;
 mod clouds;

@@ -67,7 +67,14 @@ fn e17_a_key_that_is_made_in_a_token_signs_and_never_could_leave_it() {
             signs(&token, &key, hash);
             assert_eq!(token.describe_key(&key.uri).unwrap(), key, "{}", module.name);
             // It is found again by what pkcs11-tool and p11tool users know it by.
-            let listed = module.tool(&["--login", "--pin", PIN, "--list-objects", "--type", "privkey"]);
+            let listed = module.tool(&[
+                "--login",
+                "--pin",
+                &module.pin(),
+                "--list-objects",
+                "--type",
+                "privkey",
+            ]);
             assert!(listed.contains("a workload"), "{}: {listed}", module.name);
             assert!(
                 listed.contains("never extractable") && listed.contains("local"),

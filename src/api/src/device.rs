@@ -81,6 +81,13 @@ pub enum Op {
     DescribeTokenKey(String),
     /// Destroys a key of the token's, both of its halves.
     DestroyTokenKey(String),
+    /// Puts a certificate of a key beside it, in place of one that was there.
+    StoreCertificate {
+        /// The key (PKCS#11 URI).
+        key: String,
+        /// The certificate, DER.
+        certificate: ByteBuf,
+    },
     /// The endorsement keys with their certificates.
     Endorsements,
     /// The attestation key of a trust domain (an origin such as `spiffe://example.org`), or the one that a cloud certified.

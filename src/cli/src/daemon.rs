@@ -12,7 +12,6 @@ use tokio::{
 };
 
 use touchmark_agent::{AgentError, SocketError};
-use touchmark_helper::Device;
 use touchmark_server::ServerError;
 
 use crate::{
@@ -74,16 +73,14 @@ fn start<C, E: Display>(
     command: Daemon,
     name: &str,
     load: impl FnOnce(&Path) -> Result<C, E>,
-    device: impl FnOnce(&C) -> &Device,
+    check: impl FnOnce(&C) -> Result<(), String>,
 ) -> Result<(C, Runtime), ExitCode> {
     let (run, path) = match command {
         Daemon::Run(config) => (true, config.path(name)),
         Daemon::Config(ConfigCommand::Check(config)) => (false, config.path(name)),
     };
     let config = load(&path).map_err(|error| fail(UNUSABLE, error))?;
-    device(&config)
-        .check()
-        .map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))?;
+    check(&config).map_err(|error| fail(UNUSABLE, format!("{}: {error}", path.display())))?;
     if !run {
         println!("{}: good", path.display());
         return Err(ExitCode::SUCCESS);
@@ -97,7 +94,7 @@ fn start<C, E: Display>(
 /// `touchmark server ...`
 pub(crate) fn server(command: Daemon) -> ExitCode {
     let (config, runtime) = match start(command, "server.toml", touchmark_server::Config::load, |config| {
-        &config.device
+        config.holders.check()
     }) {
         Ok(started) => started,
         Err(code) => return code,
@@ -126,7 +123,7 @@ pub(crate) fn agent(command: AgentCommand) -> ExitCode {
         }
     };
     let (config, runtime) = match start(command, "agent.toml", touchmark_agent::Config::load, |config| {
-        &config.device
+        config.device.check()
     }) {
         Ok(started) => started,
         Err(code) => return code,

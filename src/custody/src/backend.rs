@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use touchmark_crypto::{Purpose, SignError, Signer};
 
-use crate::tss2::Tss2Key;
+use crate::KeyReference;
 
 /// In which boot state a key answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,11 +95,20 @@ impl Signer for HeldKey {
     }
 }
 
+/// What is asked of a key that is to be made: P-256, for signatures alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewKey<'a> {
+    /// What it is called where keys have names; 1 to 64 bytes.
+    pub label: &'a str,
+    /// In which boot state it answers.
+    pub seal: Seal,
+}
+
 /// Makes keys that never leave their device, and opens them again.
 pub trait KeyBackend: Send + Sync {
-    /// Makes a P-256 signing key and returns the file it rests in.
-    fn create(&self, seal: &Seal) -> Result<Tss2Key, CustodyError>;
+    /// Makes a signing key and says where it rests.
+    fn create(&self, wanted: &NewKey<'_>) -> Result<KeyReference, CustodyError>;
 
-    /// Opens a key for `purposes`, after checking that this device can load it.
-    fn open(&self, key: &Tss2Key, purposes: &'static [Purpose]) -> Result<HeldKey, CustodyError>;
+    /// Opens a key for `purposes`, after checking that this device can use it.
+    fn open(&self, key: &KeyReference, purposes: &'static [Purpose]) -> Result<HeldKey, CustodyError>;
 }

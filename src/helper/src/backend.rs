@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use touchmark_api::device::KeyDescription;
 use touchmark_crypto::{PublicKey, Purpose, SignError, Signer, SigningAlg};
-use touchmark_custody::{CustodyError, HeldKey, KeyBackend, Seal, SharedSigner, tss2::Tss2Key};
+use touchmark_custody::{
+    CustodyError, HeldKey, KeyBackend, KeyReference, NewKey, Seal, SharedSigner, tss2::Tss2Key,
+};
 use touchmark_rats::PcrSelection;
 
 use crate::{Device, DeviceError};
@@ -14,23 +16,26 @@ use crate::{Device, DeviceError};
 pub struct TpmKeys(pub Device);
 
 impl KeyBackend for TpmKeys {
-    fn create(&self, seal: &Seal) -> Result<Tss2Key, CustodyError> {
-        let selection = match seal {
+    fn create(&self, wanted: &NewKey<'_>) -> Result<KeyReference, CustodyError> {
+        let selection = match &wanted.seal {
             Seal::None => None,
             Seal::Registers(wire) => Some(
                 PcrSelection::from_wire(wire)
                     .ok_or_else(|| CustodyError::Unusable("registers to seal to".to_owned()))?,
             ),
         };
-        let description = self
-            .0
-            .create_key(selection.as_ref())
-            .map_err(|error| custody_error(&error))?;
-        Tss2Key::from_der(&description.key).map_err(|error| CustodyError::Unusable(error.to_string()))
+        let description = self.0.create_key(selection.as_ref())?;
+        let key = Tss2Key::from_der(&description.key);
+        key.map(KeyReference::Tss2)
+            .map_err(|error| CustodyError::Unusable(error.to_string()))
     }
 
-    fn open(&self, key: &Tss2Key, purposes: &'static [Purpose]) -> Result<HeldKey, CustodyError> {
-        let description = self.0.check_key(key).map_err(|error| custody_error(&error))?;
+    fn open(&self, key: &KeyReference, purposes: &'static [Purpose]) -> Result<HeldKey, CustodyError> {
+        let KeyReference::Tss2(key) = key else {
+            let what = "it is a PKCS#11 token's key, where configuration names a TPM for it";
+            return Err(CustodyError::Unusable(what.to_owned()));
+        };
+        let description = self.0.check_key(key)?;
         held(&self.0, &description, purposes)
     }
 }
@@ -99,10 +104,12 @@ impl SharedSigner for TpmSigner {
     }
 }
 
-fn custody_error(error: &DeviceError) -> CustodyError {
-    if error.is_retryable() {
-        CustodyError::Retryable(error.to_string())
-    } else {
-        CustodyError::Refused(error.to_string())
+impl From<DeviceError> for CustodyError {
+    fn from(error: DeviceError) -> Self {
+        if error.is_retryable() {
+            Self::Retryable(error.to_string())
+        } else {
+            Self::Refused(error.to_string())
+        }
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod helper;
 mod process;
 mod token;
+mod token_keys;
 
 pub use backend::{TpmKeys, created_key};
 pub use collect::{Exchange, evidence, key_name, opening, possession};
@@ -17,3 +18,4 @@ pub use device::Device;
 pub use error::DeviceError;
 pub use helper::PATIENCE;
 pub use token::Token;
+pub use token_keys::TokenKeys;

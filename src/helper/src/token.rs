@@ -101,6 +101,18 @@ impl Token {
         }
     }
 
+    /// Puts a certificate beside the key that it is of.
+    pub fn store_certificate(&self, key: &str, certificate: &[u8]) -> Result<(), DeviceError> {
+        let store = Op::StoreCertificate {
+            key: key.to_owned(),
+            certificate: ByteBuf::from(certificate),
+        };
+        match self.helper.call(store)? {
+            Reply::Done => Ok(()),
+            _ => Err(DeviceError::Mismatch),
+        }
+    }
+
     /// Signs a message with the key that a URI names; `r ‖ s`.
     pub fn sign(&self, uri: &str, message: &[u8]) -> Result<Vec<u8>, DeviceError> {
         let sign = Op::Sign {

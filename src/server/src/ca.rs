@@ -1,7 +1,7 @@
 //! The certification authority's four acts: make the offline root, ask for an intermediate, sign it, install it.
 //!
-//! The root's key is made in a TPM of its own and used only to sign intermediates; the intermediate's key is made in the
-//! service's TPM. What crosses between the two machines is a PKCS #10 request, of which only the key is taken, and
+//! The root's key is made in a TPM or an HSM of its own and used only to sign intermediates; the intermediate's key is made in the
+//! service's. What crosses between the two machines is a PKCS #10 request, of which only the key is taken, and
 //! certificates.
 
 use std::path::{Path, PathBuf};
@@ -13,12 +13,11 @@ use touchmark_crypto::{
         write_request,
     },
 };
-use touchmark_helper::{Device, TpmKeys};
 use touchmark_identity::TrustDomain;
 
 use touchmark_tls::files;
 
-use crate::{Config, ServerError, keys};
+use crate::{Config, Holder, ServerError, keys};
 
 /// Life of a root.
 const ROOT_LIFETIME: u64 = 10 * 365 * 86_400;
@@ -42,11 +41,11 @@ impl Places {
     }
 }
 
-/// Makes the offline root in `folder`, its key in `device`. Returns its certificate.
+/// Makes the offline root in `folder`, its key in `holder`. Returns its certificate.
 pub fn init(
     folder: &Path,
     trust_domain: &TrustDomain,
-    device: Device,
+    holder: &Holder,
     now: u64,
 ) -> Result<Certificate, ServerError> {
     files::private_folder(folder)?;
@@ -57,7 +56,7 @@ pub fn init(
             what: "a root exists here already and is not replaced".into(),
         });
     }
-    let key = keys::ROOT.open_or_create(folder, &TpmKeys(device))?;
+    let key = keys::ROOT.open_or_create(folder, &*holder.keys(), trust_domain)?;
     let template = Template {
         profile: Profile::Root,
         common_name: format!("Touchmark root {}", trust_domain.name()),
@@ -69,8 +68,14 @@ pub fn init(
         extensions: Vec::new(),
     };
     let der = self_signed(&template, &key)?;
+    holder.store(&keys::ROOT.reference(folder)?, &der)?;
     files::write_public(&path, pem::encode(pem::CERTIFICATE, &der).as_bytes())?;
     Ok(Certificate::parse(&der)?)
+}
+
+/// Where the root's key is and what its device says of it, for whoever has to be told.
+pub fn tell_root(folder: &Path, holder: &Holder) -> Result<String, ServerError> {
+    holder.tell(&keys::ROOT.reference(folder)?)
 }
 
 /// Makes the intermediate's key in the service's device, where there is none, and returns a request for it, PEM, with the
@@ -79,7 +84,11 @@ pub fn request(config: &Config) -> Result<(String, [u8; 32]), ServerError> {
     files::private_folder(&config.state)?;
     let places = Places::of(&config.state);
     files::private_folder(&places.keys)?;
-    let key = keys::INTERMEDIATE.open_or_create(&places.keys, &TpmKeys(config.device.clone()))?;
+    let key = keys::INTERMEDIATE.open_or_create(
+        &places.keys,
+        &*config.holders.intermediate.keys(),
+        &config.trust_domain,
+    )?;
     let request = pem::encode(pem::CERTIFICATE_REQUEST, &write_request(&key)?);
     Ok((request, key.public_key().digest()))
 }
@@ -123,8 +132,8 @@ pub fn propose(folder: &Path, request: &str, lifetime: u64, now: u64) -> Result<
 }
 
 /// Signs a proposal with the root's key; PEM.
-pub fn sign(folder: &Path, proposal: &Proposal, device: Device) -> Result<String, ServerError> {
-    let key = keys::ROOT.open(folder, &TpmKeys(device))?;
+pub fn sign(folder: &Path, proposal: &Proposal, holder: &Holder) -> Result<String, ServerError> {
+    let key = keys::ROOT.open(folder, &*holder.keys())?;
     let template = Template {
         profile: Profile::Intermediate,
         common_name: proposal.common_name.clone(),
@@ -143,10 +152,12 @@ pub fn sign(folder: &Path, proposal: &Proposal, device: Device) -> Result<String
 /// key.
 pub fn install(config: &Config, root: &str, intermediate: &str, now: u64) -> Result<(), ServerError> {
     let places = Places::of(&config.state);
-    let key = keys::INTERMEDIATE.open(&places.keys, &TpmKeys(config.device.clone()))?;
+    let key = keys::INTERMEDIATE.open(&places.keys, &*config.holders.intermediate.keys())?;
     let root = one(root)?;
     let intermediate = one(intermediate)?;
     check(&config.trust_domain, &root, &intermediate, &key, now)?;
+    let holder = &config.holders.intermediate;
+    holder.store(&keys::INTERMEDIATE.reference(&places.keys)?, &intermediate.der)?;
     files::write_public(&places.root, pem::encode(pem::CERTIFICATE, &root.der).as_bytes())?;
     Ok(files::write_public(
         &places.intermediate,

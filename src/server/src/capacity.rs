@@ -35,6 +35,11 @@ impl Capacity {
         Ok(Self(fastest))
     }
 
+    /// What two keys make together, where credentials of either kind are asked for: as little as the slower one.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
     /// Whether a fleet may become what it would be: it needs no more than half of what there is.
     pub(crate) fn allows(self, need: Need) -> Result<(), String> {
         if need.0 * 2.0 <= self.per_second() {

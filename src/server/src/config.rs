@@ -9,7 +9,6 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use touchmark_api::{Guarded, device::Settings};
 use touchmark_attestor_tpm::{Maker, ima::SignatureKeys};
 use touchmark_crypto::{
     HashAlg, PublicKey,
@@ -18,7 +17,6 @@ use touchmark_crypto::{
     x509::{DeviceAnchors, DeviceCertificate},
 };
 use touchmark_external::MAX_VERIFIERS;
-use touchmark_helper::Device;
 use touchmark_identity::{Naming, TrustDomain};
 use touchmark_issuer::parse_duration;
 use touchmark_rats::{MakerKind, PcrSelection, RUNTIME_REGISTER};
@@ -26,6 +24,7 @@ use touchmark_tls::files;
 
 use crate::{
     ServerError,
+    holders::{DeviceFile, Holders, HsmFile, KeysFile},
     verifiers::{OtherVerifier, VerifierFile},
 };
 
@@ -44,7 +43,11 @@ struct File {
     listen: Listen,
     #[serde(default)]
     admin: Admin,
+    #[serde(default)]
     device: DeviceFile,
+    hsm: Option<HsmFile>,
+    #[serde(default)]
+    keys: KeysFile,
     #[serde(default)]
     tpm: Tpm,
     #[serde(default)]
@@ -109,14 +112,6 @@ impl Default for Admin {
             socket: PathBuf::from(touchmark_api::admin::DEFAULT_SOCKET),
         }
     }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DeviceFile {
-    tcti: String,
-    path: Option<PathBuf>,
-    owner_auth_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -253,8 +248,8 @@ pub struct Config {
     pub bundle: Option<SocketAddr>,
     /// Operators' socket.
     pub admin_socket: PathBuf,
-    /// The device that holds the service's keys.
-    pub device: Device,
+    /// What holds the service's keys.
+    pub holders: Holders,
     /// Registers that hosts quote.
     pub selection: PcrSelection,
     /// Makers whose chips are believed.
@@ -349,18 +344,7 @@ impl Config {
             }
             verifiers.push(Arc::new(verifier.read(here).map_err(wrong)?));
         }
-        let owner_auth = match &file.device.owner_auth_file {
-            None => Guarded::default(),
-            Some(path) => Guarded::from(files::read_secret(&here.join(path))?),
-        };
-        let helper = match file.device.path {
-            Some(path) => here.join(path),
-            None => Device::beside_this_binary().map_err(|error| wrong(format!("device.path: {error}")))?,
-        };
-        let settings = Settings {
-            owner_auth,
-            ..Settings::at(file.device.tcti)
-        };
+        let holders = Holders::read(here, file.device, file.hsm, &file.keys).map_err(wrong)?;
         Ok(Self {
             trust_domain,
             state: here.join(file.state),
@@ -370,7 +354,7 @@ impl Config {
             hosts: file.listen.hosts,
             bundle: file.listen.bundle,
             admin_socket: here.join(file.admin.socket),
-            device: Device::new(&helper, settings),
+            holders,
             selection: match file.tpm.bank {
                 Bank::Sha256 => PcrSelection::sha256(pcrs),
                 Bank::Sha384 => PcrSelection::of(HashAlg::Sha384, pcrs),

@@ -1,13 +1,17 @@
-//! The service's keys: made in its device, at rest as TSS2 PRIVATE KEY files, refused when one could be exported.
+//! The service's keys: made in a TPM or a PKCS#11 token, found again by files that hold no secret, refused when one could be exported.
 
 use std::path::{Path, PathBuf};
 
 use touchmark_crypto::Purpose;
-use touchmark_custody::{HeldKey, KeyBackend, Seal, tss2::Tss2Key};
+use touchmark_custody::{HeldKey, KeyBackend, KeyReference, NewKey, Seal};
+use touchmark_identity::TrustDomain;
 
 use touchmark_tls::files;
 
 use crate::ServerError;
+
+/// Longest label of a key, in bytes.
+const MAX_LABEL: usize = 64;
 
 /// One of the service's keys.
 #[derive(Debug, Clone, Copy)]
@@ -45,47 +49,67 @@ pub(crate) const TLS: Role = Role {
 };
 
 impl Role {
-    /// Where the key rests.
-    pub(crate) fn path(self, folder: &Path) -> PathBuf {
-        folder.join(format!("{}.tss2", self.name))
+    /// Where the key rests, if it is there: a file that ends by what holds it. Two of them are an error: nobody knows which is meant.
+    fn found(self, folder: &Path) -> Result<Option<PathBuf>, ServerError> {
+        let paths = KeyReference::ENDINGS.map(|ending| self.path(folder, ending));
+        let mut there: Vec<PathBuf> = paths.into_iter().filter(|path| path.exists()).collect();
+        match there.len() {
+            0 | 1 => Ok(there.pop()),
+            _ => Err(ServerError::Other(format!(
+                "{}: there are two keys of this name in {}: take away the one that is not meant",
+                self.name,
+                folder.display()
+            ))),
+        }
     }
 
-    /// Opens the key, or makes it where there is none.
+    fn path(self, folder: &Path, ending: &str) -> PathBuf {
+        folder.join(format!("{}.{ending}", self.name))
+    }
+
+    /// Opens the key, or makes it where there is none; `of` is whose it is, for tokens in which keys have names.
     pub(crate) fn open_or_create(
         self,
         folder: &Path,
         backend: &dyn KeyBackend,
+        of: &TrustDomain,
     ) -> Result<HeldKey, ServerError> {
-        if !self.path(folder).exists() {
-            self.create(folder, backend)?;
+        if self.found(folder)?.is_none() {
+            self.create(folder, backend, of)?;
         }
         self.open(folder, backend)
     }
 
-    /// Makes the key. One that exists is never replaced.
-    pub(crate) fn create(self, folder: &Path, backend: &dyn KeyBackend) -> Result<(), ServerError> {
-        let path = self.path(folder);
-        if path.exists() {
-            return Err(ServerError::File {
-                path,
-                what: "exists already and is not replaced".into(),
-            });
-        }
-        let key = backend.create(&Seal::None)?;
-        let pem = key
-            .to_pem()
+    /// Makes the key.
+    fn create(self, folder: &Path, backend: &dyn KeyBackend, of: &TrustDomain) -> Result<(), ServerError> {
+        let label = format!("touchmark {} {}", self.name, of.name());
+        let wanted = NewKey {
+            // Tokens have little room for names, and their users want to see whose a key is.
+            label: label.get(..MAX_LABEL).unwrap_or(&label),
+            seal: Seal::None,
+        };
+        let key = backend.create(&wanted)?;
+        let text = key
+            .to_file()
             .map_err(|error| ServerError::Other(error.to_string()))?;
-        Ok(files::write_private(&path, pem.as_bytes())?)
+        let path = self.path(folder, key.ending());
+        Ok(files::write_private(&path, text.as_bytes())?)
+    }
+
+    /// Where the key is.
+    pub(crate) fn reference(self, folder: &Path) -> Result<KeyReference, ServerError> {
+        let path = self.found(folder)?;
+        let path = path.unwrap_or_else(|| self.path(folder, KeyReference::ENDINGS[0]));
+        let bytes = files::read_private(&path)?;
+        KeyReference::from_file(&bytes).map_err(|error| ServerError::File {
+            path,
+            what: format!("{error}; restore it from a backup"),
+        })
     }
 
     /// Opens the key; one that could leave its device is refused.
     pub(crate) fn open(self, folder: &Path, backend: &dyn KeyBackend) -> Result<HeldKey, ServerError> {
-        let path = self.path(folder);
-        let pem = files::read_private(&path)?;
-        let key = Tss2Key::from_pem(&pem).map_err(|error| ServerError::File {
-            path,
-            what: format!("{error}; restore it from a backup"),
-        })?;
+        let key = self.reference(folder)?;
         let held = backend.open(&key, self.purposes)?;
         if held.exportable() {
             return Err(ServerError::Exportable(self.name));

@@ -13,6 +13,7 @@ mod capacity;
 mod config;
 mod error;
 mod greet;
+mod holders;
 mod host;
 mod issue;
 mod keys;
@@ -37,6 +38,7 @@ mod verifiers;
 
 pub use config::{Config, MakerConfig};
 pub use error::ServerError;
+pub use holders::{Holder, Holders};
 pub use run::run;
 pub use service::Service;
 pub use verifiers::OtherVerifier;

@@ -16,7 +16,6 @@ use touchmark_api::{attest, host};
 use touchmark_attestor_tpm::TpmAppraiser;
 use touchmark_crypto::{Purpose, SystemEntropy, sha256, x509::Certificate};
 use touchmark_custody::HeldKey;
-use touchmark_helper::TpmKeys;
 use touchmark_issuer::{Authority, Registration, RegistrationFile};
 use touchmark_rats::PcrSelection;
 use touchmark_store::{Host, NewHost, Store, StoredRegistration};
@@ -87,15 +86,16 @@ impl Service {
             let (config, root, intermediate) = (config.clone(), root.clone(), intermediate.clone());
             let open = move || -> Result<_, ServerError> {
                 let folder = Places::of(&config.state).keys;
-                let backend = TpmKeys(config.device.clone());
-                let x509_key = keys::INTERMEDIATE.open(&folder, &backend)?;
+                let (holders, of) = (&config.holders, &config.trust_domain);
+                let x509_key = keys::INTERMEDIATE.open(&folder, &*holders.intermediate.keys())?;
                 ca::check(&config.trust_domain, &root, &intermediate, &x509_key, now)?;
-                let wit_key = keys::WIT.open_or_create(&folder, &backend)?;
-                let result_key = keys::RESULT.open_or_create(&folder, &backend)?;
-                let capacity = Capacity::measure(&wit_key, Purpose::Wit)?;
+                let wit_key = keys::WIT.open_or_create(&folder, &*holders.wit.keys(), of)?;
+                let result_key = keys::RESULT.open_or_create(&folder, &*holders.result.keys(), of)?;
                 // Nobody waits longer for a handshake.
-                let handshakes = TpmKeys(config.device.patient(listen::HANDSHAKE));
-                let tls_key = keys::TLS.open_or_create(&folder, &handshakes)?;
+                let handshakes = holders.tls.patient(listen::HANDSHAKE);
+                let tls_key = keys::TLS.open_or_create(&folder, &*handshakes.keys(), of)?;
+                let capacity = Capacity::measure(&wit_key, Purpose::Wit)?
+                    .with(Capacity::measure(&x509_key, Purpose::Certificate)?);
                 Ok((x509_key, wit_key, result_key, tls_key, capacity))
             };
             tokio::task::spawn_blocking(open)

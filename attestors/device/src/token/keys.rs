@@ -253,7 +253,11 @@ impl Open {
         })
     }
 
-    fn attributes(&self, handle: ObjectHandle, asked: &[AttributeType]) -> Result<Vec<Attribute>, Failure> {
+    pub(super) fn attributes(
+        &self,
+        handle: ObjectHandle,
+        asked: &[AttributeType],
+    ) -> Result<Vec<Attribute>, Failure> {
         self.session
             .get_attributes(handle, asked)
             .map_err(|error| Failure::module("C_GetAttributeValue", error))

@@ -3,6 +3,7 @@
 //! The module is loaded at the first use. A session is opened at the first use and again after the token was away; a request that met a
 //! session that is none any more is tried once more on a new one. Whoever is logged in is so for all sessions of a process.
 
+mod certificates;
 mod fault;
 mod keys;
 mod login;
@@ -147,6 +148,11 @@ impl Token {
             Op::DestroyTokenKey(uri) => {
                 let uri = key_uri(&uri)?;
                 self.with(|open| open.destroy_key(&uri)).map(|()| Reply::Done)
+            }
+            Op::StoreCertificate { key, certificate } => {
+                let uri = key_uri(&key)?;
+                self.with(|open| open.store_certificate(&uri, &certificate))
+                    .map(|()| Reply::Done)
             }
             Op::Sign { key, message } => {
                 let uri = std::str::from_utf8(&key).unwrap_or_default();

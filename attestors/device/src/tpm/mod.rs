@@ -97,7 +97,8 @@ impl Tpm {
             | Op::DescribeToken
             | Op::CreateTokenKey { .. }
             | Op::DescribeTokenKey(_)
-            | Op::DestroyTokenKey(_) => Err(fault(
+            | Op::DestroyTokenKey(_)
+            | Op::StoreCertificate { .. } => Err(fault(
                 FaultKind::Refused,
                 "a TPM does no such thing: a PKCS#11 token does",
             )),

@@ -66,6 +66,12 @@ fn dotted(oid: &Oid<'_>) -> Result<String, CryptoError> {
     der::oid(oid.as_bytes()).ok_or(CryptoError::Malformed("certificate: object identifier"))
 }
 
+/// Subject and issuer of a certificate, DER.
+pub fn distinguished_names(der: &[u8]) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
+    let (_, read) = X509Certificate::from_der(der).map_err(|_| CryptoError::Malformed("certificate"))?;
+    Ok((read.subject().as_raw().to_vec(), read.issuer().as_raw().to_vec()))
+}
+
 impl Certificate {
     /// Parses one DER certificate with nothing after it. A duplicate extension is refused.
     pub fn parse(der: &[u8]) -> Result<Self, CryptoError> {

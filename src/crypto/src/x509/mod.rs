@@ -6,7 +6,7 @@ mod device;
 mod issue;
 mod path;
 
-pub use certificate::{Certificate, DirectoryAttribute, MAX_CERTIFICATE};
+pub use certificate::{Certificate, DirectoryAttribute, MAX_CERTIFICATE, distinguished_names};
 pub use csr::{parse_request, write_request};
 pub use device::{DeviceAnchors, DeviceCertificate, DeviceError, DevicePath, Habits, verify_device_path};
 pub use issue::{Extension, Profile, Template, issue, self_signed};
