@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main path on simulated hosts with real processes: `make demo` runs this. Two hosts with a TPM each, a credential
-# service with a TPM of its own; one host boots another kernel. Every step says what it showed; the script ends with 0
+# service whose authority is in an HSM and whose other keys are in a TPM; one host boots another kernel. Every step says what it showed; the script ends with 0
 # only if every step held, and leaves nothing running.
 set -euo pipefail
 
@@ -9,7 +9,7 @@ BIN=${TOUCHMARK_BIN:?set TOUCHMARK_BIN to the folder with touchmark, touchmark-d
 # The outer half makes the hosts; the inner half, below, runs with them in its environment.
 if [[ -z ${TOUCHMARK_DEMO_INNER:-} ]]; then
   export TOUCHMARK_DEMO_INNER=1
-  exec "$BIN/touchmark-sim" run --tpm 3 --fault kernel@2 -- "$0"
+  exec "$BIN/touchmark-sim" run --tpm 3 --hsm --fault kernel@2 -- "$0"
 fi
 
 if [[ -t 1 && -z ${CI:-} && -z ${NO_COLOR:-} ]]; then
@@ -64,7 +64,7 @@ attest=127.0.0.1:$(free_port)
 hosts=127.0.0.1:$(free_port)
 export TOUCHMARK_ADMIN_SOCKET=$work/admin.sock
 
-step "1. An offline root and the service's intermediate, both keys made in a TPM"
+step "1. An offline root and the service's intermediate, both keys made in an HSM (SoftHSM): one token each"
 cat >"$work/server.toml" <<TOML
 trust_domain = "spiffe://example.org"
 state = "$work/server"
@@ -75,6 +75,12 @@ hosts = "$hosts"
 socket = "$TOUCHMARK_ADMIN_SOCKET"
 [device]
 tcti = "$(sim '.tpms[2].tcti')"
+[hsm]
+module = "$(sim '.hsms[0].module')"
+token = "pkcs11:token=$(sim '.hsms[0].token')"
+pin_file = "$(sim '.hsms[0].pin_file')"
+[keys]
+intermediate = "hsm"
 [ima]
 enabled = true
 [[tpm.maker]]
@@ -84,15 +90,24 @@ kind = "physical"
 simulated = true
 TOML
 chmod 644 "$work/server.toml"
-root_tpm=$(sim '.tpms[2].tcti')
-run touchmark ca init --dir "$work/root" --trust-domain spiffe://example.org --device "$root_tpm"
+# The root's token is another one, as if it stood in a safe.
+root_hsm=(--hsm-module "$(sim '.hsms[1].module')" --hsm-token "pkcs11:token=$(sim '.hsms[1].token')" --hsm-pin-file "$(sim '.hsms[1].pin_file')")
+root_conf=$(sim '.hsms[1].conf')
+offline() { SOFTHSM2_CONF=$root_conf run "$@"; }
+offline touchmark ca init --dir "$work/root" --trust-domain spiffe://example.org "${root_hsm[@]}"
 run touchmark ca request --config "$work/server.toml" --out "$work/request.pem"
-run touchmark ca sign-intermediate --dir "$work/root" --device "$root_tpm" --yes --out "$work/intermediate.pem" \
-  "$work/request.pem"
+offline touchmark ca sign-intermediate --dir "$work/root" "${root_hsm[@]}" --yes --out "$work/intermediate.pem" \
+  --transcript "$work/transcript.txt" "$work/request.pem"
 run touchmark ca install --config "$work/server.toml" --root "$work/root/root.pem" --certificate "$work/intermediate.pem"
 pin=$(touchmark ca show --config "$work/server.toml" --output json | jq -r .root.pin)
-grep -q 'BEGIN TSS2 PRIVATE KEY' "$work/server/keys/intermediate.tss2" || wrong "the intermediate's key is not a TPM key"
-shown "the authority's keys are in TPMs; on disk are only files that no other TPM can load"
+run cat "$work/server/keys/intermediate.uri"
+run pkcs11-tool --module "$(sim '.hsms[0].module')" --token-label "$(sim '.hsms[0].token')" --login \
+  --pin "$(cat "$(sim '.hsms[0].pin_file')")" --list-objects 2>/dev/null | tee "$work/objects.txt" | grep -v '^Using slot'
+grep -q 'Access: *sensitive, always sensitive, never extract' "$work/objects.txt" || wrong "the intermediate's key could leave its token"
+openssl verify -CAfile "$work/root/root.pem" "$work/intermediate.pem" >/dev/null || wrong "the chain does not verify"
+digest=$(openssl x509 -in "$work/intermediate.pem" -outform DER | sha256sum | cut -d' ' -f1)
+grep -q "$digest" "$work/transcript.txt" || wrong "the transcript tells of another certificate"
+shown "the authority's keys were made in tokens and never could leave them, as pkcs11-tool sees it; on disk is only where they are"
 
 step "2. The service starts; two hosts are enrolled by the certificates that their TPMs' maker signed"
 touchmark server run --config "$work/server.toml" 2>"$work/server.log" &

@@ -48,6 +48,10 @@ pub struct DeviceArguments {
     #[arg(long = "vtpm", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub vtpms: Option<u8>,
 
+    /// Make an HSM for each of those hosts, one where there is none: a token in SoftHSM
+    #[arg(long = "hsm")]
+    pub hsm: bool,
+
     /// Make something wrong on purpose, on the last device or on device K; see the list below
     #[arg(long = "fault", value_name = "NAME[@K]")]
     pub faults: Vec<FaultRequest>,
@@ -61,7 +65,7 @@ pub struct DeviceArguments {
 #[derive(Debug, Args)]
 #[command(
     after_help = after_help(),
-    override_usage = "touchmark-sim run [--tpm N] [--vtpm N] [--fault NAME[@K]]... [--maker DIR] [--count FILE] [-v] -- CMD [ARGS]..."
+    override_usage = "touchmark-sim run [--tpm N] [--vtpm N] [--hsm] [--fault NAME[@K]]... [--maker DIR] [--count FILE] [-v] -- CMD [ARGS]..."
 )]
 pub struct RunArguments {
     /// Which devices.
@@ -125,7 +129,7 @@ fn after_help() -> String {
     format!(
         "{}\n\n\
          CMD finds the devices in its environment: TOUCHMARK_SIM is a folder with sim.json, which lists all\n\
-         of them; TPM2TOOLS_TCTI, TPM2OPENSSL_TCTI, TPM2_PKCS11_TCTI and TSS2_TCTI name TPM 1.\n\n\
+         of them; TPM2TOOLS_TCTI, TPM2OPENSSL_TCTI, TPM2_PKCS11_TCTI and TSS2_TCTI name TPM 1, SOFTHSM2_CONF HSM 1.\n\n\
          Exit codes: CMD's own, or 128 + the signal that ended it; 126 or 127 when CMD cannot be executed;\n\
          2 for a usage error; 3 when a device cannot be had (a program is missing).",
         fault::list()

@@ -19,6 +19,9 @@ pub struct Description {
     /// The TPMs, by number.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tpms: Vec<TpmDescription>,
+    /// The HSMs, by number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hsms: Vec<HsmDescription>,
     /// The credential service of a `dev` system, with its own devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceDescription>,
@@ -83,6 +86,21 @@ pub struct TpmDescription {
     pub pid: u32,
 }
 
+/// An HSM: a token in SoftHSM.
+#[derive(Debug, Clone, Serialize)]
+pub struct HsmDescription {
+    /// Its number, from 1.
+    pub n: usize,
+    /// The PKCS#11 module.
+    pub module: PathBuf,
+    /// Label of the token.
+    pub token: String,
+    /// File with the user's PIN.
+    pub pin_file: PathBuf,
+    /// SOFTHSM2_CONF of whoever uses it.
+    pub conf: PathBuf,
+}
+
 impl Description {
     /// Writes `sim.json` into `folder`.
     ///
@@ -105,6 +123,7 @@ mod tests {
             bus: None,
             known_files: None,
             tpms: Vec::new(),
+            hsms: Vec::new(),
             service: None,
             hosts: Vec::new(),
         };

@@ -5,28 +5,39 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::fault::Kind;
+
 /// A simulation that could not be started or kept up.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
     /// A fault names a device that was not asked for.
-    #[error("--fault {fault}@{device}: there is no TPM {device}")]
+    #[error("--fault {fault}@{device}: there is no {} {device}", .kind.names().0)]
     NoSuchDevice {
         /// The fault's name.
         fault: &'static str,
+        /// Of which kind it would be.
+        kind: Kind,
         /// The device, counted from 1.
         device: usize,
         /// How many there are.
         devices: usize,
     },
-    /// A TPM's fault without any TPM.
-    #[error("--fault {fault}: no TPM was asked for")]
+    /// A device's fault without any such device.
+    #[error("--fault {fault}: no {} was asked for", .kind.names().0)]
     NoDevice {
         /// The fault's name.
         fault: &'static str,
+        /// Of which kind it would be.
+        kind: Kind,
     },
+    /// A host of a `dev` system that has nothing to attest by.
+    #[error("dev --hsm: a host with an HSM alone has no TPM to attest by")]
+    HostWithoutTpm,
     /// Two faults of one device of which one hides the other.
-    #[error("--fault {first} and --fault {second} cannot be combined on TPM {device}: {reason}")]
+    #[error("--fault {first} and --fault {second} cannot be combined on {} {device}: {reason}", .kind.names().0)]
     FaultsExclude {
+        /// Of which kind the device is.
+        kind: Kind,
         /// A fault's name.
         first: &'static str,
         /// The other fault's name.
@@ -129,9 +140,10 @@ impl SimError {
     pub fn remedy(&self) -> String {
         match self {
             Self::NoSuchDevice { devices, .. } => {
-                format!("devices count from 1 to {devices}; ask for more with --tpm, or name one of these")
+                format!("devices count from 1 to {devices}; ask for more of them, or name one of these")
             }
-            Self::NoDevice { .. } => "add --tpm N with N at least 1".to_owned(),
+            Self::NoDevice { kind, .. } => format!("add {}", kind.names().1),
+            Self::HostWithoutTpm => "add --tpm N: each host has an HSM beside its TPM then".to_owned(),
             Self::FaultsExclude { .. } => {
                 "leave one out, or place them on different devices with NAME@K".to_owned()
             }
@@ -162,6 +174,7 @@ impl SimError {
         match self {
             Self::NoSuchDevice { .. }
             | Self::NoDevice { .. }
+            | Self::HostWithoutTpm
             | Self::FaultsExclude { .. }
             | Self::MakerIncomplete { .. }
             | Self::Unusable { .. } => 2,

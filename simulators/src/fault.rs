@@ -32,11 +32,39 @@ pub enum Fault {
     TpmGone,
     /// The TPM was reset after the boot.
     TpmReset,
+    /// The token has no room for another object.
+    TokenFull,
+    /// The token's PIN is locked.
+    PinLocked,
+    /// Each signature takes 5 ms longer.
+    HsmSlow,
+    /// The module ends its process.
+    HsmCrash,
+}
+
+/// Which kind of device a fault is one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A host's TPM, and its boot.
+    Tpm,
+    /// An HSM.
+    Hsm,
+}
+
+impl Kind {
+    /// What it is called, and the option that makes one.
+    #[must_use]
+    pub fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tpm => ("TPM", "--tpm N with N at least 1"),
+            Self::Hsm => ("HSM", "--hsm"),
+        }
+    }
 }
 
 impl Fault {
     /// All of them, in the order of the help text.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Kernel,
         Self::SecureBootOff,
         Self::PcrUnexplained,
@@ -47,7 +75,20 @@ impl Fault {
         Self::TpmSlow,
         Self::TpmGone,
         Self::TpmReset,
+        Self::TokenFull,
+        Self::PinLocked,
+        Self::HsmSlow,
+        Self::HsmCrash,
     ];
+
+    /// Which kind of device it is a fault of.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::TokenFull | Self::PinLocked | Self::HsmSlow | Self::HsmCrash => Kind::Hsm,
+            _ => Kind::Tpm,
+        }
+    }
 
     /// The name on the command line.
     #[must_use]
@@ -63,6 +104,10 @@ impl Fault {
             Self::TpmSlow => "tpm-slow",
             Self::TpmGone => "tpm-gone",
             Self::TpmReset => "tpm-reset",
+            Self::TokenFull => "token-full",
+            Self::PinLocked => "pin-locked",
+            Self::HsmSlow => "hsm-slow",
+            Self::HsmCrash => "hsm-crash",
         }
     }
 
@@ -80,6 +125,10 @@ impl Fault {
             Self::TpmSlow => "each TPM command takes 200 ms longer, from the start of CMD",
             Self::TpmGone => "the TPM no longer answers, from the start of CMD",
             Self::TpmReset => "the TPM was reset after the boot: the PCRs are empty, the log is still there",
+            Self::TokenFull => "the HSM's token has no room: no key and no certificate can be made in it",
+            Self::PinLocked => "the PIN of the HSM's token is locked: nobody can log in",
+            Self::HsmSlow => "each signature of the HSM takes 5 ms longer",
+            Self::HsmCrash => "the HSM's module ends its process at its third signature",
         }
     }
 
@@ -147,6 +196,12 @@ impl Faults {
     pub fn has(&self, fault: Fault) -> bool {
         self.0.contains(&fault)
     }
+
+    /// Whether any of them is one of an HSM.
+    #[must_use]
+    pub fn of_hsm(&self) -> bool {
+        self.0.iter().any(|fault| fault.kind() == Kind::Hsm)
+    }
 }
 
 impl FromIterator<Fault> for Faults {
@@ -155,20 +210,27 @@ impl FromIterator<Fault> for Faults {
     }
 }
 
-/// Gives each of `devices` TPMs its faults, the first TPM's first.
+/// Gives each of `devices` of a kind its faults, the first one's first.
 ///
 /// # Errors
 /// A device that is not there, and faults that exclude each other.
-pub fn place(requests: &[FaultRequest], devices: usize) -> Result<Vec<Faults>, SimError> {
+pub fn place(requests: &[FaultRequest], kind: Kind, devices: usize) -> Result<Vec<Faults>, SimError> {
     let mut placed = vec![Faults::default(); devices];
     for &FaultRequest { fault, device } in requests {
+        if fault.kind() != kind {
+            continue;
+        }
         if devices == 0 {
-            return Err(SimError::NoDevice { fault: fault.name() });
+            return Err(SimError::NoDevice {
+                fault: fault.name(),
+                kind,
+            });
         }
         let device = device.unwrap_or(devices);
         let Some(faults) = device.checked_sub(1).and_then(|index| placed.get_mut(index)) else {
             return Err(SimError::NoSuchDevice {
                 fault: fault.name(),
+                kind,
                 device,
                 devices,
             });
@@ -184,6 +246,7 @@ pub fn place(requests: &[FaultRequest], devices: usize) -> Result<Vec<Faults>, S
                         first,
                         second,
                         device: index + 1,
+                        kind,
                         reason,
                     });
                 }
@@ -203,20 +266,29 @@ mod tests {
 
     #[test]
     fn a_fault_goes_to_the_last_device_unless_it_names_one() {
-        let placed = place(&requests(&["kernel", "tpm-slow@1"]), 2).unwrap();
+        let placed = place(&requests(&["kernel", "tpm-slow@1"]), Kind::Tpm, 2).unwrap();
         assert!(placed[1].has(Fault::Kernel) && !placed[1].has(Fault::TpmSlow));
         assert!(placed[0].has(Fault::TpmSlow) && !placed[0].has(Fault::Kernel));
     }
 
     #[test]
+    fn a_fault_is_one_of_its_own_kind_of_device() {
+        let asked = requests(&["kernel", "hsm-slow"]);
+        assert!(place(&asked, Kind::Tpm, 1).unwrap()[0].has(Fault::Kernel));
+        let hsms = place(&asked, Kind::Hsm, 2).unwrap();
+        assert!(hsms[1].has(Fault::HsmSlow) && hsms[1].of_hsm() && !hsms[0].of_hsm());
+        assert!(place(&asked, Kind::Hsm, 0).is_err());
+    }
+
+    #[test]
     fn devices_that_are_not_there_are_refused() {
         for (texts, devices) in [(["kernel@0"], 2), (["kernel@3"], 2)] {
-            let error = place(&requests(&texts), devices).unwrap_err();
+            let error = place(&requests(&texts), Kind::Tpm, devices).unwrap_err();
             assert!(matches!(error, SimError::NoSuchDevice { .. }), "{error}");
             assert_eq!(error.exit_code(), 2);
         }
         assert!(matches!(
-            place(&requests(&["kernel"]), 0),
+            place(&requests(&["kernel"]), Kind::Tpm, 0),
             Err(SimError::NoDevice { .. })
         ));
     }
@@ -229,14 +301,18 @@ mod tests {
             ["tpm-reset", "pcr-unexplained"],
         ] {
             assert!(
-                matches!(place(&requests(&texts), 1), Err(SimError::FaultsExclude { .. })),
+                matches!(
+                    place(&requests(&texts), Kind::Tpm, 1),
+                    Err(SimError::FaultsExclude { .. })
+                ),
                 "{texts:?}"
             );
         }
-        assert!(place(&requests(&["kernel@1", "log-edited@2"]), 2).is_ok());
+        assert!(place(&requests(&["kernel@1", "log-edited@2"]), Kind::Tpm, 2).is_ok());
         assert!(
             place(
                 &requests(&["kernel", "secure-boot-off", "ek-unknown-maker", "tpm-slow"]),
+                Kind::Tpm,
                 1
             )
             .is_ok()

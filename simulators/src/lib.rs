@@ -13,6 +13,7 @@
 //! * [`fault`]: what can be made wrong on purpose.
 //! * [`boot`], [`ima`], [`ek`], [`nv`], [`pcr`], [`maker`]: what is put into a TPM, and who vouches for it.
 //! * [`command`], [`swtpm`]: how a TPM is spoken to, and the program that plays it.
+//! * [`hsm`]: tokens in SoftHSM.
 //! * [`bus`], [`broker`], [`proxy`]: how several programs come to share one TPM.
 //! * [`child`], [`folder`], [`janitor`], [`signals`]: processes and files that never outlive the run.
 
@@ -30,6 +31,7 @@ pub mod ek;
 pub mod error;
 pub mod fault;
 pub mod folder;
+pub mod hsm;
 pub mod ima;
 pub mod janitor;
 pub mod maker;

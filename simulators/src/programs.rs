@@ -36,6 +36,52 @@ impl Programs {
     }
 }
 
+/// What simulated HSMs need.
+#[derive(Debug, Clone)]
+pub struct HsmPrograms {
+    /// SoftHSM's module.
+    pub module: PathBuf,
+    /// Makes tokens.
+    pub softhsm2_util: PathBuf,
+}
+
+impl HsmPrograms {
+    /// Where Debian has SoftHSM's module, and others.
+    const MODULES: [&str; 4] = [
+        "/usr/lib/softhsm/libsofthsm2.so",
+        "/usr/lib64/softhsm/libsofthsm2.so",
+        "/usr/lib64/pkcs11/libsofthsm2.so",
+        "/usr/local/lib/softhsm/libsofthsm2.so",
+    ];
+
+    /// Looks for SoftHSM.
+    ///
+    /// # Errors
+    /// [`SimError::MissingProgram`] where it is not installed.
+    pub fn find() -> Result<Self, SimError> {
+        let softhsm2_util = find("softhsm2-util", "softhsm2")?;
+        let module = Self::MODULES
+            .iter()
+            .map(PathBuf::from)
+            .find(|path| path.is_file());
+        Ok(Self {
+            module: module.ok_or(SimError::MissingProgram {
+                program: "libsofthsm2.so",
+                package: "softhsm2",
+            })?,
+            softhsm2_util,
+        })
+    }
+
+    /// A C compiler, for modules with faults.
+    ///
+    /// # Errors
+    /// [`SimError::MissingProgram`] where there is none.
+    pub fn compiler(&self) -> Result<PathBuf, SimError> {
+        find("cc", "gcc")
+    }
+}
+
 fn find(program: &'static str, package: &'static str) -> Result<PathBuf, SimError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

@@ -9,7 +9,7 @@ use rustix::process::Pid;
 use crate::cli::{DeviceArguments, RunArguments};
 use crate::count::Counter;
 use crate::error::SimError;
-use crate::fault;
+use crate::fault::{self, Kind};
 use crate::signals::Forwarder;
 use crate::simulation::{Plan, Simulation};
 use crate::tpm::TpmKind;
@@ -23,9 +23,9 @@ pub fn main(arguments: RunArguments) -> ExitCode {
 fn run(arguments: RunArguments) -> Result<u8, SimError> {
     let counter = arguments.count.as_deref().map(Counter::append_to).transpose()?;
     let plan = plan(arguments.devices, counter, arguments.verbose)?;
-    if plan.tpms.is_empty() {
+    if plan.tpms.is_empty() && plan.hsms.is_empty() {
         eprintln!(
-            "touchmark-sim: no device was asked for, so CMD finds none; --tpm N makes TPMs, --vtpm N a cloud's"
+            "touchmark-sim: no device was asked for, so CMD finds none; --tpm N makes TPMs, --vtpm N a cloud's, --hsm an HSM"
         );
     }
     let forwarder = Forwarder::start()?;
@@ -41,10 +41,13 @@ pub fn plan(devices: DeviceArguments, counter: Option<Counter>, verbose: bool) -
     let (chips, virtuals) = (devices.tpms.unwrap_or(0), devices.vtpms.unwrap_or(0));
     let kinds = std::iter::repeat_n(TpmKind::Chip, chips.into())
         .chain(std::iter::repeat_n(TpmKind::Virtual, virtuals.into()));
-    let faults = fault::place(&devices.faults, usize::from(chips) + usize::from(virtuals))?;
+    let hosts = usize::from(chips) + usize::from(virtuals);
+    let faults = fault::place(&devices.faults, Kind::Tpm, hosts)?;
     let tpms = kinds.zip(faults).collect();
+    let hsms = if devices.hsm { hosts.max(1) } else { 0 };
     Ok(Plan {
         tpms,
+        hsms: fault::place(&devices.faults, Kind::Hsm, hsms)?,
         service: false,
         maker: devices.maker,
         counter,

@@ -19,9 +19,10 @@ use crate::describe::{Description, HostDescription, ServiceDescription, TpmDescr
 use crate::error::SimError;
 use crate::fault::{Fault, Faults};
 use crate::folder::RunFolder;
+use crate::hsm::Hsm;
 use crate::ima;
 use crate::maker::{Encoded, Maker};
-use crate::programs::Programs;
+use crate::programs::{HsmPrograms, Programs};
 use crate::proxy::Proxy;
 use crate::swtpm::{Starting, Swtpm};
 use crate::tpm::{self, Files, TpmKind};
@@ -31,6 +32,8 @@ use crate::tpm::{self, Files, TpmKind};
 pub struct Plan {
     /// The kind and the faults of each TPM; as many TPMs as elements.
     pub tpms: Vec<(TpmKind, Faults)>,
+    /// The faults of each HSM; as many HSMs as elements.
+    pub hsms: Vec<Faults>,
     /// Whether there is one TPM more, for the credential service.
     pub service: bool,
     /// Where the test maker is kept; a fresh one if absent.
@@ -63,6 +66,7 @@ pub struct Simulation {
     /// How many of them are hosts'; the rest are the service's.
     hosts: usize,
     bus: Option<Bus>,
+    hsms: Vec<Hsm>,
     maker_root: PathBuf,
     cloud_root: PathBuf,
     started: Arc<AtomicBool>,
@@ -86,6 +90,7 @@ impl Simulation {
             tpms: Vec::new(),
             hosts: plan.tpms.len(),
             bus: None,
+            hsms: Vec::new(),
             maker_root,
             cloud_root,
             started,
@@ -96,6 +101,9 @@ impl Simulation {
         tpms.extend(plan.service.then(|| (TpmKind::Chip, Faults::default())));
         if !tpms.is_empty() {
             simulation.make_tpms(plan, &tpms)?;
+        }
+        if !plan.hsms.is_empty() {
+            simulation.make_hsms(plan)?;
         }
         let path = simulation.folder.path();
         simulation
@@ -203,6 +211,24 @@ impl Simulation {
         Ok(())
     }
 
+    fn make_hsms(&mut self, plan: &Plan) -> Result<(), SimError> {
+        let programs = HsmPrograms::find()?;
+        for (index, faults) in plan.hsms.iter().enumerate() {
+            let n = index + 1;
+            let folder = self.folder.path().join(format!("hsm{n}"));
+            let making = || SimError::system("cannot make an HSM's folder");
+            std::fs::create_dir(&folder).map_err(making())?;
+            std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).map_err(making())?;
+            let hsm = Hsm::make(&programs, n, faults, &folder)?;
+            if plan.verbose {
+                let (token, module) = (&hsm.token, hsm.module.display());
+                eprintln!("touchmark-sim: HSM {n}: token {token}, module {module}");
+            }
+            self.hsms.push(hsm);
+        }
+        Ok(())
+    }
+
     /// The hosts' TPMs, by number.
     #[must_use]
     pub fn host_tpms(&self) -> &[Tpm] {
@@ -273,6 +299,7 @@ impl Simulation {
                 .iter()
                 .map(|tpm| self.describe_tpm(tpm))
                 .collect(),
+            hsms: self.hsms.iter().map(Hsm::describe).collect(),
             service: None,
             hosts: Vec::new(),
         }
@@ -314,6 +341,9 @@ impl Simulation {
             ] {
                 variables.push((name, first.broker.tcti().into()));
             }
+        }
+        if let Some(first) = self.hsms.first() {
+            variables.push(("SOFTHSM2_CONF", first.conf.clone().into()));
         }
         variables
     }

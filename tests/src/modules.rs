@@ -34,7 +34,7 @@ pub struct Module {
     pub pin_file: PathBuf,
     folder: tempfile::TempDir,
     environment: Vec<(String, String)>,
-    _tpm: Option<Sim>,
+    _devices: Option<Sim>,
 }
 
 impl Module {
@@ -45,7 +45,12 @@ impl Module {
         all
     }
 
-    fn new(name: &'static str, library: &str, environment: Vec<(String, String)>, tpm: Option<Sim>) -> Self {
+    fn new(
+        name: &'static str,
+        library: &str,
+        environment: Vec<(String, String)>,
+        devices: Option<Sim>,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         let pin_file = folder.path().join("pin");
         let module = Self {
@@ -55,7 +60,7 @@ impl Module {
             pin_file,
             folder,
             environment,
-            _tpm: tpm,
+            _devices: devices,
         };
         module.write_pin(PIN);
         module
@@ -122,6 +127,20 @@ impl Module {
             "--pin",
             PIN,
         ]);
+        module
+    }
+
+    /// A simulated HSM, with these faults.
+    pub fn simulated(faults: &[&str]) -> Self {
+        let arguments = faults.iter().flat_map(|fault| ["--fault", fault]);
+        let arguments: Vec<&str> = std::iter::once("--hsm").chain(arguments).collect();
+        let sim = Sim::start(&arguments);
+        let hsm = sim.description["hsms"][0].clone();
+        let text = |member: &str| hsm[member].as_str().expect("text").to_owned();
+        let environment = vec![("SOFTHSM2_CONF".into(), text("conf"))];
+        let mut module = Self::new("simulated", &text("module"), environment, Some(sim));
+        module.token = format!("pkcs11:token={}", text("token"));
+        module.pin_file = text("pin_file").into();
         module
     }
 

@@ -380,3 +380,60 @@ fn d06_many_callers_share_a_tokens_sessions_and_leave_none() {
     let threads = std::fs::read_dir(format!("/proc/{helper}/task")).unwrap().count();
     assert!(threads <= 8, "{threads} threads");
 }
+
+#[test]
+fn a_token_without_room_or_with_a_locked_pin_says_so_and_what_to_do() {
+    let full = Module::simulated(&["token-full"]);
+    refused(
+        full.open().create_key(TokenKeyKind::P256, "key"),
+        FaultKind::Full,
+        "no room",
+    );
+    let locked = Module::simulated(&["pin-locked"]);
+    refused(locked.open().describe(), FaultKind::LockedOut, "security officer");
+}
+
+#[test]
+fn a_slow_module_is_waited_for_and_its_sessions_sign_side_by_side() {
+    let module = Module::simulated(&["hsm-slow"]);
+    let token = module.open();
+    let key = token.create_key(TokenKeyKind::P256, "slow").unwrap();
+    let start = std::time::Instant::now();
+    for _ in 0..20 {
+        signs(&token, &key, HashAlg::Sha256);
+    }
+    // Each signature sleeps five milliseconds at least.
+    assert!(
+        start.elapsed() >= std::time::Duration::from_millis(100),
+        "{:?}",
+        start.elapsed()
+    );
+    thread::scope(|scope| {
+        for caller in 1..=8_u64 {
+            let (token, key) = (token.on_behalf_of(caller), &key);
+            scope.spawn(move || (0..10).for_each(|_| signs(&token, key, HashAlg::Sha256)));
+        }
+    });
+}
+
+#[test]
+fn a_module_that_crashes_takes_its_helper_down_and_loses_no_key() {
+    let module = Module::simulated(&["hsm-crash"]);
+    let token = module.open();
+    let key = token.create_key(TokenKeyKind::P256, "stays").unwrap();
+    let first = token.helper_pid();
+    let mut signed = 0;
+    let mut lost = 0;
+    while signed < 10 {
+        match token.sign(&key.uri, b"m") {
+            Ok(_) => signed += 1,
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                lost += 1;
+            }
+        }
+    }
+    // The third signature of each process is its last.
+    assert!(lost >= 4, "{lost}");
+    assert_ne!(token.helper_pid(), first);
+}

@@ -34,6 +34,9 @@ pub fn main(arguments: DevArguments) -> ExitCode {
 fn start(arguments: DevArguments) -> Result<u8, SimError> {
     let counter = arguments.count.as_deref().map(Counter::append_to).transpose()?;
     let mut devices = arguments.devices;
+    if devices.hsm && devices.tpms.is_none() && devices.vtpms.is_none() {
+        return Err(SimError::HostWithoutTpm);
+    }
     if devices.vtpms.is_none() {
         devices.tpms.get_or_insert(1);
     }
