@@ -101,7 +101,8 @@ offline touchmark ca sign-intermediate --dir "$work/root" "${root_hsm[@]}" --yes
 run touchmark ca install --config "$work/server.toml" --root "$work/root/root.pem" --certificate "$work/intermediate.pem"
 pin=$(touchmark ca show --config "$work/server.toml" --output json | jq -r .root.pin)
 run cat "$work/server/keys/intermediate.uri"
-run pkcs11-tool --module "$(sim '.hsms[0].module')" --token-label "$(sim '.hsms[0].token')" --login \
+echo "${dim}\$ pkcs11-tool --module $(sim '.hsms[0].module') --token-label $(sim '.hsms[0].token') --login --list-objects${off}"
+pkcs11-tool --module "$(sim '.hsms[0].module')" --token-label "$(sim '.hsms[0].token')" --login \
   --pin "$(cat "$(sim '.hsms[0].pin_file')")" --list-objects 2>/dev/null | tee "$work/objects.txt" | grep -v '^Using slot'
 grep -q 'Access: *sensitive, always sensitive, never extract' "$work/objects.txt" || wrong "the intermediate's key could leave its token"
 openssl verify -CAfile "$work/root/root.pem" "$work/intermediate.pem" >/dev/null || wrong "the chain does not verify"

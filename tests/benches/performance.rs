@@ -10,6 +10,8 @@
 
 #[path = "performance/appraisal.rs"]
 mod appraisal;
+#[path = "performance/hsm.rs"]
+mod hsm;
 #[path = "performance/pure.rs"]
 mod pure;
 #[path = "performance/system.rs"]
@@ -20,10 +22,11 @@ mod table;
 /// A part of the measurements, by its name.
 type Part = (&'static str, fn(&mut table::Table));
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("commands", system::commands),
     ("credentials", pure::measure),
     ("appraisals", appraisal::measure),
+    ("hsm", hsm::measure),
     ("latency", system::latency),
     ("handshakes", system::handshakes),
     ("reattestation", system::reattestation),

@@ -29,7 +29,7 @@ const ANCHOR: [u8; 32] = [7; 32];
 const COOKIE: &[u8] = b"cookie";
 const OFFER: &[u8] = b"offer";
 
-struct Scene {
+pub(crate) struct Scene {
     authority: Authority,
     registration: Registration,
     challenger: Challenger,
@@ -46,8 +46,12 @@ fn held(purposes: &'static [KeyPurpose]) -> HeldKey {
 }
 
 fn scene() -> Scene {
+    scene_with(held(&[KeyPurpose::Certificate]))
+}
+
+/// An authority with this key.
+pub(crate) fn scene_with(x509_key: HeldKey) -> Scene {
     let domain = TrustDomain::parse_origin("spiffe://example.org").unwrap();
-    let x509_key = held(&[KeyPurpose::Certificate]);
     let template = Template {
         profile: Profile::Root,
         common_name: "root".into(),
@@ -88,7 +92,7 @@ fn scene() -> Scene {
 
 impl Scene {
     /// A challenge and the proof of possession that answers it.
-    fn proof(&self) -> (Challenge, Possession) {
+    pub(crate) fn proof(&self) -> (Challenge, Possession) {
         let nothing = PcrSelection(Vec::new());
         let voucher = Voucher {
             maker: "maker".into(),
@@ -135,7 +139,12 @@ impl Scene {
     }
 
     /// Judges the proof and issues what is asked for.
-    fn issue(&self, kind: Kind, challenge: &Challenge, proof: &Possession) -> touchmark_issuer::Credential {
+    pub(crate) fn issue(
+        &self,
+        kind: Kind,
+        challenge: &Challenge,
+        proof: &Possession,
+    ) -> touchmark_issuer::Credential {
         let sections = [COOKIE, OFFER];
         let attested = renew(&self.challenger, challenge, &self.certified, sections, proof, NOW).unwrap();
         let key = attested.keys()[0].clone();

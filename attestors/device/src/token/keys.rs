@@ -101,9 +101,16 @@ impl Open {
             Attribute::Modifiable(false),
             Attribute::Copyable(false),
         ];
-        let public: Vec<Attribute> = public.iter().chain(&named).cloned().collect();
+        let nothing_else = [Attribute::Encrypt(false), Attribute::Wrap(false)];
+        let tries = [
+            (nothing_else.to_vec(), [&alone[..], &fixed[..]].concat()),
+            (nothing_else.to_vec(), alone.to_vec()),
+            (Vec::new(), alone.to_vec()),
+            (Vec::new(), Vec::new()),
+        ];
         let mut last = None;
-        for more in [[&alone[..], &fixed[..]].concat(), alone.to_vec(), Vec::new()] {
+        for (of_public, more) in tries {
+            let public: Vec<Attribute> = of_public.iter().chain(&named).chain(&public).cloned().collect();
             // What a key may do comes last: there are modules that take back by one attribute what another gave.
             let private: Vec<Attribute> = more.iter().chain(&named).chain(&needed).cloned().collect();
             match self
