@@ -229,6 +229,12 @@ impl Simulation {
         Ok(())
     }
 
+    /// The hosts' HSMs, by number.
+    #[must_use]
+    pub fn hsms(&self) -> &[Hsm] {
+        &self.hsms
+    }
+
     /// The hosts' TPMs, by number.
     #[must_use]
     pub fn host_tpms(&self) -> &[Tpm] {

@@ -17,11 +17,16 @@ pub fn uid() -> u32 {
 
 /// Registers examples of the library, each under `spiffe://example.org/<name>`.
 pub fn register(dev: &Dev, workloads: &[(&str, &str)]) {
+    register_in(dev, workloads, "hardware");
+}
+
+/// The same for keys of another custody class.
+pub fn register_in(dev: &Dev, workloads: &[(&str, &str)], custody: &str) {
     let mut text = "label = \"calls\"\n".to_owned();
     for (name, example) in workloads {
         let exe = binary(&format!("examples/{example}"));
         text += &format!(
-            "[[registration]]\nname = \"{name}\"\nidentifier = \"{}\"\nworkload = {{ uid = {}, exe = \"{}\" }}\nkinds = [\"x509\", \"wit\"]\ncustody = [\"hardware\"]\n",
+            "[[registration]]\nname = \"{name}\"\nidentifier = \"{}\"\nworkload = {{ uid = {}, exe = \"{}\" }}\nkinds = [\"x509\", \"wit\"]\ncustody = [\"{custody}\"]\n",
             identifier(name),
             uid(),
             exe.display()

@@ -52,7 +52,7 @@ impl Dev {
             if let Some((name, value)) = line.split_once('=')
                 && (name.starts_with("TOUCHMARK_")
                     || name.starts_with("TPM2")
-                    || name == "DBUS_SESSION_BUS_ADDRESS")
+                    || ["DBUS_SESSION_BUS_ADDRESS", "SOFTHSM2_CONF"].contains(&name))
             {
                 environment.push((name.to_owned(), value.to_owned()));
             }

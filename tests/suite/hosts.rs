@@ -5,15 +5,20 @@ use std::sync::Arc;
 use rustls::sign::CertifiedKey;
 use touchmark_api::{
     attest::{Admission, Challenge, MESSAGE},
-    device::KeyDescription,
+    device::{KeyDescription, TokenKeyKind},
     frame,
-    host::{Assignments, ISSUE_PATH, IssueOffer, REGISTRATIONS_PATH},
+    host::{Assignments, ISSUE_PATH, IssueOffer, REGISTRATIONS_PATH, RENEW_PATH},
 };
 use touchmark_crypto::Purpose as KeyPurpose;
-use touchmark_helper::{Device, Exchange, created_key};
-use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
+use touchmark_helper::{Device, Exchange, Token, created_key};
+use touchmark_rats::{
+    PcrSelection, Purpose, cbor, cmw,
+    token::{self, TokenReport},
+    tpm,
+};
 use touchmark_tests::{
     dev::Dev,
+    modules::{Module, PIN},
     sim::device,
     wire::{self, Answer},
 };
@@ -99,6 +104,34 @@ impl Attested {
             frame::encode(&challenge.cookie, &offer, &evidence, frame::Enclosed::default()),
             &[],
         )
+    }
+
+    /// Asks for a credential for a key in a token, of which this is said; status and refusal id.
+    fn report(&self, path: &str, registration: &str, token: &Token, report: &TokenReport) -> (u16, String) {
+        let challenge = self.challenge();
+        let offer = cbor::encode(&IssueOffer {
+            registration: registration.into(),
+            kind: "x509".into(),
+            key: cbor::encode(report).into(),
+        });
+        let exchange = Exchange {
+            purpose: Purpose::Workload,
+            trust_domain: wire::DOMAIN,
+            anchor: self.pin,
+            challenge_id: challenge.id.into_array(),
+            nonce: challenge.nonce.into_array(),
+            cookie: &challenge.cookie,
+            selection: &PcrSelection(Vec::new()),
+            log_offsets: &challenge.log_offsets,
+        };
+        let proof = touchmark_helper::token_possession(token, &exchange, &offer, &report.key).unwrap();
+        let evidence = cmw::Record::evidence(token::MEDIA_TYPE, cbor::encode(&proof)).to_cbor();
+        let message = frame::finish(
+            frame::encode(&challenge.cookie, &offer, &evidence, frame::Enclosed::default()),
+            &[],
+        );
+        let answer = self.ask("POST", path, &message);
+        (answer.status, refusal(&answer))
     }
 
     /// Asks for a credential for a key of its own; status and refusal id.
@@ -254,4 +287,60 @@ fn one_key_is_for_one_identifier_and_one_kind() {
     let why = dev.json(&["why", &refusal(&refused)]);
     assert_eq!(why["reason"], "conflict", "{why}");
     assert_eq!(why["found"], "x509 spiffe://example.org/one", "{why}");
+}
+
+#[test]
+fn e17_a_key_in_a_token_is_of_class_token_at_most_and_one_that_could_leave_it_of_none() {
+    let dev = Dev::start(&[]);
+    register(&dev, "hard", "host-1");
+    let file = dev.file(
+        "soft.toml",
+        "label = \"soft\"\n[[registration]]\nname = \"soft\"\nidentifier = \"spiffe://example.org/soft\"\n\
+         workload = { uid = 1 }\nkinds = [\"x509\"]\ncustody = [\"token\"]\n",
+    );
+    dev.json(&["registration", "apply", "--file", &file]);
+    let host = attest(&dev, 1);
+    let module = Module::softhsm();
+    let token = module.open();
+    let report = |key| TokenReport {
+        token: token.describe().unwrap(),
+        key,
+        simulated: false,
+    };
+    let reason = |id: &str| dev.json(&["why", id])["reason"].clone();
+    let good = report(token.create_key(TokenKeyKind::P256, "good").unwrap());
+    // The host's TPM is of a maker, and that makes the agent's word about another device no better.
+    let (status, refusal) = host.report(ISSUE_PATH, "hard/hard", &token, &good);
+    assert_eq!(status, 403);
+    assert_eq!(reason(&refusal), "custody_insufficient");
+    assert_eq!(host.report(ISSUE_PATH, "soft/soft", &token, &good).0, 200);
+    // Again, as for a renewal; but not where a certification on record is what counts.
+    assert_eq!(host.report(ISSUE_PATH, "soft/soft", &token, &good).0, 200);
+    assert_eq!(host.report(RENEW_PATH, "soft/soft", &token, &good).0, 403);
+    // A key that can be wrapped, as the token says.
+    let loose = [
+        "--keypairgen",
+        "--key-type",
+        "EC:prime256v1",
+        "--label",
+        "loose",
+        "--id",
+        "bb",
+    ];
+    module.tool(&[&["--login", "--pin", PIN][..], &loose, &["--extractable"]].concat());
+    let loose = report(token.describe_key("pkcs11:object=loose").unwrap());
+    let (status, refusal) = host.report(ISSUE_PATH, "soft/soft", &token, &loose);
+    assert_eq!(status, 403);
+    let why = dev.json(&["why", &refusal]);
+    assert_eq!(why["reason"], "key_not_hardware", "{why}");
+    assert!(
+        why["found"].as_str().unwrap().contains("CKA_EXTRACTABLE"),
+        "{why}"
+    );
+    // A signature by another key than the one that is reported.
+    let mut other = report(token.create_key(TokenKeyKind::P256, "other").unwrap());
+    other.key.uri.clone_from(&good.key.uri);
+    let (status, refusal) = host.report(ISSUE_PATH, "soft/soft", &token, &other);
+    assert_eq!(status, 403);
+    assert_eq!(reason(&refusal), "proof_of_possession");
 }

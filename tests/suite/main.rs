@@ -18,6 +18,7 @@ mod device;
 mod documents;
 mod evidence;
 mod hosts;
+mod hsm_hosts;
 mod interposer;
 mod lives;
 mod memory;

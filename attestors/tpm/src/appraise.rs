@@ -5,8 +5,8 @@ mod boot;
 use serde_bytes::ByteBuf;
 use touchmark_crypto::{CryptoError, HashAlg, PublicKey, Secret, SigScheme, ct_eq};
 use touchmark_rats::{
-    Appraisal, Appraiser, AttestedKey, Candidate, Check, ClaimValue, Expected, KeyCertificate, MeasuredEvent,
-    Opening, RUNTIME_REGISTER, Reason, Refusal, Retry, Sealed, Voucher,
+    Appraisal, Appraiser, Assurance, AttestedKey, Candidate, Check, ClaimValue, Expected, KeyCertificate,
+    MeasuredEvent, Opening, RUNTIME_REGISTER, Reason, Refusal, Retry, Sealed, Voucher,
     cbor::{self, CborError},
     pop_message,
     tpm::{
@@ -408,6 +408,7 @@ fn check_key(
         name: area.name(),
         public: area.key.clone(),
         area: area.bytes,
+        assurance: Assurance::Certified,
     });
     Ok(())
 }

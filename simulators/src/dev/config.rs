@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::SimError;
+use crate::hsm::Hsm;
 use crate::ports::loopback;
 use crate::simulation::{Simulation, Tpm};
 use crate::tpm::TpmKind;
@@ -118,6 +119,7 @@ pub(super) fn agent(
     origin: &str,
     folder: &Path,
     tpm: &Tpm,
+    hsm: Option<&Hsm>,
     addresses: &Addresses,
     pin: &str,
     socket: &Path,
@@ -129,7 +131,7 @@ pub(super) fn agent(
          socket = {socket:?}\n\
          [server]\nattest = \"{attest}\"\nhosts = \"{hosts}\"\n\
          [device]\ntcti = \"{tcti}\"\n\
-         [tpm]\neventlog = {log:?}\nima = {ima:?}\n",
+         [tpm]\neventlog = {log:?}\nima = {ima:?}\n{hsm}",
         domain = trust_domain(origin),
         state = folder.join(format!("agent{}", tpm.n)),
         attest = addresses.attest(),
@@ -137,6 +139,7 @@ pub(super) fn agent(
         tcti = tpm.broker.tcti(),
         log = tpm.files.event_log,
         ima = tpm.files.runtime_path(),
+        hsm = hsm.map_or_else(String::new, Hsm::section),
     );
     write(&folder.join(format!("agent{}.toml", tpm.n)), &text)
 }

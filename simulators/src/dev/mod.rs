@@ -86,7 +86,7 @@ fn start_service(
             Some(pin) => pin,
             None => pin.insert(touchmark.make_authority(origin, &config, simulation)?),
         };
-        let mut daemon = touchmark.daemon("server", &config)?;
+        let mut daemon = touchmark.daemon("server", &config, None)?;
         match settle::service(touchmark, &mut daemon) {
             Ok(()) => return Ok((vec![daemon], addresses, config, pin.clone())),
             Err(SimError::NotReady { detail, .. })
@@ -138,8 +138,9 @@ impl System {
             let name = format!("host-{}", tpm.n);
             touchmark.enrol(&name, &tpm.files)?;
             let socket = folder.join(format!("agent{}.sock", tpm.n));
-            let config = config::agent(origin, &folder, tpm, &addresses, &pin, &socket)?;
-            daemons.push(touchmark.daemon(&format!("agent{}", tpm.n), &config)?);
+            let hsm = simulation.hsms().iter().find(|hsm| hsm.n == tpm.n);
+            let config = config::agent(origin, &folder, tpm, hsm, &addresses, &pin, &socket)?;
+            daemons.push(touchmark.daemon(&format!("agent{}", tpm.n), &config, hsm)?);
             hosts.push(HostDescription {
                 n: tpm.n,
                 name,

@@ -6,6 +6,7 @@ use std::process::{Output, Stdio};
 
 use crate::child::{Daemon, Launcher};
 use crate::error::SimError;
+use crate::hsm::Hsm;
 use crate::simulation::Simulation;
 use crate::tpm::Files;
 
@@ -135,14 +136,16 @@ impl Touchmark {
         Ok(shown["root"]["pin"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Starts `touchmark server run` or `touchmark agent run`, its output in a log beside its configuration.
-    pub(super) fn daemon(&self, name: &str, config: &Path) -> Result<Daemon, SimError> {
+    /// Starts `touchmark server run` or `touchmark agent run`, its output in a log beside its configuration. An agent with an HSM finds
+    /// its own.
+    pub(super) fn daemon(&self, name: &str, config: &Path, hsm: Option<&Hsm>) -> Result<Daemon, SimError> {
         let role = if name == "server" { "server" } else { "agent" };
         let mut command = self.launcher.command(&self.path);
         command
             .args([role, "run", "--config"])
             .arg(config)
-            .envs(self.environment.iter().cloned());
+            .envs(self.environment.iter().cloned())
+            .envs(hsm.map(|hsm| ("SOFTHSM2_CONF", &hsm.conf)));
         self.launcher
             .daemon(name, &self.folder.join(format!("{name}.log")), &mut command)
     }

@@ -82,6 +82,14 @@ impl Hsm {
         })
     }
 
+    /// The part of an agent's configuration that names it.
+    pub(crate) fn section(&self) -> String {
+        format!(
+            "[hsm]\nmodule = {:?}\ntoken = \"pkcs11:token={}\"\npin_file = {:?}\nsimulated = true\n",
+            self.module, self.token, self.pin_file
+        )
+    }
+
     /// For `sim.json`.
     #[must_use]
     pub fn describe(&self) -> HsmDescription {

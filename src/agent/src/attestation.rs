@@ -45,6 +45,9 @@ pub enum AttestationError {
     /// The TPM or its helper.
     #[error("TPM: {0}")]
     Device(#[from] DeviceError),
+    /// The PKCS#11 token or its helper.
+    #[error("HSM: {0}")]
+    Token(DeviceError),
     /// The service, or the way to it.
     #[error(transparent)]
     Channel(#[from] ChannelError),
@@ -245,7 +248,7 @@ async fn prepare(
         Ok(Prepared {
             collected: Collected {
                 attestation_public,
-                bind: exchange.bind(&offer, &[&key]),
+                bind: exchange.bind(&offer, &[key_name(&key.public)]),
                 evidence: cbor::encode(&evidence),
                 log,
                 runtime,
@@ -358,7 +361,7 @@ pub(crate) fn certified(
     bundle: &Bundle,
     key: &KeyDescription,
 ) -> Result<Certified, AttestationError> {
-    let (identifier, not_after) = own_certificate(config, chain, bundle, key)?;
+    let (identifier, not_after) = own_certificate(config, chain, bundle, &key.spki)?;
     let held = created_key(&config.device, key, &[KeyPurpose::TlsHandshake])
         .map_err(|error| AttestationError::Answer(error.to_string()))?;
     Ok(Certified {

@@ -8,12 +8,14 @@ use std::{
 use serde::Deserialize;
 use touchmark_api::{Guarded, device::Settings};
 use touchmark_external::{Endpoint, MAX_TIMEOUT, MAX_VERIFIERS};
-use touchmark_helper::Device;
+use touchmark_helper::{Device, Token};
 use touchmark_identity::{Naming, TrustDomain};
 use touchmark_tls::{
     Pins,
     files::{self, FileError},
 };
+
+use crate::workload_key::HostToken;
 
 /// Where the kernel shows the boot log.
 const KERNEL_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
@@ -36,6 +38,7 @@ struct File {
     device: DeviceFile,
     #[serde(default)]
     tpm: Tpm,
+    hsm: Option<HsmFile>,
     #[serde(default, rename = "verifier")]
     verifiers: Vec<VerifierFile>,
 }
@@ -81,6 +84,28 @@ struct Tpm {
     endorsement_auth_file: Option<PathBuf>,
 }
 
+/// A PKCS#11 token that holds workloads' keys.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HsmFile {
+    /// The vendor's module.
+    module: PathBuf,
+    /// The token, as a PKCS#11 URI.
+    token: String,
+    /// File with the user's PIN.
+    pin_file: Option<PathBuf>,
+    /// Sessions that sign at the same time.
+    #[serde(default = "four")]
+    sessions: u32,
+    /// Whether credentials say of its keys that they are simulated.
+    #[serde(default)]
+    simulated: bool,
+}
+
+fn four() -> u32 {
+    4
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -112,6 +137,8 @@ pub struct Config {
     pub hosts: String,
     /// The host's TPM.
     pub device: Device,
+    /// The host's PKCS#11 token.
+    pub token: Option<HostToken>,
     /// Verifiers whose results about this host are presented, by name.
     pub verifiers: Vec<(String, Arc<Endpoint>)>,
 }
@@ -183,7 +210,20 @@ impl Config {
             Some(path) => here.join(path),
             None => Device::beside_this_binary().map_err(|error| wrong(format!("device.path: {error}")))?,
         };
+        let token = match &file.hsm {
+            None => None,
+            Some(hsm) => {
+                let pin_file = hsm.pin_file.as_deref();
+                let token = Token::configured(&helper, here, &hsm.module, &hsm.token, pin_file, hsm.sessions);
+                let token = token.and_then(|token| token.check().map(|()| token));
+                Some(HostToken {
+                    token: token.map_err(wrong)?,
+                    simulated: hsm.simulated,
+                })
+            }
+        };
         Ok(Self {
+            token,
             pins: Pins { trust_domain, roots },
             state: here.join(file.state),
             socket: here.join(file.socket),

@@ -203,7 +203,11 @@ fn key(credential: &Credential) -> KeyInfo {
         custody: Class::parse(&credential.custody).unwrap_or(Class::Software),
         simulated: credential.simulated,
         usage,
-        tss2_key: (usage == KeyUse::File).then(|| credential.description.key.to_vec()),
+        tss2_key: credential
+            .description
+            .tss2()
+            .filter(|_| usage == KeyUse::File)
+            .map(<[u8]>::to_vec),
     }
 }
 

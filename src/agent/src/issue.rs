@@ -1,12 +1,11 @@
-//! A workload's credential: a key made and certified in the TPM, and the service's answer for it.
+//! A workload's credential: a key made and certified in the TPM, or made in the token, and the service's answer for it.
 
 use std::{sync::Arc, time::Duration};
 
 use hyper::Method;
 use serde_bytes::{ByteArray, ByteBuf};
 use touchmark_api::{
-    attest::{MAX_ANSWER, MESSAGE},
-    device::KeyDescription,
+    attest::{Challenge, MAX_ANSWER, MESSAGE},
     frame,
     host::{
         ASSIGNMENTS, Assignments, Bundle, ISSUE_PATH, ISSUED, IssueOffer, Issued, REGISTRATIONS_PATH,
@@ -15,7 +14,7 @@ use touchmark_api::{
 };
 use touchmark_crypto::{PublicKey, Purpose as KeyPurpose, jose::json};
 use touchmark_custody::HeldKey;
-use touchmark_helper::{Device, Exchange, created_key, evidence};
+use touchmark_helper::{Exchange, evidence};
 use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, tpm};
 use touchmark_tls::clock;
 use touchmark_wimse::{bundle, wit};
@@ -24,9 +23,12 @@ use crate::{
     Config,
     attestation::{AttestationError, check_challenge, on_device},
     host_identity::HostIdentity,
+    key_files::KeyFiles,
+    reported,
     run::jittered,
     session::Sessions,
     trust::own_certificate,
+    workload_key::WorkloadKey,
 };
 
 /// A credential in the agent's hands.
@@ -46,8 +48,8 @@ pub(crate) struct Credential {
     pub(crate) handle: String,
     /// The key.
     pub(crate) key: HeldKey,
-    /// The key as its device described it, with its TSS2 structure.
-    pub(crate) description: KeyDescription,
+    /// The key as its device described it.
+    pub(crate) description: WorkloadKey,
     /// Custody class.
     pub(crate) custody: String,
     /// Whether the device is simulated.
@@ -92,21 +94,80 @@ pub(crate) async fn assignments(
     }
 }
 
-/// Obtains one credential under a registration, for a caller who takes turns at the device with the others.
-pub(crate) async fn issue(
-    config: &Config,
-    sessions: &Sessions,
-    host: &Arc<HostIdentity>,
-    assignments: &Assignments,
-    registration: &Registration,
-    kind: &str,
-    turn: u64,
-) -> Result<Credential, AttestationError> {
-    let device = config.device.on_behalf_of(turn);
-    let anchor = assignments.challenge.anchor.into_array();
-    let (key, message) = prepare(config, device, anchor, assignments, registration, kind).await?;
-    let issued = send(sessions, host, ISSUE_PATH, &message).await?;
-    accept(config, assignments, registration, kind, &issued, &key)
+/// One credential that is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) sessions: &'a Sessions,
+    pub(crate) keys: &'a KeyFiles,
+    pub(crate) host: &'a Arc<HostIdentity>,
+    /// What may be asked for, with a challenge for this request.
+    pub(crate) assignments: &'a Assignments,
+    pub(crate) registration: &'a Registration,
+    /// `x509` or `wit`.
+    pub(crate) kind: &'a str,
+}
+
+impl Ask<'_> {
+    /// Obtains it for a new key, for a caller who takes turns at the device with the others.
+    pub(crate) async fn issue(&self, turn: u64) -> Result<Credential, AttestationError> {
+        if let Some(hsm) = self.config.token_for(self.registration) {
+            return reported::issue(self, hsm, turn).await;
+        }
+        let device = self.config.device.on_behalf_of(turn);
+        let offer = self.offer();
+        let challenge = self.assignments.challenge.clone();
+        let domain = self.config.pins.trust_domain.to_string();
+        let (key, message) = on_device(move || {
+            let key = device.create_key(None)?;
+            let offer = offer(&key.public);
+            let nothing = PcrSelection(Vec::new());
+            let exchange = exchange(&challenge, &domain, &nothing);
+            let evidence = evidence(&device, &exchange, &offer, &[&key])?;
+            let message = message(&challenge, &offer, tpm::MEDIA_TYPE, cbor::encode(&evidence));
+            Ok((key, message))
+        })
+        .await?;
+        let issued = send(self.sessions, self.host, ISSUE_PATH, &message).await?;
+        self.accept(&issued, &WorkloadKey::Tpm(key))
+    }
+
+    /// The offer of a key, once there is one.
+    pub(crate) fn offer(&self) -> impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static {
+        let (registration, kind) = (self.registration.reference.clone(), self.kind.to_owned());
+        move |key| {
+            cbor::encode(&IssueOffer {
+                registration,
+                kind,
+                key: ByteBuf::from(key),
+            })
+        }
+    }
+}
+
+/// The exchange that a challenge for one request for a credential begins.
+pub(crate) fn exchange<'a>(
+    challenge: &'a Challenge,
+    trust_domain: &'a str,
+    nothing: &'a PcrSelection,
+) -> Exchange<'a> {
+    Exchange {
+        purpose: Purpose::Workload,
+        trust_domain,
+        anchor: challenge.anchor.into_array(),
+        challenge_id: challenge.id.into_array(),
+        nonce: challenge.nonce.into_array(),
+        cookie: &challenge.cookie,
+        selection: nothing,
+        log_offsets: &challenge.log_offsets,
+    }
+}
+
+/// The request with its evidence. There is no secret, so there is no MAC.
+pub(crate) fn message(challenge: &Challenge, offer: &[u8], media_type: &str, evidence: Vec<u8>) -> Vec<u8> {
+    let wrapped = cmw::Record::evidence(media_type, evidence).to_cbor();
+    let body = frame::encode(&challenge.cookie, offer, &wrapped, frame::Enclosed::default());
+    frame::finish(body, &[])
 }
 
 /// Sends a request for a credential; when its answer is lost, the same bytes once more, which get the same answer.
@@ -133,104 +194,70 @@ pub(crate) async fn send(
     cbor::decode(&answer, MAX_ANSWER).map_err(|error| AttestationError::Answer(error.to_string()))
 }
 
-async fn prepare(
-    config: &Config,
-    device: Device,
-    anchor: [u8; 32],
-    assignments: &Assignments,
-    registration: &Registration,
-    kind: &str,
-) -> Result<(KeyDescription, Vec<u8>), AttestationError> {
-    let challenge = assignments.challenge.clone();
-    let domain = config.pins.trust_domain.to_string();
-    let (reference, kind) = (registration.reference.clone(), kind.to_owned());
-    on_device(move || {
-        let key = device.create_key(None)?;
-        let offer = cbor::encode(&IssueOffer {
-            registration: reference,
+impl Ask<'_> {
+    /// Checks that the credential is for our key, of the identifier that was asked for, and below what this host trusts.
+    pub(crate) fn accept(&self, issued: &Issued, key: &WorkloadKey) -> Result<Credential, AttestationError> {
+        let Self {
+            config,
+            assignments,
+            registration,
             kind,
-            key: key.public.clone(),
-        });
-        let exchange = Exchange {
-            purpose: Purpose::Workload,
-            trust_domain: &domain,
-            anchor,
-            challenge_id: challenge.id.into_array(),
-            nonce: challenge.nonce.into_array(),
-            cookie: &challenge.cookie,
-            selection: &PcrSelection(Vec::new()),
-            log_offsets: &challenge.log_offsets,
+            ..
+        } = *self;
+        let wrong = |what: String| AttestationError::Answer(what);
+        if issued.identifier != registration.identifier {
+            return Err(wrong("a credential for another identifier".into()));
+        }
+        let now = clock::now();
+        let chain: Vec<Vec<u8>> = issued.chain.iter().map(|der| der.to_vec()).collect();
+        let not_after = match kind {
+            "x509" => {
+                let (identifier, not_after) =
+                    own_certificate(config, &chain, &assignments.bundle, key.spki())?;
+                if identifier.as_str() != registration.identifier {
+                    return Err(wrong("a certificate for another identifier".into()));
+                }
+                not_after
+            }
+            _ => {
+                let jwks = json::object(assignments.bundle.jwks.as_bytes())
+                    .map_err(|error| wrong(error.to_string()))?;
+                let public = PublicKey::from_spki(key.spki()).map_err(|error| wrong(error.to_string()))?;
+                let received = wit::check_received(
+                    &issued.token,
+                    &public,
+                    &config.pins.trust_domain,
+                    &bundle::wit_keys(&jwks),
+                    now,
+                )
+                .map_err(|error| wrong(error.to_string()))?;
+                if received.identifier.as_str() != registration.identifier {
+                    return Err(wrong("a token for another identifier".into()));
+                }
+                received.expires_at
+            }
         };
-        let evidence = evidence(&device, &exchange, &offer, &[&key])?;
-        let wrapped = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
-        let message = frame::finish(
-            frame::encode(&challenge.cookie, &offer, &wrapped, frame::Enclosed::default()),
-            &[],
-        );
-        Ok((key, message))
-    })
-    .await
-}
-
-/// Checks that the credential is for our key, of the identifier that was asked for, and below what this host trusts.
-pub(crate) fn accept(
-    config: &Config,
-    assignments: &Assignments,
-    registration: &Registration,
-    kind: &str,
-    issued: &Issued,
-    key: &KeyDescription,
-) -> Result<Credential, AttestationError> {
-    let wrong = |what: String| AttestationError::Answer(what);
-    if issued.identifier != registration.identifier {
-        return Err(wrong("a credential for another identifier".into()));
-    }
-    let now = clock::now();
-    let chain: Vec<Vec<u8>> = issued.chain.iter().map(|der| der.to_vec()).collect();
-    let not_after = match kind {
-        "x509" => {
-            let (identifier, not_after) = own_certificate(config, &chain, &assignments.bundle, key)?;
-            if identifier.as_str() != registration.identifier {
-                return Err(wrong("a certificate for another identifier".into()));
-            }
-            not_after
-        }
-        _ => {
-            let jwks =
-                json::object(assignments.bundle.jwks.as_bytes()).map_err(|error| wrong(error.to_string()))?;
-            let public = PublicKey::from_spki(&key.spki).map_err(|error| wrong(error.to_string()))?;
-            let received = wit::check_received(
-                &issued.token,
-                &public,
-                &config.pins.trust_domain,
-                &bundle::wit_keys(&jwks),
-                now,
-            )
+        let purposes: &'static [KeyPurpose] = if kind == "x509" { X509_USE } else { WIT_USE };
+        let held = key
+            .held(config, purposes)
             .map_err(|error| wrong(error.to_string()))?;
-            if received.identifier.as_str() != registration.identifier {
-                return Err(wrong("a token for another identifier".into()));
-            }
-            received.expires_at
-        }
-    };
-    let purposes: &'static [KeyPurpose] = if kind == "x509" { X509_USE } else { WIT_USE };
-    let held = created_key(&config.device, key, purposes).map_err(|error| wrong(error.to_string()))?;
-    Ok(Credential {
-        registration: registration.reference.clone(),
-        identifier: issued.identifier.clone(),
-        kind: kind.to_owned(),
-        chain,
-        token: issued.token.clone(),
-        handle: handle(&key.spki),
-        key: held,
-        description: key.clone(),
-        custody: issued.custody.clone(),
-        simulated: issued.simulated,
-        usage: issued.usage.clone(),
-        revision: registration.revision,
-        renew_at: now + jittered(Duration::from_secs(not_after.saturating_sub(now) / 2)).as_secs(),
-        not_after,
-    })
+        Ok(Credential {
+            registration: registration.reference.clone(),
+            identifier: issued.identifier.clone(),
+            kind: kind.to_owned(),
+            chain,
+            token: issued.token.clone(),
+            handle: handle(key.spki()),
+            key: held,
+            description: key.clone(),
+            custody: issued.custody.clone(),
+            simulated: issued.simulated,
+            usage: issued.usage.clone(),
+            revision: registration.revision,
+            renew_at: now + jittered(Duration::from_secs(not_after.saturating_sub(now) / 2)).as_secs(),
+            not_after,
+        })
+    }
 }
 
 /// What the key of a certificate signs.
@@ -243,10 +270,11 @@ pub(crate) fn opened(
     config: &Config,
     bundle: &Bundle,
     chain: &[Vec<u8>],
-    key: &KeyDescription,
+    key: &WorkloadKey,
 ) -> Result<Credential, AttestationError> {
-    let (identifier, not_after) = own_certificate(config, chain, bundle, key)?;
-    let held = created_key(&config.device, key, X509_USE)
+    let (identifier, not_after) = own_certificate(config, chain, bundle, key.spki())?;
+    let held = key
+        .held(config, X509_USE)
         .map_err(|error| AttestationError::Answer(error.to_string()))?;
     Ok(Credential {
         registration: String::new(),
@@ -254,7 +282,7 @@ pub(crate) fn opened(
         kind: "x509".to_owned(),
         chain: chain.to_vec(),
         token: String::new(),
-        handle: handle(&key.spki),
+        handle: handle(key.spki()),
         key: held,
         description: key.clone(),
         custody: String::new(),
@@ -267,6 +295,6 @@ pub(crate) fn opened(
 }
 
 /// A handle names a key to its own workload; it is no secret, and no right.
-fn handle(spki: &ByteBuf) -> String {
+pub(crate) fn handle(spki: &[u8]) -> String {
     hex::encode(touchmark_crypto::sha256(&[spki]).get(..16).unwrap_or_default())
 }

@@ -75,6 +75,8 @@ async fn tend(workloads: &Workloads, failures: &mut Failures) -> Duration {
         wanted.extend(registration.kinds.iter().map(|kind| (registration, kind)));
     }
     let mut wait = LOOK;
+    // Whether the token does not answer: then it does not for the others either, and the TPM's keys do not wait for it.
+    let mut token_fails = false;
     for (number, (registration, kind)) in wanted.into_iter().enumerate() {
         let key = (registration.reference.clone(), kind.clone());
         if let Some((again, _)) = failures.get(&key) {
@@ -83,6 +85,10 @@ async fn tend(workloads: &Workloads, failures: &mut Failures) -> Duration {
                 wait = wait.min(left);
                 continue;
             }
+        }
+        let in_token = workloads.config().token_for(registration).is_some();
+        if in_token && token_fails {
+            continue;
         }
         let held = workloads.held(registration, kind);
         let done = match &held {
@@ -109,9 +115,11 @@ async fn tend(workloads: &Workloads, failures: &mut Failures) -> Duration {
                     .map_or(FIRST_PAUSE, |(_, pause)| (*pause * 2).min(LONGEST_PAUSE));
                 failures.insert(key, (Instant::now() + jittered(pause), pause));
                 wait = wait.min(pause);
-                if !matches!(error, NoCredential::Refused(_)) {
+                match error {
+                    NoCredential::Refused(_) => {}
+                    _ if in_token => token_fails = true,
                     // The service or the TPM does not answer: it does not for the others either.
-                    return wait;
+                    _ => return wait,
                 }
             }
         }

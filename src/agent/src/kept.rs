@@ -20,6 +20,7 @@ use crate::{
     AttestationError, Config, HostIdentity,
     attestation::{certified, on_device},
     issue::{Credential, opened},
+    workload_key::WorkloadKey,
 };
 
 /// The file in the state folder.
@@ -56,7 +57,7 @@ struct KeptCredential {
     registration: String,
     identifier: String,
     chain: Vec<ByteBuf>,
-    key: KeyDescription,
+    key: WorkloadKey,
     custody: String,
     simulated: bool,
     usage: String,

@@ -21,9 +21,11 @@ mod passport;
 mod proof;
 mod reattestation;
 mod renewal;
+mod reported;
 mod run;
 mod session;
 mod trust;
+mod workload_key;
 mod workloads;
 
 pub use attestation::AttestationError;

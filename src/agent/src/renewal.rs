@@ -1,69 +1,44 @@
-//! The renewal of a workload's credential: the same key, whose certification is on record, and one signature by it.
-
-use std::sync::Arc;
+//! The renewal of a workload's credential: the same key and one signature by it. A TPM's key is certified on record; of a token's the token
+//! is asked again.
 
 use touchmark_api::{
-    device::Urgency,
-    frame,
-    host::{Assignments, IssueOffer, RENEW_PATH, Registration},
+    device::{KeyDescription, Urgency},
+    host::RENEW_PATH,
 };
-use touchmark_helper::{Exchange, possession};
-use touchmark_rats::{PcrSelection, Purpose, cbor, cmw, possession::MEDIA_TYPE};
+use touchmark_helper::possession;
+use touchmark_rats::{PcrSelection, cbor, possession::MEDIA_TYPE};
 
 use crate::{
-    AttestationError, Config, HostIdentity,
+    AttestationError,
     attestation::on_device,
-    issue::{Credential, accept, send},
-    session::Sessions,
+    issue::{Ask, Credential, exchange, message, send},
+    reported,
+    workload_key::WorkloadKey,
 };
 
-/// Renews a credential under its registration.
-pub(crate) async fn renew(
-    config: &Config,
-    sessions: &Sessions,
-    host: &Arc<HostIdentity>,
-    assignments: &Assignments,
-    registration: &Registration,
-    credential: &Credential,
-) -> Result<Credential, AttestationError> {
-    let message = prepare(config, assignments, registration, credential).await?;
-    let issued = send(sessions, host, RENEW_PATH, &message).await?;
-    let (kind, key) = (&credential.kind, &credential.description);
-    accept(config, assignments, registration, kind, &issued, key)
-}
+impl Ask<'_> {
+    /// Renews a credential under its registration.
+    pub(crate) async fn renew(&self, credential: &Credential) -> Result<Credential, AttestationError> {
+        match (&credential.description, self.config.token_for(self.registration)) {
+            (WorkloadKey::Token(key), Some(hsm)) => reported::renew(self, hsm, key).await,
+            (WorkloadKey::Tpm(key), None) => self.renew_certified(key).await,
+            // The registration, or the configuration, wants its keys elsewhere now.
+            _ => self.issue(0).await,
+        }
+    }
 
-async fn prepare(
-    config: &Config,
-    assignments: &Assignments,
-    registration: &Registration,
-    credential: &Credential,
-) -> Result<Vec<u8>, AttestationError> {
-    let device = config.device.urgent(Urgency::Renewal);
-    let challenge = assignments.challenge.clone();
-    let domain = config.pins.trust_domain.to_string();
-    let key = credential.description.clone();
-    let offer = cbor::encode(&IssueOffer {
-        registration: registration.reference.clone(),
-        kind: credential.kind.clone(),
-        key: key.public.clone(),
-    });
-    on_device(move || {
-        let exchange = Exchange {
-            purpose: Purpose::Workload,
-            trust_domain: &domain,
-            anchor: challenge.anchor.into_array(),
-            challenge_id: challenge.id.into_array(),
-            nonce: challenge.nonce.into_array(),
-            cookie: &challenge.cookie,
-            selection: &PcrSelection(Vec::new()),
-            log_offsets: &challenge.log_offsets,
-        };
-        let proof = possession(&device, &exchange, &offer, &key)?;
-        let wrapped = cmw::Record::evidence(MEDIA_TYPE, cbor::encode(&proof)).to_cbor();
-        Ok(frame::finish(
-            frame::encode(&challenge.cookie, &offer, &wrapped, frame::Enclosed::default()),
-            &[],
-        ))
-    })
-    .await
+    async fn renew_certified(&self, key: &KeyDescription) -> Result<Credential, AttestationError> {
+        let device = self.config.device.urgent(Urgency::Renewal);
+        let challenge = self.assignments.challenge.clone();
+        let domain = self.config.pins.trust_domain.to_string();
+        let (described, offer) = (key.clone(), self.offer()(&key.public));
+        let request = on_device(move || {
+            let nothing = PcrSelection(Vec::new());
+            let exchange = exchange(&challenge, &domain, &nothing);
+            let proof = possession(&device, &exchange, &offer, &described)?;
+            Ok(message(&challenge, &offer, MEDIA_TYPE, cbor::encode(&proof)))
+        });
+        let issued = send(self.sessions, self.host, RENEW_PATH, &request.await?).await?;
+        self.accept(&issued, &WorkloadKey::Tpm(key.clone()))
+    }
 }

@@ -1,27 +1,27 @@
 //! What this host trusts: the roots it pins, and certificates below them.
 
 use serde_bytes::ByteBuf;
-use touchmark_api::{device::KeyDescription, host::Bundle};
+use touchmark_api::host::Bundle;
 use touchmark_crypto::x509::{Anchors, Certificate};
 use touchmark_identity::WorkloadId;
 use touchmark_tls::{Role, clock, peer};
 
 use crate::{Config, attestation::AttestationError};
 
-/// Checks a chain that was issued to this host: for this key, below a pinned root, of the trust domain. Returns whom the
+/// Checks a chain that was issued to this host: for the key of this SubjectPublicKeyInfo, below a pinned root, of the trust domain. Returns whom the
 /// leaf names and when it ends.
 pub(crate) fn own_certificate(
     config: &Config,
     chain: &[Vec<u8>],
     bundle: &Bundle,
-    key: &KeyDescription,
+    spki: &[u8],
 ) -> Result<(WorkloadId, u64), AttestationError> {
     let wrong = |what: String| AttestationError::Answer(what);
     let (leaf, between) = chain
         .split_first()
         .ok_or_else(|| wrong("no certificate".into()))?;
     let certificate = Certificate::parse(leaf).map_err(|error| wrong(error.to_string()))?;
-    if certificate.spki != key.spki.as_ref() {
+    if certificate.spki != spki {
         return Err(wrong("a certificate for another key".into()));
     }
     let anchors = anchors(config, &bundle.x509)?;

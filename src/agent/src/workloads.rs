@@ -21,9 +21,8 @@ use touchmark_tls::clock;
 use crate::{
     AttestationError, ChannelError, Config, HostIdentity,
     caller::{Caller, Selectors},
-    issue::{self, Credential},
+    issue::{self, Ask, Credential},
     kept::Kept,
-    renewal,
     run::Standing,
     session::Sessions,
     trust::pinned,
@@ -118,7 +117,7 @@ impl Workloads {
             credentials
         });
         Ok(Self {
-            held: Held::open(&config.state, credentials)?,
+            held: Held::open(&config, credentials)?,
             sessions: Sessions::new(Arc::clone(&config)),
             config,
             registered,
@@ -412,8 +411,8 @@ impl Workloads {
         let issued = async {
             // A challenge is for one request.
             let assignments = self.ask(host).await?;
-            let (config, sessions) = (&self.config, &self.sessions);
-            issue::issue(config, sessions, host, &assignments, registration, kind, turn).await
+            let ask = self.asking(host, &assignments, registration, kind);
+            ask.issue(turn).await
         };
         let credential = issued
             .await
@@ -430,18 +429,19 @@ impl Workloads {
     ) -> Result<Arc<Credential>, NoCredential> {
         let own = self.turn(&registration.reference, &credential.kind);
         let _held = own.lock().await;
-        let (config, sessions) = (&self.config, &self.sessions);
+        let kind = credential.kind.as_str();
         let renewed = async {
             let assignments = self.ask(host).await?;
-            renewal::renew(config, sessions, host, &assignments, registration, credential).await
+            let ask = self.asking(host, &assignments, registration, kind);
+            ask.renew(credential).await
         };
         let renewed = match renewed.await {
             Err(AttestationError::Channel(ChannelError::Refused { refusal, retry })) if retry == "fresh" => {
                 tracing::info!(%refusal, registration = %registration.reference, "a key is replaced");
                 let replaced = async {
                     let assignments = self.ask(host).await?;
-                    let kind = &credential.kind;
-                    issue::issue(config, sessions, host, &assignments, registration, kind, 0).await
+                    let ask = self.asking(host, &assignments, registration, kind);
+                    ask.issue(0).await
                 };
                 replaced.await
             }
@@ -450,6 +450,24 @@ impl Workloads {
         match renewed {
             Ok(renewed) => self.keep(renewed).await,
             Err(error) => Err(self.failed(&error, registration, &credential.kind)),
+        }
+    }
+
+    fn asking<'a>(
+        &'a self,
+        host: &'a Arc<HostIdentity>,
+        assignments: &'a Assignments,
+        registration: &'a Registration,
+        kind: &'a str,
+    ) -> Ask<'a> {
+        Ask {
+            config: &self.config,
+            sessions: &self.sessions,
+            keys: self.held.keys(),
+            host,
+            assignments,
+            registration,
+            kind,
         }
     }
 

@@ -292,6 +292,8 @@ pub enum FaultKind {
     Sealed,
     /// There is no room for another key: an operator has to make some.
     Full,
+    /// The device holds no such key.
+    NoKey,
     /// The request cannot be carried out on this device, now or later.
     Refused,
     /// The device's answer is not to be believed.

@@ -52,6 +52,8 @@ pub struct Registration {
     pub exe_sha256: Option<String>,
     /// Kinds of credential.
     pub kinds: Vec<String>,
+    /// Custody classes that may satisfy it.
+    pub custody: Vec<String>,
     /// `agent` or `file`.
     #[serde(rename = "use")]
     pub usage: String,
@@ -79,7 +81,7 @@ pub struct IssueOffer {
     pub registration: String,
     /// `x509` or `wit`.
     pub kind: String,
-    /// Public area of the key.
+    /// The key: a TPM's public area, or the report of a token's.
     pub key: ByteBuf,
 }
 

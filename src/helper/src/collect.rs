@@ -1,4 +1,4 @@
-//! Collecting a TPM's evidence for one exchange.
+//! Collecting a TPM's evidence, or a token's, for one exchange.
 
 use serde_bytes::ByteBuf;
 use touchmark_api::device::KeyDescription;
@@ -7,10 +7,11 @@ use touchmark_rats::{
     Binding, PcrSelection, Purpose, pop_message,
     possession::Possession,
     rest_digest,
+    token::{self, TokenKey},
     tpm::{TpmCertification, TpmEvidence, TpmOpening},
 };
 
-use crate::{Device, DeviceError};
+use crate::{Device, DeviceError, Token};
 
 /// What an exchange is about, as the host knows it.
 #[derive(Debug, Clone)]
@@ -35,16 +36,15 @@ pub struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// What evidence for these keys is bound to.
-    pub fn bind(&self, offer: &[u8], keys: &[&KeyDescription]) -> [u8; 32] {
-        let names: Vec<Vec<u8>> = keys.iter().map(|key| key_name(&key.public)).collect();
+    /// What evidence for keys of these names is bound to.
+    pub fn bind(&self, offer: &[u8], key_names: &[Vec<u8>]) -> [u8; 32] {
         Binding {
             purpose: self.purpose,
             trust_domain: self.trust_domain,
             anchor: self.anchor,
             challenge_id: self.challenge_id,
             nonce: self.nonce,
-            key_names: &names,
+            key_names,
             selection: self.selection,
             log_offsets: self.log_offsets,
             rest: rest_digest(&[self.cookie, offer]),
@@ -69,7 +69,8 @@ pub fn evidence(
     offer: &[u8],
     keys: &[&KeyDescription],
 ) -> Result<TpmEvidence, DeviceError> {
-    let bind = exchange.bind(offer, keys);
+    let names: Vec<Vec<u8>> = keys.iter().map(|key| key_name(&key.public)).collect();
+    let bind = exchange.bind(offer, &names);
     let quote = if exchange.selection.0.is_empty() {
         None
     } else {
@@ -101,8 +102,20 @@ pub fn possession(
     offer: &[u8],
     key: &KeyDescription,
 ) -> Result<Possession, DeviceError> {
-    let bind = exchange.bind(offer, &[key]);
+    let bind = exchange.bind(offer, &[key_name(&key.public)]);
     let signature = device.sign(&key.key, &pop_message(&bind))?;
+    Ok(Possession(ByteBuf::from(signature)))
+}
+
+/// Proof of possession of a key in a token, of which `offer` holds the report: one signature.
+pub fn token_possession(
+    token: &Token,
+    exchange: &Exchange<'_>,
+    offer: &[u8],
+    key: &TokenKey,
+) -> Result<Possession, DeviceError> {
+    let bind = exchange.bind(offer, &[token::key_name(&key.spki)]);
+    let signature = token.sign(&key.uri, &pop_message(&bind))?;
     Ok(Possession(ByteBuf::from(signature)))
 }
 

@@ -47,4 +47,9 @@ impl DeviceError {
     pub fn is_sealed(&self) -> bool {
         matches!(self, Self::Fault(fault) if fault.kind == FaultKind::Sealed)
     }
+
+    /// Whether the device holds no such key: another has to take its place.
+    pub fn is_no_key(&self) -> bool {
+        matches!(self, Self::Fault(fault) if fault.kind == FaultKind::NoKey)
+    }
 }

@@ -13,7 +13,7 @@ mod token;
 mod token_keys;
 
 pub use backend::{TpmKeys, created_key};
-pub use collect::{Exchange, evidence, key_name, opening, possession};
+pub use collect::{Exchange, evidence, key_name, opening, possession, token_possession};
 pub use device::Device;
 pub use error::DeviceError;
 pub use helper::PATIENCE;

@@ -9,6 +9,9 @@ use touchmark_rats::token::{TokenDescription, TokenKey};
 
 use crate::{DeviceError, helper::Helper};
 
+/// Most sessions of a token.
+const MAX_SESSIONS: u32 = 64;
+
 /// A token behind its helper process. Cloning shares it.
 #[derive(Clone)]
 pub struct Token {
@@ -23,6 +26,33 @@ impl Token {
             helper: Helper::new(path, Op::OpenToken(settings.clone())),
             settings,
         }
+    }
+
+    /// A token as a configuration in `here` names it: by the vendor's module, a PKCS#11 URI, the file with the PIN, and the number of
+    /// sessions that sign at the same time.
+    ///
+    /// # Errors
+    ///
+    /// Says that there are to be too many sessions, or none.
+    pub fn configured(
+        helper: &Path,
+        here: &Path,
+        module: &Path,
+        token: &str,
+        pin_file: Option<&Path>,
+        sessions: u32,
+    ) -> Result<Self, String> {
+        if !(1..=MAX_SESSIONS).contains(&sessions) {
+            return Err(format!("hsm.sessions: 1 to {MAX_SESSIONS}"));
+        }
+        let path = |path: &Path| here.join(path).display().to_string();
+        let settings = TokenSettings {
+            module: path(module),
+            token: token.to_owned(),
+            pin_file: pin_file.map(path),
+            sessions,
+        };
+        Ok(Self::new(helper, settings))
     }
 
     /// What can be said of the settings without starting anything: the helper, the module and the PIN's file are there.

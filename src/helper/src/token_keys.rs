@@ -7,6 +7,7 @@ use touchmark_crypto::{PublicKey, Purpose, SignError, Signer, SigningAlg};
 use touchmark_custody::{
     CustodyError, HeldKey, KeyBackend, KeyReference, NewKey, Seal, SharedSigner, pkcs11_uri::Pkcs11Uri,
 };
+use touchmark_rats::token::TokenKey;
 
 use crate::Token;
 
@@ -30,19 +31,24 @@ impl KeyBackend for TokenKeys {
             let what = "it is a TPM's key, where configuration names a PKCS#11 token for it";
             return Err(CustodyError::Unusable(what.to_owned()));
         };
-        let uri = uri.to_string();
-        let described = self.0.describe_key(&uri)?;
-        let public = PublicKey::from_spki(&described.spki)
-            .map_err(|error| CustodyError::Unusable(error.to_string()))?;
+        self.described(&self.0.describe_key(&uri.to_string())?, purposes)
+    }
+}
+
+impl TokenKeys {
+    /// A key that the token has described already, without asking it again.
+    pub fn described(&self, key: &TokenKey, purposes: &'static [Purpose]) -> Result<HeldKey, CustodyError> {
+        let public =
+            PublicKey::from_spki(&key.spki).map_err(|error| CustodyError::Unusable(error.to_string()))?;
         let alg = SigningAlg::for_key(public.kind())
             .ok_or_else(|| CustodyError::Unusable("not a P-256 or P-384 key".to_owned()))?;
         let signer = TokenSigner {
             token: self.0.clone(),
-            uri: uri.into(),
+            uri: key.uri.as_str().into(),
             public,
             alg,
         };
-        let exportable = described.attributes.could_leave().is_some();
+        let exportable = key.attributes.could_leave().is_some();
         Ok(HeldKey::new(Arc::new(signer), exportable, purposes))
     }
 }

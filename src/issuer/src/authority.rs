@@ -162,8 +162,6 @@ impl Authority {
         let now = attested.at();
         let not_after = self.end(now, grant.lifetime)?;
         let mut ear = self.ear(attested, host_evidence, grant.usage);
-        ear.host.vouched = grant.vouched;
-        ear.host.simulated = grant.simulated;
         ear.key.simulated = grant.simulated;
         ear.key.custody = grant.class.as_str().to_owned();
         let cmw = ear.to_cmw();

@@ -2,7 +2,7 @@
 
 use touchmark_custody::{Class, KeyUse};
 use touchmark_identity::WorkloadId;
-use touchmark_rats::{AttestedKey, MakerKind, Reason, Refusal, Retry, Voucher};
+use touchmark_rats::{Assurance, AttestedKey, MakerKind, Reason, Refusal, Retry, Voucher};
 
 use crate::Registration;
 
@@ -50,7 +50,6 @@ pub struct Grant {
     pub(crate) class: Class,
     pub(crate) usage: KeyUse,
     pub(crate) simulated: bool,
-    pub(crate) vouched: bool,
     pub(crate) lifetime: u64,
     pub(crate) dns_names: Vec<String>,
 }
@@ -105,13 +104,24 @@ pub fn grant(
             "list the kind in the registration",
         ));
     }
-    let class = class_of(voucher);
+    let (class, simulated) = match key.assurance {
+        Assurance::Certified => (class_of(voucher), false),
+        // The agent's word is worth no more, whoever vouches for the host's device.
+        Assurance::Reported { simulated } => (Class::Token, simulated),
+    };
     if !registration.custody.contains(&class) {
         return Err(refuse(
             Reason::CustodyInsufficient,
             format!("custody {}", listed(&registration.custody, " or ", Class::as_str)),
             format!("custody {class}"),
-            "enrol the host by a certificate of a pinned maker, or list the class in the registration",
+            match key.assurance {
+                Assurance::Certified => {
+                    "enrol the host by a certificate of a pinned maker, or list the class in the registration"
+                }
+                Assurance::Reported { .. } => {
+                    "list the class in the registration, or let the key be made in a TPM"
+                }
+            },
         ));
     }
     Ok(Grant {
@@ -119,8 +129,7 @@ pub fn grant(
         key,
         class,
         usage: registration.usage,
-        simulated: voucher.is_some_and(|voucher| voucher.simulated),
-        vouched: voucher.is_some(),
+        simulated: simulated || voucher.is_some_and(|voucher| voucher.simulated),
         lifetime: registration.lifetime,
         dns_names: registration.dns_names.clone(),
         identifier: registration.identifier.clone(),

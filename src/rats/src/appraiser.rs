@@ -192,15 +192,29 @@ pub struct BootCounters {
     pub safe: bool,
 }
 
-/// A key that the device vouches for.
+/// A key of which it was established where it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttestedKey {
     /// The key.
     pub public: PublicKey,
     /// Its Name.
     pub name: Vec<u8>,
-    /// Its public area, as offered.
+    /// Its public area, or what was reported of it, as offered.
     pub area: Vec<u8>,
+    /// Who says so.
+    pub assurance: Assurance,
+}
+
+/// Who says that a key never leaves its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assurance {
+    /// The host's device, which was attested: as good as whoever vouches for the device.
+    Certified,
+    /// The agent of the attested host, of a PKCS#11 token.
+    Reported {
+        /// Whether its configuration marks the token as simulated.
+        simulated: bool,
+    },
 }
 
 /// What an appraiser concludes. It is believed only as a whole: one failed check, and nothing in it counts.

@@ -22,8 +22,8 @@ pub mod token;
 pub mod tpm;
 
 pub use appraiser::{
-    Appraisal, Appraiser, AttestedKey, BootCounters, Candidate, CertifiedKey, Expected, KeyCertificate,
-    KnownFiles, MakerKind, Opening, RuntimeList, RuntimeState, Sealed, Voucher,
+    Appraisal, Appraiser, Assurance, AttestedKey, BootCounters, Candidate, CertifiedKey, Expected,
+    KeyCertificate, KnownFiles, MakerKind, Opening, RuntimeList, RuntimeState, Sealed, Voucher,
 };
 pub use binding::{BIND_LABEL, Binding, Purpose, message_mac_key, pop_message, rest_digest};
 pub use check::{Check, Outcome, Refusal, Retry};

@@ -68,7 +68,7 @@ reasons! {
     CountersDiffer = "counters_differ",
     /// The certified Name is not that of the key offered.
     NameMismatch = "name_mismatch",
-    /// The offered key could be exported, or was not made in the TPM, or does not only sign.
+    /// The offered key could be exported, or was not made in its device, or does not only sign.
     KeyNotHardware = "key_not_hardware",
     /// The key's use is not sealed to the boot state that was quoted.
     KeyPolicy = "key_policy",

@@ -3,6 +3,27 @@
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use touchmark_crypto::sha256;
+
+/// Media type of a [`crate::possession::Possession`] by a key in a token, of which the offer holds a [`TokenReport`].
+pub const MEDIA_TYPE: &str = "application/vnd.touchmark.token-key.v1+cbor";
+
+/// What the agent of a host says of a key in a token, deterministic CBOR. The binding covers it, as part of the offer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenReport {
+    /// The token.
+    pub token: TokenDescription,
+    /// The key.
+    pub key: TokenKey,
+    /// Whether the host's configuration marks the token as simulated.
+    pub simulated: bool,
+}
+
+/// The name by which a binding knows a key in a token: SHA-256 of its SubjectPublicKeyInfo.
+pub fn key_name(spki: &[u8]) -> Vec<u8> {
+    sha256(&[spki]).to_vec()
+}
 
 /// A token, with the slot that it is in and the library that speaks to it (CK_TOKEN_INFO, CK_SLOT_INFO, CK_INFO); padding taken off.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -67,7 +67,14 @@ async fn evidence(
         return Reply::stranger("media type").into_response();
     }
     let now = clock::now();
-    let reply = match message::read(body, &service.challenger, &service.messages, tpm::MEDIA_TYPE, now).await
+    let reply = match message::read(
+        body,
+        &service.challenger,
+        &service.messages,
+        &[tpm::MEDIA_TYPE],
+        now,
+    )
+    .await
     {
         Err(Unread::Full) => Reply::slow_down(),
         Err(unread) => Reply::stranger(&unread.to_string()),

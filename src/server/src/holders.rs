@@ -6,18 +6,12 @@ use std::{
 };
 
 use serde::Deserialize;
-use touchmark_api::{
-    Guarded,
-    device::{Settings, TokenSettings},
-};
+use touchmark_api::{Guarded, device::Settings};
 use touchmark_custody::{CustodyError, KeyBackend, KeyReference};
 use touchmark_helper::{Device, Token, TokenKeys, TpmKeys};
 use touchmark_tls::files;
 
 use crate::ServerError;
-
-/// Most sessions of a token.
-const MAX_SESSIONS: u32 = 64;
 
 /// The TPM, and the helper that serves it.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -204,18 +198,7 @@ impl DeviceFile {
 
 impl HsmFile {
     fn open(self, here: &Path, helper: &Path) -> Result<Token, String> {
-        if !(1..=MAX_SESSIONS).contains(&self.sessions) {
-            return Err(format!("hsm.sessions: 1 to {MAX_SESSIONS}"));
-        }
-        let path = |path: &Path| here.join(path).display().to_string();
-        Ok(Token::new(
-            helper,
-            TokenSettings {
-                module: path(&self.module),
-                token: self.token,
-                pin_file: self.pin_file.as_deref().map(path),
-                sessions: self.sessions,
-            },
-        ))
+        let pin_file = self.pin_file.as_deref();
+        Token::configured(helper, here, &self.module, &self.token, pin_file, self.sessions)
     }
 }

@@ -1,5 +1,5 @@
 //! `listen.hosts`: attested hosts ask, over mutual TLS, for their registrations and for credentials for keys in their
-//! own TPM.
+//! own TPM or token.
 
 use std::{sync::Arc, time::Instant};
 
@@ -158,7 +158,14 @@ async fn issue(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    ask(&service, &peer, &headers, body, Basis::Certification).await
+    ask(
+        &service,
+        &peer,
+        &headers,
+        body,
+        &[Basis::Certification, Basis::Report],
+    )
+    .await
 }
 
 async fn renew(
@@ -167,17 +174,30 @@ async fn renew(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    ask(&service, &peer, &headers, body, Basis::Record).await
+    ask(&service, &peer, &headers, body, &[Basis::Record]).await
 }
 
-/// A request for a credential, new or renewed.
-async fn ask(service: &Arc<Service>, peer: &Peer, headers: &HeaderMap, body: Body, basis: Basis) -> Response {
+/// A request for a credential, new or renewed, that stands on one of these.
+async fn ask(
+    service: &Arc<Service>,
+    peer: &Peer,
+    headers: &HeaderMap,
+    body: Body,
+    bases: &[Basis],
+) -> Response {
     if !service.issue_rates.admit(peer.host.clone(), Instant::now()) {
         return Reply::slow_down().into_response();
     }
-    let received = match receive(service, peer, headers, body, basis.media_type()).await {
+    let media_types: Vec<&'static str> = bases.iter().map(|basis| basis.media_type()).collect();
+    let received = match receive(service, peer, headers, body, &media_types).await {
         Ok(received) => received,
         Err(reply) => return reply.into_response(),
+    };
+    let basis = bases
+        .iter()
+        .find(|basis| basis.media_type() == received.media_type);
+    let Some(basis) = basis.copied() else {
+        return Reply::stranger("evidence of another media type").into_response();
     };
     // The message may have taken its time to arrive.
     let now = clock::now();
@@ -201,13 +221,13 @@ async fn ask(service: &Arc<Service>, peer: &Peer, headers: &HeaderMap, body: Bod
         .into_response()
 }
 
-/// Reads a host's message with evidence of this media type.
+/// Reads a host's message with evidence of one of these media types.
 pub(crate) async fn receive(
     service: &Service,
     peer: &Peer,
     headers: &HeaderMap,
     body: Body,
-    media_type: &str,
+    media_types: &[&'static str],
 ) -> Result<Received, Reply> {
     if !service.host_rates.admit(peer.host.clone(), Instant::now()) {
         return Err(Reply::slow_down());
@@ -219,7 +239,7 @@ pub(crate) async fn receive(
         body,
         &service.challenger,
         &service.messages,
-        media_type,
+        media_types,
         clock::now(),
     )
     .await

@@ -1,4 +1,4 @@
-//! One request of an attested host: a credential for a key in its own TPM, under a registration that is its own.
+//! One request of an attested host: a credential for a key in its own TPM or token, under a registration that is its own.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,12 +10,12 @@ use touchmark_api::{
 use touchmark_crypto::{PublicKey, SystemEntropy};
 use touchmark_issuer::{Grant, Kind, grant};
 use touchmark_rats::{
-    Appraiser, AttestedKey, Purpose, Reason, Refusal, Retry, cbor,
+    Appraiser, Assurance, AttestedKey, Purpose, Reason, Refusal, Retry, cbor,
     possession::{self, Possession},
-    tpm,
+    token, tpm,
 };
 use touchmark_store::{AttestationKey, CertifiedKey, Consumed, Host, Issuance, StoreError};
-use touchmark_verifier::{Attested, ByReferences, Certified, Message, appraise, renew};
+use touchmark_verifier::{Attested, ByReferences, Certified, Message, appraise, renew, reported};
 
 use crate::{
     Service,
@@ -24,13 +24,15 @@ use crate::{
     refuse::{Reply, new_id, stored},
 };
 
-/// What shows that the key is in the host's device.
+/// What shows that the key is in a device of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Basis {
     /// Its certification, which comes along.
     Certification,
     /// Its certification on record: a renewal.
     Record,
+    /// What the host's agent reports of a PKCS#11 token.
+    Report,
 }
 
 impl Basis {
@@ -39,6 +41,7 @@ impl Basis {
         match self {
             Self::Certification => tpm::MEDIA_TYPE,
             Self::Record => possession::MEDIA_TYPE,
+            Self::Report => token::MEDIA_TYPE,
         }
     }
 }
@@ -88,6 +91,7 @@ impl Ask<'_> {
         let judged = match self.basis {
             Basis::Certification => self.certified(&offer),
             Basis::Record => self.recorded(&offer).await?,
+            Basis::Report => self.reported(&offer),
         };
         let attested = match judged {
             Ok(attested) => attested,
@@ -166,6 +170,7 @@ impl Ask<'_> {
                 public,
                 name: certified.name,
                 area: certified.area,
+                assurance: Assurance::Certified,
             },
             evidence: certified.evidence.try_into().unwrap_or([0; 32]),
         };
@@ -184,6 +189,16 @@ impl Ask<'_> {
             renew(challenger, challenge, &certified, sections, &proof, self.now)
                 .map_err(|refusal| (refusal, false)),
         )
+    }
+
+    /// A key in a token of the host. What its agent says of it counts as long as the host is attested.
+    fn reported(&self, offer: &IssueOffer) -> Result<Attested, (Refusal, bool)> {
+        let received = self.received;
+        let proof: Possession = cbor::decode(&received.evidence, MAX_OFFER)
+            .map_err(|error| (Refusal::malformed("key.possession", error.to_string()), false))?;
+        let sections = [received.cookie.as_slice(), received.offer.as_slice()];
+        let (challenger, challenge) = (&self.service.challenger, &received.challenge);
+        reported(challenger, challenge, &offer.key, sections, &proof, self.now)
     }
 
     /// The registration that is asked for, if it is this host's.
@@ -228,7 +243,7 @@ impl Ask<'_> {
         let authority = Arc::clone(&self.service.authority);
         let certified = match self.basis {
             Basis::Certification => certified_key(self.key, self.key.reset_count, &attested),
-            Basis::Record => None,
+            Basis::Record | Basis::Report => None,
         };
         let host_evidence = self.key.evidence.as_slice().try_into().unwrap_or([0; 32]);
         let signed = {

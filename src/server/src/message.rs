@@ -47,6 +47,8 @@ pub(crate) struct Received {
     pub(crate) wrapped: Vec<u8>,
     /// What is in it.
     pub(crate) evidence: Vec<u8>,
+    /// Its media type: one of those that were accepted.
+    pub(crate) media_type: &'static str,
     pub(crate) log: Vec<u8>,
     /// What was measured at run time.
     pub(crate) runtime: Vec<u8>,
@@ -118,16 +120,16 @@ pub(crate) async fn read_small(body: Body, limit: usize, budget: &Arc<Semaphore>
     .map_err(|_| Unread::Slow)?
 }
 
-/// Reads a message with evidence of this media type within a deadline. A cookie that does not open ends it before the rest is read. What has arrived
+/// Reads a message with evidence of one of these media types within a deadline. A cookie that does not open ends it before the rest is read. What has arrived
 /// counts against `budget`, in KiB, until the message is answered.
 pub(crate) async fn read(
     body: Body,
     challenger: &Challenger,
     budget: &Arc<Semaphore>,
-    media_type: &str,
+    media_types: &[&'static str],
     now: u64,
 ) -> Result<Received, Unread> {
-    timeout(DEADLINE, collect(body, challenger, budget, media_type, now))
+    timeout(DEADLINE, collect(body, challenger, budget, media_types, now))
         .await
         .map_err(|_| Unread::Slow)?
 }
@@ -136,7 +138,7 @@ async fn collect(
     mut body: Body,
     challenger: &Challenger,
     budget: &Arc<Semaphore>,
-    media_type: &str,
+    media_types: &[&'static str],
     now: u64,
 ) -> Result<Received, Unread> {
     let mut share = Share::of(budget);
@@ -184,9 +186,11 @@ async fn collect(
         return Err(Unread::Mac);
     }
     let record = cmw::Record::from_cbor(&wrapped, wrapped.len()).map_err(|_| Unread::Evidence)?;
-    if record.media_type != media_type || record.indicator != Some(cmw::IND_EVIDENCE) {
-        return Err(Unread::Evidence);
-    }
+    let media_type = media_types
+        .iter()
+        .find(|accepted| record.media_type == **accepted)
+        .filter(|_| record.indicator == Some(cmw::IND_EVIDENCE))
+        .ok_or(Unread::Evidence)?;
     let evidence = record.value;
     Ok(Received {
         challenge,
@@ -195,6 +199,7 @@ async fn collect(
         offer,
         wrapped,
         evidence,
+        media_type,
         log,
         runtime,
         results,
@@ -213,7 +218,7 @@ mod tests {
         let challenger = Challenger::new(&SystemEntropy, "spiffe://example.org", [0; 32], 150).unwrap();
         let budget = Arc::new(Semaphore::new(4));
         let read = async |bytes: usize| {
-            read(Body::from(vec![0; bytes]), &challenger, &budget, "x/y", 0)
+            read(Body::from(vec![0; bytes]), &challenger, &budget, &["x/y"], 0)
                 .await
                 .err()
         };

@@ -69,7 +69,7 @@ pub(crate) async fn reattest(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let received = match receive(&service, &peer, &headers, body, tpm::MEDIA_TYPE).await {
+    let received = match receive(&service, &peer, &headers, body, &[tpm::MEDIA_TYPE]).await {
         Ok(received) => received,
         Err(reply) => return reply.into_response(),
     };

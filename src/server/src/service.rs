@@ -333,6 +333,11 @@ pub(crate) fn to_wire(entry: &Registered) -> host::Registration {
             .iter()
             .map(|kind| kind.as_str().to_owned())
             .collect(),
+        custody: registration
+            .custody
+            .iter()
+            .map(|class| class.as_str().to_owned())
+            .collect(),
         usage: registration.usage.as_str().to_owned(),
     }
 }

@@ -7,8 +7,10 @@
 mod challenge;
 mod continuity;
 mod files;
+mod possession;
 mod reference;
 mod renewal;
+mod reported;
 mod trust;
 mod verdict;
 
@@ -17,5 +19,6 @@ pub use continuity::{Continuity, LastSeen, continuity};
 pub use files::{FileList, FileListError, KnownLists, MAX_FILE_LIST, MAX_FILES};
 pub use reference::{MAX_VALUES, ReferenceError, ReferenceSet, ReferenceValue, check as check_references};
 pub use renewal::{Certified, renew};
+pub use reported::{MAX_REPORT, reported};
 pub use trust::{Standing, trust_vector};
 pub use verdict::{Admission, Attested, Believed, ByReferences, Message, Refused, appraise};

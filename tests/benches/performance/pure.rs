@@ -12,8 +12,8 @@ use touchmark_custody::{HeldKey, InMemory};
 use touchmark_identity::TrustDomain;
 use touchmark_issuer::{Authority, Kind, Registration, RegistrationFile, grant};
 use touchmark_rats::{
-    AttestedKey, Binding, MakerKind, PcrSelection, Purpose, Voucher, pop_message, possession::Possession,
-    rest_digest,
+    Assurance, AttestedKey, Binding, MakerKind, PcrSelection, Purpose, Voucher, pop_message,
+    possession::Possession, rest_digest,
 };
 use touchmark_verifier::{Certified, Challenge, Challenger, Subject, Wanted, renew};
 use touchmark_wimse::{
@@ -72,6 +72,7 @@ pub(crate) fn scene_with(x509_key: HeldKey) -> Scene {
                 public: workload.public_key().clone(),
                 name: vec![0, 11, 1],
                 area: vec![1],
+                assurance: Assurance::Certified,
             },
             evidence: [3; 32],
         },

@@ -177,7 +177,7 @@ impl Open {
         }
         if !uri.names_token(&self.facts) {
             return Err(Failure::fault(
-                FaultKind::Refused,
+                FaultKind::NoKey,
                 format!("{name} is not in the token that is configured (hsm.token)"),
             ));
         }
@@ -198,15 +198,14 @@ impl Open {
             .find_objects(&wanted)
             .map_err(|error| Failure::module("C_FindObjects", error))?;
         let [handle] = handles.as_slice() else {
-            let what = if handles.is_empty() {
-                format!("no private key in the token is {name}")
+            let (kind, what) = if handles.is_empty() {
+                (FaultKind::NoKey, format!("no private key in the token is {name}"))
             } else {
-                format!(
-                    "{} private keys in the token are {name}: name one by its id",
-                    handles.len()
-                )
+                let many = handles.len();
+                let what = format!("{many} private keys in the token are {name}: name one by its id");
+                (FaultKind::Refused, what)
             };
-            return Err(Failure::fault(FaultKind::Refused, what));
+            return Err(Failure::fault(kind, what));
         };
         let asked = self.attributes(*handle, &[AttributeType::AlwaysAuthenticate])?;
         let found = Found {

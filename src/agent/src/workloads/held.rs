@@ -2,14 +2,13 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use touchmark_api::host::Registration;
 use touchmark_tls::{clock, files::FileError};
 
-use crate::{issue::Credential, key_files::KeyFiles};
+use crate::{Config, issue::Credential, key_files::KeyFiles};
 
 #[derive(Default)]
 struct Credentials {
@@ -49,19 +48,25 @@ pub(crate) struct Held {
 
 impl Held {
     /// Opens what an earlier run has kept.
-    pub(crate) fn open(state: &Path, kept: Vec<Credential>) -> Result<Self, FileError> {
+    pub(crate) fn open(config: &Config, kept: Vec<Credential>) -> Result<Self, FileError> {
         let handles: Vec<String> = kept.iter().map(|credential| credential.handle.clone()).collect();
+        let token = config.token.as_ref().map(|hsm| hsm.token.clone());
         let current = kept.into_iter().map(|credential| {
             let key = (credential.registration.clone(), credential.kind.clone());
             (key, Arc::new(credential))
         });
         Ok(Self {
-            keys: KeyFiles::open(state, &handles)?,
+            keys: KeyFiles::open(&config.state, token, &handles)?,
             credentials: Mutex::new(Credentials {
                 current: current.collect(),
                 superseded: Vec::new(),
             }),
         })
+    }
+
+    /// The files of the keys.
+    pub(crate) fn keys(&self) -> &KeyFiles {
+        &self.keys
     }
 
     /// Those that are not replaced, in an order of their own.
@@ -100,9 +105,8 @@ impl Held {
     /// Holds another credential. The one before goes on answering until it expires.
     pub(crate) async fn keep(&self, credential: Arc<Credential>) -> Result<(), String> {
         // Durable before visible.
-        self.keys
-            .write(&credential.handle, &credential.description.key)
-            .await?;
+        let reference = credential.description.reference()?;
+        self.keys.write(&credential.handle, &reference).await?;
         let now = clock::now();
         let gone = {
             let mut credentials = self.lock();

@@ -13,6 +13,7 @@ use touchmark_helper::Device;
 use touchmark_tls::Pins;
 
 use super::*;
+use crate::workload_key::WorkloadKey;
 
 fn workloads(folder: &Path) -> Workloads {
     let settings = Settings::at("");
@@ -27,6 +28,7 @@ fn workloads(folder: &Path) -> Workloads {
         attest: String::new(),
         hosts: String::new(),
         device: Device::new(Path::new("/nonexistent"), settings),
+        token: None,
     };
     let (_, standing) = watch::channel(Standing::Attesting {
         detail: String::new(),
@@ -45,6 +47,7 @@ fn registration(uid: u32, usage: &str) -> Registration {
         exe: None,
         exe_sha256: None,
         kinds: vec!["x509".into()],
+        custody: vec!["hardware".into()],
         usage: usage.into(),
     }
 }
@@ -66,13 +69,13 @@ fn credential(handle: &str, not_after: u64) -> Credential {
         token: String::new(),
         handle: handle.into(),
         key: HeldKey::new(key, false, &[Purpose::TlsHandshake]),
-        description: KeyDescription {
+        description: WorkloadKey::Tpm(KeyDescription {
             key: ByteBuf::from(file.to_der().unwrap()),
             public: ByteBuf::new(),
             spki: ByteBuf::new(),
             exportable: false,
             sealed_to: Vec::new(),
-        },
+        }),
         custody: "hardware".into(),
         simulated: true,
         usage: "agent".into(),
