@@ -1,13 +1,15 @@
 //! Hosts with an HSM beside their TPM: the host attests by the TPM, and workloads have keys in the token.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use serde_json::Value;
 use touchmark_client::{Connector, Listener, Peers};
 use touchmark_custody::Class;
 use touchmark_tests::{
     calls::{Serving, block_on, call, identifier, register_in, source, uid},
+    clock::Clock,
     dev::{Dev, eventually},
+    sim::binary,
 };
 
 /// A system whose calling user is to have keys of class `token`.
@@ -29,6 +31,13 @@ fn register(dev: &Dev, custody: &str, more: &str) {
         ),
     );
     dev.json(&["registration", "apply", "--prune", "--file", &file]);
+    // What the caller had before is withdrawn by a push.
+    eventually("the registration", || {
+        let fetched = dev.touchmark(&["workload", "fetch", "x509", "--output", "json"]);
+        let fetched: Value = serde_json::from_slice(&fetched.stdout).unwrap_or_default();
+        [Value::Null, identifier("held").into()].contains(&fetched["identifier"])
+            && (fetched["key"]["custody"].is_null() || fetched["key"]["custody"] == custody)
+    });
 }
 
 /// The first host's HSM, as `sim.json` describes it.
@@ -128,7 +137,10 @@ fn r074_mutual_tls_with_the_keys_of_both_ends_in_the_token() {
             .unwrap();
         let port = listener.local_addr().unwrap().port();
         let connector = Connector::new(&source, own()).unwrap();
-        let (client, server) = tokio::join!(connector.connect("127.0.0.1", port), listener.next());
+        let both = async { tokio::join!(connector.connect("127.0.0.1", port), listener.next()) };
+        let (client, server) = tokio::time::timeout(Duration::from_secs(60), both)
+            .await
+            .expect("a connection");
         for connection in [client.unwrap(), server.unwrap()] {
             assert_eq!(connection.peer().custody(), Some(Class::Token));
             assert!(connection.peer().is_simulated());
@@ -193,6 +205,10 @@ fn what_an_earlier_run_of_the_agent_had_in_the_token_is_kept_or_destroyed() {
     let x509 = fetch(&dev, "x509");
     fetch(&dev, "wit");
     eventually("both keys", || private_keys(&dev).len() == 2);
+    eventually("the certificate on disk", || {
+        let kept = std::fs::read(dev.system().join("agent1/kept.cbor")).unwrap_or_default();
+        String::from_utf8_lossy(&kept).contains("pkcs11:token=simulated-1")
+    });
     let _agent = dev.restart_agent(1);
     // Certificates outlive the agent, with their keys; tokens are not written down, and their keys go.
     assert_eq!(fetch(&dev, "x509")["key"]["handle"], x509["key"]["handle"]);
@@ -204,6 +220,77 @@ fn what_an_earlier_run_of_the_agent_had_in_the_token_is_kept_or_destroyed() {
     assert!(deleted.status.success(), "{deleted:?}");
     eventually("the keys' end", || private_keys(&dev).is_empty());
     eventually("the files' end", || key_files(&dev).is_empty());
+}
+
+#[test]
+fn r005_keys_in_the_token_are_renewed_and_one_that_is_gone_is_replaced() {
+    let mut clock = Clock::new();
+    let environment = clock.environment();
+    let environment: Vec<(&str, &str)> = environment
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let dev = Dev::start_with(&["--tpm", "1", "--hsm"], &environment);
+    // The host's own attestation is another test's.
+    dev.end_server();
+    let _server = dev.start_server_with(&environment, |text| {
+        format!("host_lifetime = \"24h\"\nreattest_interval = \"24h\"\n{text}")
+    });
+    dev.end_agent(1);
+    dev.forget(1);
+    let _agent = dev.start_agent_with(1, &environment);
+    register(&dev, "token", "");
+    let issued = || {
+        let wanted = format!("x509 {} ", identifier("held"));
+        dev.events("credential.issued")
+            .iter()
+            .filter(|event| event["detail"].as_str().unwrap().starts_with(&wanted))
+            .count()
+    };
+    let held = || {
+        let fetched = dev
+            .command(binary("touchmark"))
+            .envs(environment.iter().copied())
+            .args(["workload", "fetch", "x509", "--output", "json"])
+            .output()
+            .unwrap();
+        assert!(fetched.status.success(), "{fetched:?}");
+        serde_json::from_slice::<Value>(&fetched.stdout).unwrap()
+    };
+    eventually("the first credential", || issued() == 1);
+    eventually("both keys", || private_keys(&dev).len() == 2);
+    let first = held();
+    // Five eighths of an hour: the latest moment at which a credential of an hour is renewed.
+    clock.advance(38 * 60);
+    eventually("the renewal", || issued() == 2);
+    eventually("the renewed one", || held()["not_after"] != first["not_after"]);
+    assert_eq!(held()["key"]["handle"], first["key"]["handle"]);
+    assert_eq!(private_keys(&dev).len(), 2);
+    // Somebody deletes the key by another tool.
+    let hsm = hsm(&dev);
+    let text = |member: &str| hsm[member].as_str().unwrap().to_owned();
+    let pin = std::fs::read_to_string(text("pin_file")).unwrap();
+    let deleted = Command::new("pkcs11-tool")
+        .env("SOFTHSM2_CONF", text("conf"))
+        .args(["--module", &text("module"), "--token-label", &text("token")])
+        .args([
+            "--login",
+            "--pin",
+            pin.trim(),
+            "--delete-object",
+            "--type",
+            "privkey",
+        ])
+        .args(["--label", "touchmark dev/held x509"])
+        .output()
+        .unwrap();
+    assert!(deleted.status.success(), "{deleted:?}");
+    clock.advance(38 * 60);
+    eventually("the replacement", || issued() == 3);
+    eventually("the other key", || {
+        held()["key"]["handle"] != first["key"]["handle"]
+    });
+    eventually("both keys", || private_keys(&dev).len() == 2);
 }
 
 #[test]
