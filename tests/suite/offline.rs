@@ -388,3 +388,52 @@ fn what_a_manifest_demands_is_never_passed_over() {
     let (_, told) = run(serde_json::json!({}), &with_list);
     assert!(told.ends_with("0 passed, 0 failed, 1 unsupported\n"), "{told}");
 }
+
+#[test]
+fn a_key_reference_is_told_for_what_it_is_and_holds_no_pin() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let shown = |arguments: &[&str]| {
+        let output = touchmark(&[&["verify", "key", "--output", "json"], arguments].concat());
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), document, text(&output.stderr))
+    };
+    let file = recorded("tss2-key/foxboron-rsa/key.pem");
+    let (code, document, _) = shown(&[&file]);
+    assert_eq!(code, Some(0), "{document}");
+    assert_eq!(document["key"]["form"], "tss2");
+    assert_eq!(document["proved"], false);
+    assert_eq!(document["key"]["spki_sha256"].as_str().unwrap().len(), 64);
+    let other = recorded("tpm-quote/thinkpad-gentoo-good/ak.pem");
+    let (code, document, _) = shown(&[&file, "--key", &other]);
+    assert_eq!(code, REFUSED);
+    let checks = document["checks"].as_array().unwrap();
+    assert_eq!(checks.last().unwrap()["reason"], "binding_mismatch", "{document}");
+    let changed = recorded("tss2-key/policy-pcr-digest-changed/key.pem");
+    assert_eq!(shown(&[&changed]).0, REFUSED);
+    let uri = write("key.uri", "pkcs11:token=fleet;id=%01;type=private\n");
+    let (code, document, _) = shown(&[&uri]);
+    assert_eq!(code, Some(0), "{document}");
+    assert_eq!(document["key"]["id"], "01");
+    let (code, _, error) = shown(&[&uri, "--key", &other]);
+    assert_eq!(code, UNUSABLE);
+    assert!(error.contains("holds no public key"), "{error}");
+    for (name, wrong) in [
+        ("pin", "pkcs11:token=fleet;id=%01?pin-value=1234"),
+        ("module", "pkcs11:token=fleet;id=%01?module-path=/tmp/evil.so"),
+        ("token", "pkcs11:token=fleet"),
+        ("nothing", "nothing"),
+        (
+            "cut",
+            "-----BEGIN TSS2 PRIVATE KEY-----\nMIIB\n-----END TSS2 PRIVATE KEY-----\n",
+        ),
+    ] {
+        let (code, document, error) = shown(&[&write(name, wrong)]);
+        assert_eq!(code, UNUSABLE, "{name}: {document} {error}");
+        assert!(!document.to_string().contains("1234"), "{document}");
+    }
+}

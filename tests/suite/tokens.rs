@@ -82,7 +82,7 @@ fn e17_a_key_that_is_made_in_a_token_signs_and_never_could_leave_it() {
                 module.name
             );
             token.destroy_key(&key.uri).unwrap();
-            refused(token.describe_key(&key.uri), FaultKind::Refused, "no private key");
+            refused(token.describe_key(&key.uri), FaultKind::NoKey, "no private key");
         }
     }
 }
@@ -104,15 +104,16 @@ fn a_uri_that_names_several_keys_or_none_or_no_token_is_an_error() {
             .find(|part| part.starts_with("id="))
             .unwrap();
         assert_eq!(token.describe_key(&format!("pkcs11:{by_id}")).unwrap(), keys[0]);
-        for (uri, says) in [
-            ("pkcs11:object=nobody", "no private key"),
-            ("pkcs11:token=other;object=twice", "hsm.token"),
-            ("pkcs11:object=twice;type=cert", "no private key"),
-            ("pkcs11:token=fleet", "names no key"),
-            ("pkcs11:object=twice?pin-value=1", "pin-source"),
-            ("twice", "pkcs11:"),
+        let (no_key, wrong) = (FaultKind::NoKey, FaultKind::Refused);
+        for (uri, kind, says) in [
+            ("pkcs11:object=nobody", no_key, "no private key"),
+            ("pkcs11:token=other;object=twice", no_key, "hsm.token"),
+            ("pkcs11:object=twice;type=cert", wrong, "no private key"),
+            ("pkcs11:token=fleet", wrong, "names no key"),
+            ("pkcs11:object=twice?pin-value=1", wrong, "pin-source"),
+            ("twice", wrong, "pkcs11:"),
         ] {
-            refused(token.sign(uri, b"m"), FaultKind::Refused, says);
+            refused(token.sign(uri, b"m"), kind, says);
         }
         for key in &keys {
             token.destroy_key(&key.uri).unwrap();

@@ -5,6 +5,7 @@
 mod endorsement;
 mod eventlog;
 pub(crate) mod input;
+mod key;
 mod manifest;
 mod measurements;
 mod module;
@@ -30,6 +31,8 @@ pub(crate) enum Verify {
     Ek(endorsement::Arguments),
     /// What a hardware security module says of a key.
     Hsm(module::Arguments),
+    /// A key reference: where a private key is, and who can use it.
+    Key(key::Arguments),
     /// A boot log: how the machine booted.
     Eventlog(eventlog::Arguments),
     /// A list of what the kernel measured while it ran.
@@ -47,6 +50,7 @@ pub(crate) fn run(command: &Verify) -> ExitCode {
         Verify::Tpm(arguments) => quote::run(arguments),
         Verify::Ek(arguments) => endorsement::run(arguments),
         Verify::Hsm(arguments) => module::run(arguments),
+        Verify::Key(arguments) => key::run(arguments),
         Verify::Eventlog(arguments) => eventlog::run(arguments),
         Verify::Ima(arguments) => measurements::run(arguments),
         Verify::Ear(arguments) => result::run(arguments),
