@@ -72,6 +72,28 @@ fn private_keys(dev: &Dev) -> Vec<String> {
         .collect()
 }
 
+/// Somebody deletes a private key by another tool.
+fn delete_key(dev: &Dev, label: &str) {
+    let hsm = hsm(dev);
+    let text = |member: &str| hsm[member].as_str().unwrap().to_owned();
+    let pin = std::fs::read_to_string(text("pin_file")).unwrap();
+    let deleted = Command::new("pkcs11-tool")
+        .env("SOFTHSM2_CONF", text("conf"))
+        .args(["--module", &text("module"), "--token-label", &text("token")])
+        .args([
+            "--login",
+            "--pin",
+            pin.trim(),
+            "--delete-object",
+            "--type",
+            "privkey",
+        ])
+        .args(["--label", label])
+        .output()
+        .unwrap();
+    assert!(deleted.status.success(), "{deleted:?}");
+}
+
 fn fetch(dev: &Dev, kind: &str) -> Value {
     dev.json(&["workload", "fetch", kind])
 }
@@ -266,29 +288,43 @@ fn r005_keys_in_the_token_are_renewed_and_one_that_is_gone_is_replaced() {
     eventually("the renewed one", || held()["not_after"] != first["not_after"]);
     assert_eq!(held()["key"]["handle"], first["key"]["handle"]);
     assert_eq!(private_keys(&dev).len(), 2);
-    // Somebody deletes the key by another tool.
-    let hsm = hsm(&dev);
-    let text = |member: &str| hsm[member].as_str().unwrap().to_owned();
-    let pin = std::fs::read_to_string(text("pin_file")).unwrap();
-    let deleted = Command::new("pkcs11-tool")
-        .env("SOFTHSM2_CONF", text("conf"))
-        .args(["--module", &text("module"), "--token-label", &text("token")])
-        .args([
-            "--login",
-            "--pin",
-            pin.trim(),
-            "--delete-object",
-            "--type",
-            "privkey",
-        ])
-        .args(["--label", "touchmark dev/held x509"])
-        .output()
-        .unwrap();
-    assert!(deleted.status.success(), "{deleted:?}");
+    delete_key(&dev, "touchmark dev/held x509");
     clock.advance(38 * 60);
     eventually("the replacement", || issued() == 3);
     eventually("the other key", || {
         held()["key"]["handle"] != first["key"]["handle"]
+    });
+    eventually("both keys", || private_keys(&dev).len() == 2);
+}
+
+#[test]
+fn a_key_that_is_gone_from_the_token_is_replaced_as_soon_as_it_is_missed() {
+    let dev = with_hsm(&[]);
+    let (x509, before) = (fetch(&dev, "x509"), fetch(&dev, "wit"));
+    eventually("both keys", || private_keys(&dev).len() == 2);
+    delete_key(&dev, "touchmark dev/held wit");
+    eventually("a proof", || {
+        dev.touchmark(&["workload", "prove", "--audience", "https://peer.example.org/"])
+            .status
+            .success()
+    });
+    assert_ne!(fetch(&dev, "wit")["key"]["handle"], before["key"]["handle"]);
+    // The certificate's key is missed in a handshake.
+    delete_key(&dev, "touchmark dev/held x509");
+    block_on(async {
+        let source = source(&dev).await;
+        let own = || Peers::only([identifier("held")]).unwrap().accepting_simulated();
+        let listener = Listener::bind("127.0.0.1:0", &source, own()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connector = Connector::new(&source, own()).unwrap();
+        let connect = connector.connect("127.0.0.1", port);
+        let mut listener = listener;
+        let tried = async { tokio::join!(connect, listener.next()) };
+        // The handshake fails, and the server goes on waiting for the next.
+        let _ = tokio::time::timeout(Duration::from_secs(3), tried).await;
+    });
+    eventually("another key", || {
+        fetch(&dev, "x509")["key"]["handle"] != x509["key"]["handle"]
     });
     eventually("both keys", || private_keys(&dev).len() == 2);
 }

@@ -71,7 +71,9 @@ impl Identities for AgentIdentities {
             .ok_or(Denied::NoIdentity)?;
         let message = message.to_vec();
         let key = credential.key.on_behalf_of(turn_of(caller));
-        let signed = on_device(move || key.sign(Purpose::TlsHandshake, &message)).await?;
+        let signed = self
+            .sign_with(&credential, move || key.sign(Purpose::TlsHandshake, &message))
+            .await?;
         Ok(ecdsa_der_from_fixed(&signed))
     }
 
@@ -86,7 +88,8 @@ impl Identities for AgentIdentities {
         let purpose = purpose.clone();
         let signing = Arc::clone(&credential);
         let key = credential.key.on_behalf_of(turn_of(caller));
-        let (wpt, not_after) = on_device(move || proof::prove(&signing, &key, &purpose)).await?;
+        let proved = self.sign_with(&credential, move || proof::prove(&signing, &key, &purpose));
+        let (wpt, not_after) = proved.await?;
         Ok(Proof {
             identifier: credential.identifier.clone(),
             wit: credential.token.clone(),
@@ -215,14 +218,23 @@ fn seconds(time: u64) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
 }
 
-/// Signs on a thread that may block.
-async fn on_device<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SignError> + Send + 'static,
-) -> Result<T, Denied> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(SignError::Purpose(_))) => Err(Denied::NotForPurpose),
-        Ok(Err(error)) => Err(Denied::Unavailable(error.to_string())),
-        Err(error) => Err(Denied::Unavailable(error.to_string())),
+impl AgentIdentities {
+    /// Signs with a credential's key, on a thread that may block. Of a key that is gone from its device another takes the place.
+    async fn sign_with<T: Send + 'static>(
+        &self,
+        credential: &Credential,
+        work: impl FnOnce() -> Result<T, SignError> + Send + 'static,
+    ) -> Result<T, Denied> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(SignError::Purpose(_))) => Err(Denied::NotForPurpose),
+            Ok(Err(error)) => {
+                if matches!(error, SignError::Gone(_)) {
+                    self.workloads.key_is_gone(credential).await;
+                }
+                Err(Denied::Unavailable(error.to_string()))
+            }
+            Err(error) => Err(Denied::Unavailable(error.to_string())),
+        }
     }
 }

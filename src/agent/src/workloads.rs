@@ -532,6 +532,13 @@ impl Workloads {
         Arc::clone(turns.entry((reference.to_owned(), kind.to_owned())).or_default())
     }
 
+    /// The key of a credential is no longer in its device: another credential takes the place at once, with another key.
+    pub(crate) async fn key_is_gone(&self, credential: &Credential) {
+        tracing::warn!(registration = %credential.registration, kind = %credential.kind, "a key is gone from its device");
+        self.held.drop_key(&credential.handle).await;
+        self.tell();
+    }
+
     /// The credential behind a handle, if it is this caller's.
     pub(crate) fn by_handle(&self, caller: &Caller, handle: &str) -> Option<Arc<Credential>> {
         let known = self.registered.known()?;

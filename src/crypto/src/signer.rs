@@ -30,6 +30,9 @@ pub enum SignError {
     /// The key does not answer for this purpose.
     #[error("the key is not for {0:?}")]
     Purpose(Purpose),
+    /// The device does not hold the key any more: another has to take its place.
+    #[error("the key is gone from its device: {0}")]
+    Gone(String),
     /// The device refused, for good.
     #[error("the key's device refused: {0}")]
     Refused(String),

@@ -74,6 +74,8 @@ impl Signer for TokenSigner {
         self.token.sign(&self.uri, message).map_err(|error| {
             if error.is_retryable() {
                 SignError::Retryable(error.to_string())
+            } else if error.is_no_key() {
+                SignError::Gone(error.to_string())
             } else {
                 SignError::Refused(error.to_string())
             }

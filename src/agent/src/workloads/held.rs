@@ -121,6 +121,12 @@ impl Held {
         Ok(())
     }
 
+    /// Nothing under this key is held any more.
+    pub(crate) async fn drop_key(&self, handle: &str) {
+        let gone = self.lock().retain(|credential| credential.handle != handle);
+        self.keys.remove(gone).await;
+    }
+
     /// What is no longer registered is no longer held.
     pub(crate) async fn only_under(&self, registrations: &[Registration]) {
         let gone = self.lock().retain(|credential| {
