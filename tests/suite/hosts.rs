@@ -75,6 +75,19 @@ impl Attested {
         self.message_for(challenge, key_device, &key, registration, kind)
     }
 
+    fn exchange<'a>(&self, challenge: &'a Challenge, nothing: &'a PcrSelection) -> Exchange<'a> {
+        Exchange {
+            purpose: Purpose::Workload,
+            trust_domain: wire::DOMAIN,
+            anchor: self.pin,
+            challenge_id: challenge.id.into_array(),
+            nonce: challenge.nonce.into_array(),
+            cookie: &challenge.cookie,
+            selection: nothing,
+            log_offsets: &challenge.log_offsets,
+        }
+    }
+
     fn message_for(
         &self,
         challenge: &Challenge,
@@ -88,22 +101,10 @@ impl Attested {
             kind: kind.into(),
             key: key.public.clone(),
         });
-        let exchange = Exchange {
-            purpose: Purpose::Workload,
-            trust_domain: wire::DOMAIN,
-            anchor: self.pin,
-            challenge_id: challenge.id.into_array(),
-            nonce: challenge.nonce.into_array(),
-            cookie: &challenge.cookie,
-            selection: &PcrSelection(Vec::new()),
-            log_offsets: &challenge.log_offsets,
-        };
+        let nothing = PcrSelection(Vec::new());
+        let exchange = self.exchange(challenge, &nothing);
         let evidence = touchmark_helper::evidence(key_device, &exchange, &offer, &[key]).unwrap();
-        let evidence = cmw::Record::evidence(tpm::MEDIA_TYPE, cbor::encode(&evidence)).to_cbor();
-        frame::finish(
-            frame::encode(&challenge.cookie, &offer, &evidence, frame::Enclosed::default()),
-            &[],
-        )
+        framed(challenge, &offer, tpm::MEDIA_TYPE, cbor::encode(&evidence))
     }
 
     /// Asks for a credential for a key in a token, of which this is said; status and refusal id.
@@ -114,22 +115,10 @@ impl Attested {
             kind: "x509".into(),
             key: cbor::encode(report).into(),
         });
-        let exchange = Exchange {
-            purpose: Purpose::Workload,
-            trust_domain: wire::DOMAIN,
-            anchor: self.pin,
-            challenge_id: challenge.id.into_array(),
-            nonce: challenge.nonce.into_array(),
-            cookie: &challenge.cookie,
-            selection: &PcrSelection(Vec::new()),
-            log_offsets: &challenge.log_offsets,
-        };
+        let nothing = PcrSelection(Vec::new());
+        let exchange = self.exchange(&challenge, &nothing);
         let proof = touchmark_helper::token_possession(token, &exchange, &offer, &report.key).unwrap();
-        let evidence = cmw::Record::evidence(token::MEDIA_TYPE, cbor::encode(&proof)).to_cbor();
-        let message = frame::finish(
-            frame::encode(&challenge.cookie, &offer, &evidence, frame::Enclosed::default()),
-            &[],
-        );
+        let message = framed(&challenge, &offer, token::MEDIA_TYPE, cbor::encode(&proof));
         let answer = self.ask("POST", path, &message);
         (answer.status, refusal(&answer))
     }
@@ -144,6 +133,13 @@ impl Attested {
         );
         (answer.status, refusal(&answer))
     }
+}
+
+/// A request for a credential with its evidence.
+fn framed(challenge: &Challenge, offer: &[u8], media_type: &str, evidence: Vec<u8>) -> Vec<u8> {
+    let evidence = cmw::Record::evidence(media_type, evidence).to_cbor();
+    let body = frame::encode(&challenge.cookie, offer, &evidence, frame::Enclosed::default());
+    frame::finish(body, &[])
 }
 
 fn refusal(answer: &Answer) -> String {

@@ -45,27 +45,25 @@ fn hsm(dev: &Dev) -> Value {
     dev.description()["hsms"][0].clone()
 }
 
-/// What pkcs11-tool says of the private keys in the first host's token, one text for each.
-fn private_keys(dev: &Dev) -> Vec<String> {
+/// Runs pkcs11-tool on the first host's token, for private keys; it has to succeed.
+fn pkcs11_tool(dev: &Dev, arguments: &[&str]) -> String {
     let hsm = hsm(dev);
     let text = |member: &str| hsm[member].as_str().unwrap().to_owned();
     let pin = std::fs::read_to_string(text("pin_file")).unwrap();
-    let listed = Command::new("pkcs11-tool")
+    let output = Command::new("pkcs11-tool")
         .env("SOFTHSM2_CONF", text("conf"))
         .args(["--module", &text("module"), "--token-label", &text("token")])
-        .args([
-            "--login",
-            "--pin",
-            pin.trim(),
-            "--list-objects",
-            "--type",
-            "privkey",
-        ])
+        .args(["--login", "--pin", pin.trim(), "--type", "privkey"])
+        .args(arguments)
         .output()
         .unwrap();
-    assert!(listed.status.success(), "{listed:?}");
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    listed
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What pkcs11-tool says of the private keys in the first host's token, one text for each.
+fn private_keys(dev: &Dev) -> Vec<String> {
+    pkcs11_tool(dev, &["--list-objects"])
         .split("Private Key Object")
         .skip(1)
         .map(str::to_owned)
@@ -74,24 +72,7 @@ fn private_keys(dev: &Dev) -> Vec<String> {
 
 /// Somebody deletes a private key by another tool.
 fn delete_key(dev: &Dev, label: &str) {
-    let hsm = hsm(dev);
-    let text = |member: &str| hsm[member].as_str().unwrap().to_owned();
-    let pin = std::fs::read_to_string(text("pin_file")).unwrap();
-    let deleted = Command::new("pkcs11-tool")
-        .env("SOFTHSM2_CONF", text("conf"))
-        .args(["--module", &text("module"), "--token-label", &text("token")])
-        .args([
-            "--login",
-            "--pin",
-            pin.trim(),
-            "--delete-object",
-            "--type",
-            "privkey",
-        ])
-        .args(["--label", label])
-        .output()
-        .unwrap();
-    assert!(deleted.status.success(), "{deleted:?}");
+    pkcs11_tool(dev, &["--delete-object", "--label", label]);
 }
 
 fn fetch(dev: &Dev, kind: &str) -> Value {
